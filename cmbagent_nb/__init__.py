@@ -1,0 +1,36 @@
+"""cmbagent_nb: a notebook-native research toolkit.
+
+Run a multi-agent research workflow from a notebook cell, watch it, decide at its gates, query
+everything it did with pandas, and keep what worked as a skill.
+
+Nothing heavy is imported until it is used: ``import cmbagent_nb`` costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Workspace": "cmbagent_nb.workspace",
+    "one_shot": "cmbagent_nb.workspace",
+    "planning_and_control": "cmbagent_nb.workspace",
+    "Run": "cmbagent_nb.run",
+    "CMBAgentError": "cmbagent_nb.errors",
+}
+__all__ = ["CMBAgentError", "Run", "Workspace", "one_shot", "planning_and_control"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'cmbagent_nb' has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Load the magics: ``%load_ext cmbagent_nb``."""
+    from cmbagent_nb.notebook import load
+
+    load(shell)

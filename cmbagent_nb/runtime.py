@@ -1,0 +1,102 @@
+"""The one background thread of a process, with the event loop on which every run lives.
+
+The kernel's own thread stays free: a cell that blocks does not stop a run. The loop itself
+never blocks; what would (a commit, a file scan, an import) goes to a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """The event loop of this process; use :meth:`get`."""
+
+    _instance: Runtime | None = None
+    _lock = threading.Lock()
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.pid = os.getpid()
+        self.thread = threading.Thread(target=self._run, name="cmbagent-runtime", daemon=True)
+        self.thread.start()
+
+    @classmethod
+    def get(cls) -> Runtime:
+        """Return the runtime of this process, started on first use (and again after a fork)."""
+        with cls._lock:
+            if cls._instance is None or cls._instance.pid != os.getpid():
+                cls._instance = cls()
+            return cls._instance
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Start ``work`` on the loop and return its future; call it from any other thread.
+
+        The task keeps the caller's context, so that what it prints goes to the caller's cell.
+        Cancelling the future cancels the task.
+        """
+        context = contextvars.copy_context()
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        tasks: list[asyncio.Task[T]] = []
+
+        def finish(task: asyncio.Task[T]) -> None:
+            if task.cancelled():
+                future.cancel()
+            elif not future.cancelled():
+                error = task.exception()
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(task.result())
+
+        def start() -> None:
+            if future.cancelled():
+                work.close()
+                return
+            task = self.loop.create_task(work, context=context)
+            tasks.append(task)
+            task.add_done_callback(finish)
+
+        def on_done(done: concurrent.futures.Future[T]) -> None:
+            if done.cancelled():
+                self.call_soon(lambda: [task.cancel() for task in tasks])
+
+        future.add_done_callback(on_done)
+        self.loop.call_soon_threadsafe(start)
+        return future
+
+    def call_soon(self, action: Callable[[], Any]) -> None:
+        """Run ``action`` on the loop soon; safe from any thread."""
+        self.loop.call_soon_threadsafe(action)
+
+    def inside(self) -> bool:
+        """Tell whether the caller is on the loop's own thread."""
+        return threading.current_thread() is self.thread
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Run a blocking function in a worker thread, with the caller's context."""
+    return await asyncio.to_thread(function, *arguments)
+
+
+async def gather_all(*work: Awaitable[T]) -> list[T]:
+    """Await all of ``work``; when one fails, cancel the others, wait for them, and raise."""
+    tasks = [asyncio.ensure_future(item) for item in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

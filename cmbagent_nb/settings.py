@@ -1,0 +1,152 @@
+"""Settings: the environment first, then the workspace's ``config.toml``, then the defaults.
+
+A setting ``name`` is read from ``CMBAGENT_NAME``; :meth:`Settings.sources` tells where each
+value came from, which is what ``%cmbagent config`` shows.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from cmbagent_nb.errors import SettingsError
+
+PREFIX = "CMBAGENT_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set, with the defaults. Durations are in seconds, memory in megabytes."""
+
+    model: str = "auto"
+    session: str = "default"
+    approve: str = ""
+    gates: str = ""
+    database_url: str = ""
+    base_url: str = ""
+    capture: bool = True
+    max_attempts: int = 3
+    parallel_steps: int = 3
+    max_plan_steps: int = 10
+    n_plan_reviews: int = 1
+    step_timeout: float = 3600.0
+    step_memory_mb: int = 8000
+    call_timeout: float = 600.0
+    max_cost_usd: float = 0.0
+    agents_dir: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+#: Names that can be set, in the order in which they are shown.
+NAMES = tuple(item.name for item in fields(Settings) if item.name != "sources")
+
+HELP = {
+    "model": "provider:name, playbook:NAME or auto",
+    "session": "the session that new runs belong to",
+    "approve": "gates that open without --approve, such as plan,error",
+    "gates": "answers gates without a person: approve, reject or default",
+    "database_url": "a PostgreSQL URL; empty means SQLite in the workspace",
+    "base_url": "the URL of an OpenAI-compatible server",
+    "capture": "record messages and fine-grained events",
+    "max_attempts": "attempts at a step before it fails",
+    "parallel_steps": "steps that may run at once",
+    "max_plan_steps": "the most steps that a plan may have",
+    "n_plan_reviews": "reviews of a plan before it is used",
+    "step_timeout": "seconds that the code of a step may run",
+    "step_memory_mb": "megabytes that the code of a step may use",
+    "call_timeout": "seconds that a model call may take",
+    "max_cost_usd": "US dollars that a run may cost; 0 means no limit",
+    "agents_dir": "a folder with agents of your own, as YAML",
+}
+
+
+def default_home(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of the user's workspace: ``CMBAGENT_HOME``, else the platform's data folder."""
+    environ = os.environ if environ is None else environ
+    if environ.get("CMBAGENT_HOME"):
+        return Path(environ["CMBAGENT_HOME"]).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("cmbagent_nb", appauthor=False))
+
+
+def load_settings(home: Path, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings for the workspace in ``home``.
+
+    Raises
+    ------
+    SettingsError
+        A value, or the file itself, cannot be read; the error names the variable or the line.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(NAMES, "default")
+    path = home / "config.toml"
+    for name, value in _read_file(path).items():
+        if name not in NAMES:
+            raise SettingsError(
+                f"{path} has an unknown setting {name!r}",
+                f"Known settings are {', '.join(NAMES)}.",
+                name=name,
+            )
+        values[name] = _convert(name, value, str(path))
+        sources[name] = str(path)
+    for name in NAMES:
+        variable = PREFIX + name.upper()
+        if environ.get(variable, "") != "":
+            values[name] = _convert(name, environ[variable], f"the variable {variable}")
+            sources[name] = variable
+    return Settings(**values, sources=sources)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read ({error})", "Mend or remove the file.") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}", "Mend or remove the file.") from error
+
+
+def _convert(name: str, value: Any, where: str) -> Any:
+    kind = type(getattr(Settings, name))
+    try:
+        if kind is bool:
+            return _truth(value)
+        if kind in (int, float):
+            number = kind(value)
+            if number < 0:
+                raise ValueError
+            return number
+        if isinstance(value, list):
+            return ",".join(str(item) for item in value)
+        return str(value)
+    except (TypeError, ValueError):
+        raise SettingsError(
+            f"{where} sets {name} to {value!r}, which is not {_kind_text(kind)}",
+            f"It is: {HELP[name]}.",
+            name=name,
+        ) from None
+
+
+def _truth(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError(value)
+
+
+def _kind_text(kind: type) -> str:
+    return {bool: "yes or no", int: "a whole number of 0 or more", float: "a number of 0 or more"}.get(
+        kind, "a text"
+    )
