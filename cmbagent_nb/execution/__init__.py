@@ -1,0 +1,1 @@
+"""Running code that a model wrote: folders, limits, the environment, and what came of it."""

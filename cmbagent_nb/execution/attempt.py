@@ -1,0 +1,199 @@
+"""The folder of one attempt: seeded, run in, and published when it succeeded.
+
+| invariant | how |
+|---|---|
+| attempts cannot disturb each other | each works in ``steps/NODE/attempt_N`` on copies |
+| a published file is whole | it is copied beside its place and renamed into it |
+| the run's own files are safe | what code writes under a reserved name is published below ``data/`` |
+| a failed attempt publishes nothing | its files stay in its folder |
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cmbagent_nb.capture.manifest import Entry
+from cmbagent_nb.errors import InputError, WorkDirError
+from cmbagent_nb.execution.child import EXIT_FILE, READS_FILE
+from cmbagent_nb.execution.kinds import file_type, mime
+
+#: Folders that an attempt always has.
+FOLDERS = ("input", "data", "plots", "codebase")
+#: Files larger than this are linked where the file system cannot share their blocks.
+LINK_ABOVE = 64 * 2**20
+#: Names in a work dir that belong to the run, not to the code that it runs.
+RESERVED = frozenset({"journal.jsonl", "steps", "planning", "cost", "time", "chats", "context", "input", "skills"})
+#: Names in an attempt's folder that belong to the launcher.
+OWN = frozenset({"stdout.txt", "stderr.txt", EXIT_FILE, READS_FILE})
+
+_FICLONE = 0x40049409
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file that an attempt made, in its place in the run's work dir."""
+
+    path: str  #: in the work dir
+    source: str  #: where the attempt made it, relative to the work dir
+    size: int
+    sha256: str
+    mime: str
+    file_type: str
+    replaced: bool  #: whether there was a file of this name before
+
+
+def attempt_folder(work_dir: Path, node_id: str, attempt: int) -> Path:
+    """Return the folder of an attempt: ``steps/step_2/attempt_1``."""
+    return work_dir / "steps" / node_id / f"attempt_{attempt}"
+
+
+def prepare(work_dir: Path, node_id: str, attempt: int, seeds: Iterable[str] = ()) -> Path:
+    """Make the folder of an attempt and put copies of ``seeds`` and of the run's ``input`` in it.
+
+    Parameters
+    ----------
+    seeds
+        Files or folders in the work dir, by their paths in it; they have the same paths in the new folder.
+
+    Raises
+    ------
+    InputError
+        A seed is not there or lies outside the work dir; nothing is left behind.
+    WorkDirError
+        The folder cannot be made.
+    """
+    folder = attempt_folder(work_dir, node_id, attempt)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        for name in FOLDERS:
+            (folder / name).mkdir(parents=True)
+        for source in _seed_files(work_dir, seeds):
+            target = folder / source.relative_to(work_dir)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                place(source, target)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise WorkDirError(
+            f"the folder {folder} cannot be prepared ({error})",
+            "Check the disk's space and permissions.",
+            path=str(folder),
+        ) from error
+    except InputError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def _seed_files(work_dir: Path, seeds: Iterable[str]) -> list[Path]:
+    found: list[Path] = []
+    for name in ["input", *seeds]:
+        path = work_dir / name
+        inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+        if inside and path.is_dir():
+            found += sorted(item for item in path.rglob("*") if item.is_file() and "__pycache__" not in item.parts)
+        elif inside and path.is_file():
+            found.append(path)
+        elif name != "input":
+            raise InputError(
+                f"the file {name!r}, which the next step builds on, is not in the work dir {work_dir}",
+                "Put it back, or run the step that made it again.",
+                path=name,
+            )
+    return found
+
+
+def place(source: Path, target: Path) -> None:
+    """Put ``source`` at ``target`` in the cheapest way that is safe: shared blocks, a copy, a link if it is large."""
+    if _clone(source, target):
+        return
+    if source.stat().st_size > LINK_ABOVE:
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            target.unlink(missing_ok=True)  # another file system: copy after all
+    shutil.copy2(source, target)
+
+
+def _clone(source: Path, target: Path) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        with source.open("rb") as reader, target.open("wb") as writer:
+            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+        shutil.copystat(source, target)
+    except OSError:
+        target.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def publish(folder: Path, work_dir: Path, made: Iterable[Entry]) -> list[Published]:
+    """Put the files that an attempt made into the run's work dir, each at once and whole.
+
+    A file whose place belongs to the run (``planning/``, ``journal.jsonl``, ``input/`` …) goes
+    below ``data/``. What is not an ordinary file, or is a cache, is left where it is.
+    """
+    published = []
+    for entry in made:
+        source = folder / entry.path
+        path = destination(entry.path)
+        if path is None or not _ordinary(source, folder):
+            continue
+        target = work_dir / path
+        replaced = target.is_file()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            temporary.unlink(missing_ok=True)
+            place(source, temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        published.append(
+            Published(
+                path=path,
+                source=source.relative_to(work_dir).as_posix() if source.is_relative_to(work_dir) else str(source),
+                size=entry.size,
+                sha256=entry.sha256,
+                mime=mime(path),
+                file_type=file_type(path),
+                replaced=replaced,
+            )
+        )
+    return published
+
+
+def destination(path: str) -> str | None:
+    """Return the place in the work dir for a file made at ``path``, or None if it is not published.
+
+    >>> destination("plots/tt.png"), destination("planning/notes.txt"), destination("codebase/__pycache__/x.pyc")
+    ('plots/tt.png', 'data/planning/notes.txt', None)
+    """
+    parts = PurePosixPath(path).parts
+    if not parts or path in OWN or ".." in parts or ignored(path):
+        return None
+    return f"data/{path}" if parts[0].lower() in RESERVED else path
+
+
+def ignored(path: str) -> bool:
+    """Tell whether a file is none that a person would want: a cache, a compiled module, an editor's or our own."""
+    parts = PurePosixPath(path).parts
+    return path in OWN or path.endswith(".pyc") or "__pycache__" in parts or any(part.startswith(".") for part in parts)
+
+
+def _ordinary(path: Path, folder: Path) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) and path.resolve().is_relative_to(folder.resolve())

@@ -1,0 +1,126 @@
+"""The process group of an attempt: who is in it, what memory it has, and its end.
+
+A child gets a session of its own, so that the session's id names all its descendants, even
+those whose parent is gone. A descendant that opened another session is remembered from when it
+was seen below the child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+import psutil
+
+#: How far apart two readings of a process's start time may be; the same pid is not given out again so soon.
+START_TOLERANCE = 1.5
+#: How long to see to it that a killed group is gone.
+KILL_PATIENCE = 0.9
+
+Seen = dict[int, float]
+
+
+class Group:
+    """The processes below a child that was started in a session of its own."""
+
+    def __init__(self, pid: int, started_at: float) -> None:
+        self.pid = pid
+        self.started_at = started_at
+        self._seen: Seen = {}
+
+    def look(self) -> None:
+        """Remember the descendants of now, so that one that leaves the session is still known."""
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    self._seen[process.pid] = process.create_time()
+
+    def members(self) -> list[psutil.Process]:
+        """Return the living processes of the group."""
+        pids = set(_session(self.pid)) | {self.pid}
+        found = []
+        for pid in pids | set(self._seen):
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                known = self._seen.get(pid) if pid not in pids else None
+                if known is not None and abs(process.create_time() - known) > START_TOLERANCE:
+                    continue
+                if process.create_time() < self.started_at - START_TOLERANCE:
+                    continue
+                if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                    found.append(process)
+        return found
+
+    def memory_mb(self) -> float:
+        """Return the resident memory of all its processes, in megabytes."""
+        total = 0
+        for process in self.members():
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_info().rss
+        return total / 2**20
+
+    def signal(self) -> None:
+        """Send the group the signal that cannot be ignored, without waiting."""
+        if sys.platform == "win32":
+            for process in self.members():
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def kill(self) -> bool:
+        """Kill the group and wait until it is gone; tell whether it is."""
+        deadline = time.monotonic() + KILL_PATIENCE
+        self.look()
+        while True:
+            self.signal()
+            members = self.members()
+            if not members:
+                return True
+            for process in members:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+
+
+def _session(pid: int) -> list[int]:
+    if sys.platform == "win32":
+        return []
+    found = []
+    for other in psutil.pids():
+        with contextlib.suppress(OSError):
+            if os.getsid(other) == pid:
+                found.append(other)
+    return found
+
+
+def start_time(pid: int) -> float:
+    """Return when a process started, as seconds since the epoch, or now if it is gone already."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return time.time()
+
+
+def kill_group(pid: int, process_started_at: float) -> bool:
+    """Kill what is left of an attempt whose starter died; tell whether there was something to kill.
+
+    A process that got the same pid later is another one and is left alone.
+    """
+    try:
+        if abs(psutil.Process(pid).create_time() - process_started_at) > START_TOLERANCE:
+            return False
+    except psutil.NoSuchProcess:
+        pass  # the child is gone; what it started may not be
+    group = Group(pid, process_started_at)
+    group.look()
+    if not group.members():
+        return False
+    group.kill()
+    return True

@@ -1,0 +1,419 @@
+"""Runs a script in its folder, within limits, and says what came of it.
+
+| invariant | how |
+|---|---|
+| the loop never blocks | a thread of its own starts, watches and ends each child |
+| the child outlives a dead kernel | output goes to files, the session is its own, nothing is piped |
+| nothing of it outlives its end | timeout, limits, cancelling and the normal end all kill the whole group |
+| its end is believed only when it is on disk | ``exit.json`` is there before the outcome is returned |
+| memory here is bounded | files are followed piece by piece, and only tails are kept |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cmbagent_nb.capture.manifest import Entry, changes, scan
+from cmbagent_nb.errors import ExecutionFailed
+from cmbagent_nb.execution import child
+from cmbagent_nb.execution.attempt import ignored
+from cmbagent_nb.execution.environment import child_environment
+from cmbagent_nb.execution.group import Group, kill_group, start_time
+from cmbagent_nb.execution.output import Follower, trim
+
+__all__ = ["Limits", "Outcome", "kill_group", "launch", "read_exit"]
+
+#: Seconds between two looks at the output, and at the memory.
+OUTPUT_EVERY = 0.1
+MEMORY_EVERY = 0.2
+
+OnOutput = Callable[[str, str], Any]
+OnStart = Callable[[int, float], Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long code may run, and how much memory and output it may use; 0 means no limit."""
+
+    timeout_s: float = 3600.0
+    memory_mb: float = 8000.0
+    output_mb: float = 200.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a script ended and what it made."""
+
+    status: str  #: completed, failed, timeout, memory or killed
+    exit_code: int  #: as a shell sees it from Python: negative is the number of a signal
+    stdout: str  #: the tail of it
+    stderr: str
+    error: dict[str, Any] | None  #: type, message, line, file
+    made: list[Entry]  #: new and changed files, the script itself among them
+    reads: list[str]
+    started_at: float
+    ended_at: float
+    pid: int
+    script: str = ""  #: the script's path in the folder
+    peak_memory_mb: float = 0.0
+    changed_links: list[str] = field(default_factory=list)  #: large seeds, linked and not copied, that it wrote to
+
+    @property
+    def duration_s(self) -> float:
+        """Return how long it ran, in seconds."""
+        return self.ended_at - self.started_at
+
+    @property
+    def traceback(self) -> str:
+        """Return the last traceback in the error output, or the end of that output."""
+        start = self.stderr.rfind("Traceback (most recent call last):")
+        return self.stderr[start:] if start >= 0 else self.stderr[-4000:]
+
+
+async def launch(
+    script: Path,
+    folder: Path,
+    *,
+    limits: Limits | None = None,
+    on_output: OnOutput | None = None,
+    on_start: OnStart | None = None,
+) -> Outcome:
+    """Run ``script`` with this process's interpreter in ``folder``, and wait for its end.
+
+    Cancelling it kills the child and all that it started within a second, and only then raises.
+
+    Parameters
+    ----------
+    script
+        A Python file below ``folder``, usually in its ``codebase``.
+    on_output
+        Called on the loop with ``"stdout"`` or ``"stderr"`` and the text that came, about ten times a second.
+    on_start
+        Called on the loop with the child's pid and start time.
+
+    Raises
+    ------
+    ExecutionFailed
+        The child cannot be started at all.
+    """
+    loop = asyncio.get_running_loop()
+    job = _Job(script, folder, limits or Limits())
+
+    def call(callback: Callable[..., Any] | None, *arguments: Any) -> None:
+        if callback is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                loop.call_soon_threadsafe(callback, *arguments)
+
+    job.on_start = lambda pid, started: call(on_start, pid, started)
+    job.on_output = lambda stream, text: call(on_output, stream, text)
+    done = job.start(loop)
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        job.cancel()
+        while not done.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([done])
+        if not done.cancelled():
+            done.exception()  # it is the cancelling that is raised
+        raise
+
+
+def read_exit(folder: Path) -> dict[str, Any] | None:
+    """Return what ``exit.json`` says of an attempt, or None if its end was never written."""
+    try:
+        record = json.loads((folder / child.EXIT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "status" in record else None
+
+
+class _Job:
+    """One child, from its start to its exit record, on a thread of its own."""
+
+    def __init__(self, script: Path, folder: Path, limits: Limits) -> None:
+        self.script, self.folder, self.limits = script.absolute(), folder.absolute(), limits
+        self.on_start: OnStart = lambda pid, started: None
+        self.on_output: OnOutput = lambda stream, text: None
+        self.cancelled = threading.Event()
+        self.group: Group | None = None
+        self.peak_mb = 0.0
+        self.reason = ""  # why the group was killed: timeout, memory, output, killed
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Outcome]:
+        future: asyncio.Future[Outcome] = loop.create_future()
+
+        def settle(result: Outcome | None, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error)
+            elif result is not None:
+                future.set_result(result)
+
+        def work() -> None:
+            result, error = None, None
+            try:
+                result = self.run()
+            except BaseException as fault:
+                error = fault
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(settle, result, error)
+
+        threading.Thread(target=work, name=f"cmbagent-child-{self.script.stem}", daemon=True).start()
+        return future
+
+    def cancel(self) -> None:
+        """Kill the group at once; the thread sees to the rest."""
+        self.cancelled.set()
+        if self.group is not None:
+            self.group.signal()
+
+    def run(self) -> Outcome:
+        before = self._scan()
+        for name in (child.EXIT_FILE, child.READS_FILE, "stdout.txt", "stderr.txt"):
+            (self.folder / name).unlink(missing_ok=True)
+        with Follower(self.folder / "stdout.txt") as out, Follower(self.folder / "stderr.txt") as err:
+            process = self._popen(out, err)
+            started = start_time(process.pid)
+            self.group = Group(process.pid, started)
+            self.on_start(process.pid, started)
+            try:
+                self._watch(process, self.group, {"stdout": out, "stderr": err})
+            finally:
+                self.group.kill()
+                exit_code = process.wait()
+            ended = time.time()
+            self._pass_on({"stdout": out, "stderr": err}, last=True)
+            stdout, stderr = out.tail(), err.tail()
+            self.folder.mkdir(parents=True, exist_ok=True)  # the code may have deleted it
+            for follower in (out, err):
+                trim(follower)
+        return self._finish(process.pid, exit_code, (started, ended), (stdout, stderr), before)
+
+    def _popen(self, out: Follower, err: Follower) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                [sys.executable, child.__file__, str(self.script), str(self.folder)],
+                cwd=self.folder,
+                env=child_environment({"MPLBACKEND": "Agg", "PYTHONUTF8": "1"}),
+                stdin=subprocess.DEVNULL,
+                stdout=out.writer,
+                stderr=err.writer,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ExecutionFailed(
+                f"the interpreter {sys.executable} cannot be started ({error})",
+                "Check the memory and the number of processes of this machine.",
+            ) from error
+
+    def _watch(self, process: subprocess.Popen[bytes], group: Group, streams: dict[str, Follower]) -> None:
+        begun = time.monotonic()
+        next_memory = begun
+        with _End(process) as end:
+            for turn in range(sys.maxsize):
+                ended = end.wait(OUTPUT_EVERY)
+                if self.cancelled.is_set():
+                    self.reason = "killed"
+                    return
+                self._pass_on(streams)
+                if ended:
+                    return
+                now = time.monotonic()
+                if self.limits.timeout_s and now - begun > self.limits.timeout_s:
+                    self.reason = "timeout"
+                    return
+                written = sum(follower.size() for follower in streams.values())
+                if self.limits.output_mb and written > self.limits.output_mb * 2**20:
+                    self.reason = "output"
+                    return
+                if now >= next_memory:
+                    next_memory = now + MEMORY_EVERY
+                    if turn % 10 == 0:
+                        group.look()
+                    memory = group.memory_mb()
+                    self.peak_mb = max(self.peak_mb, memory)
+                    if self.limits.memory_mb and memory > self.limits.memory_mb:
+                        self.reason = "memory"
+                        return
+
+    def _pass_on(self, streams: dict[str, Follower], *, last: bool = False) -> None:
+        for name, follower in streams.items():
+            text = follower.more(last=last)
+            if text:
+                self.on_output(name, text)
+
+    def _scan(self) -> dict[str, Entry]:
+        return {path: entry for path, entry in scan(self.folder).items() if not ignored(path)}
+
+    def _finish(
+        self,
+        pid: int,
+        exit_code: int,
+        times: tuple[float, float],
+        output: tuple[str, str],
+        before: dict[str, Entry],
+    ) -> Outcome:
+        own = read_exit(self.folder)
+        own = own if own is not None and own.get("pid") == pid else None
+        status, error = self._judge(exit_code, own, output[1])
+        after = self._scan()
+        script = os.path.relpath(self.script, self.folder).replace(os.sep, "/")
+        changed = {entry.path for entry in changes(before, after).made}
+        made = [after[path] for path in sorted({script, *changed}) if path in after]
+        outcome = Outcome(
+            status=status,
+            exit_code=exit_code,
+            stdout=output[0],
+            stderr=output[1],
+            error=error,
+            made=made,
+            reads=self._reads(before),
+            started_at=times[0],
+            ended_at=times[1],
+            pid=pid,
+            script=script,
+            peak_memory_mb=round(self.peak_mb, 1),
+            changed_links=[entry.path for entry in made if entry.path in before and _linked(self.folder / entry.path)],
+        )
+        self._write_exit(outcome, after)
+        return outcome
+
+    def _judge(self, exit_code: int, own: dict[str, Any] | None, stderr: str) -> tuple[str, dict[str, Any] | None]:
+        if self.reason:
+            return {"output": "failed"}.get(self.reason, self.reason), self._limit_error(stderr)
+        if exit_code == 0:
+            return "completed", None
+        if exit_code < 0:
+            name = _signal_name(-exit_code)
+            ours = -exit_code in (signal.SIGTERM, getattr(signal, "SIGKILL", 9), signal.SIGINT)
+            line, file = _fault_line(stderr, self.folder)
+            message = f"the process was ended by signal {-exit_code} ({name})"
+            return "killed" if ours else "failed", {"type": name, "message": message, "line": line, "file": file}
+        error = own.get("error") if own else None
+        if error is None:
+            error = {
+                "type": "SystemExit",
+                "message": f"the process ended with exit status {exit_code}",
+                "line": None,
+                "file": None,
+            }
+        return "failed", error
+
+    def _limit_error(self, stderr: str) -> dict[str, Any]:
+        line, file = _fault_line(stderr, self.folder)
+        kind, message = {
+            "timeout": ("TimeoutError", f"the code ran longer than {self.limits.timeout_s:g} s and was stopped"),
+            "memory": (
+                "MemoryError",
+                f"the code used {self.peak_mb:.0f} MB of memory, more than the {self.limits.memory_mb:g} MB allowed, "
+                "and was stopped",
+            ),
+            "output": ("OutputLimit", f"the code printed more than {self.limits.output_mb:g} MB and was stopped"),
+            "killed": ("Cancelled", "the run was cancelled and the code stopped"),
+        }[self.reason]
+        return {"type": kind, "message": message, "line": line, "file": file}
+
+    def _reads(self, before: dict[str, Entry]) -> list[str]:
+        try:
+            lines = (self.folder / child.READS_FILE).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        found: dict[str, None] = {}
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                name = json.loads(line)
+                outside = name.startswith("package:") or Path(name).is_absolute()
+                if outside or name in before:  # what it made itself and read again is no input
+                    found[name] = None
+        return list(found)
+
+    def _write_exit(self, outcome: Outcome, after: dict[str, Entry]) -> None:
+        record = {
+            "v": 1,
+            "status": outcome.status,
+            "exit_code": outcome.exit_code,
+            "error": outcome.error,
+            "started_at": outcome.started_at,
+            "ended_at": outcome.ended_at,
+            "pid": outcome.pid,
+            "reads": outcome.reads,
+            "files": [
+                {"path": entry.path, "size": entry.size, "mtime_ns": entry.mtime_ns, "sha256": entry.sha256}
+                for entry in after.values()
+            ],
+            "made": [entry.path for entry in outcome.made],
+        }
+        temporary = self.folder / f".{child.EXIT_FILE}.launcher"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(record, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.folder / child.EXIT_FILE)
+
+
+class _End:
+    """Waits for a child's end without reaping it where the platform can, so that its group's id stays taken."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.descriptor = -1
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                self.descriptor = os.pidfd_open(process.pid)
+
+    def __enter__(self) -> _End:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+    def wait(self, seconds: float) -> bool:
+        if self.descriptor >= 0:
+            poll = select.poll()
+            poll.register(self.descriptor, select.POLLIN)
+            return bool(poll.poll(seconds * 1000))
+        try:
+            self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+def _linked(path: Path) -> bool:
+    try:
+        return path.is_symlink() or path.stat().st_nlink > 1
+    except OSError:
+        return False
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _fault_line(stderr: str, folder: Path) -> tuple[int | None, str | None]:
+    """Find the user's line in what faulthandler printed: the first frame there is the innermost."""
+    for match in re.finditer(r'File "([^"]+)", line (\d+)', stderr):
+        path = Path(match[1])
+        if path.is_relative_to(folder):
+            return int(match[2]), path.relative_to(folder).as_posix()
+    return None, None
