@@ -1,0 +1,160 @@
+"""What the writer does with a group of rows: coalesce, prepare and order them.
+
+| rule | |
+|---|---|
+| an update of a row inserted in the same group | becomes part of the insert |
+| several updates of one row | become one, the later value winning |
+| tables | are written in an order in which every row finds what it refers to |
+| rows of one table | keep their order |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any
+
+from cmbagent_nb.store.columns import BOOLEAN, JSON, RANK, is_verbatim, key_of
+from cmbagent_nb.store.json import clean, to_json
+
+Scrub = Callable[[str], str]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One SQL statement with the rows that it is executed for."""
+
+    sql: str
+    table: str
+    operation: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+@dataclass
+class Batch:
+    """Rows of one transaction, in the making."""
+
+    inserts: dict[str, list[Row]] = field(default_factory=dict)
+    updates: dict[tuple[str, str], Row] = field(default_factory=dict)
+    _places: dict[tuple[str, Any], int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.inserts or self.updates)
+
+    def insert(self, table: str, row: Row) -> None:
+        """Add a row to insert."""
+        rows = self.inserts.get(table)
+        if rows is None:
+            rows = self.inserts[table] = []
+        identifier = row.get(key_of(table))
+        if identifier is not None:
+            self._places[table, identifier] = len(rows)
+        rows.append(row)
+
+    def update(self, table: str, identifier: str, values: Row) -> None:
+        """Add a change to a row."""
+        place = self._places.get((table, identifier))
+        if place is not None:
+            rows = self.inserts[table]
+            rows[place] = {**rows[place], **values}
+            return
+        earlier = self.updates.get((table, identifier))
+        self.updates[table, identifier] = values if earlier is None else {**earlier, **values}
+
+    def change(self, table: str, row: Row) -> None:
+        """Add a change that is given as a row with its key, as :meth:`rows` gives it."""
+        key = key_of(table)
+        self.update(table, row[key], {name: value for name, value in row.items() if name != key})
+
+    def rows(self) -> Iterator[tuple[str, str, Row]]:
+        """Yield (operation, table, row) of every row; an update's row has its key."""
+        for table in sorted(self.inserts, key=_rank):
+            for row in self.inserts[table]:
+                yield "insert", table, row
+        for (table, identifier), values in self.updates.items():
+            yield "update", table, {**values, key_of(table): identifier}
+
+
+def _rank(table: str) -> int:
+    return RANK.get(table, len(RANK))
+
+
+def statements(batch: Batch, scrub: Scrub, mark: str) -> Iterator[Statement]:
+    """Turn a batch into statements, each for all the rows that follow one another with the same columns."""
+    for table in sorted(batch.inserts, key=_rank):
+        columns: tuple[str, ...] = ()
+        rows: list[tuple[Any, ...]] = []
+        for row in batch.inserts[table]:
+            prepared = prepare(table, row, scrub)
+            names = tuple(prepared)
+            if names != columns and rows:
+                yield Statement(insert_sql(table, columns, mark), table, "insert", columns, rows)
+                rows = []
+            columns = names
+            rows.append(tuple(prepared.values()))
+        if rows:
+            yield Statement(insert_sql(table, columns, mark), table, "insert", columns, rows)
+    changes: dict[tuple[str, tuple[str, ...]], list[tuple[Any, ...]]] = {}
+    for (table, identifier), values in batch.updates.items():
+        prepared = prepare(table, values, scrub)
+        if prepared:
+            changes.setdefault((table, tuple(prepared)), []).append((*prepared.values(), identifier))
+    for (table, columns), rows in changes.items():
+        names = (*columns, key_of(table))
+        yield Statement(update_sql(table, columns, mark), table, "update", names, rows)
+
+
+def prepare(table: str, row: Row, scrub: Scrub) -> dict[str, Any]:
+    """Return a row as the driver takes it: JSON columns as text, texts masked and clean."""
+    prepared: dict[str, Any] = {}
+    masked = False
+    for name, value in row.items():
+        if value is None:
+            prepared[name] = None
+        elif name in JSON:
+            text = to_json(value)
+            prepared[name] = shown = scrub(text)
+            masked = masked or shown != text
+        elif isinstance(value, str):
+            text = clean(value)
+            prepared[name] = shown = text if is_verbatim(name) else scrub(text)
+            masked = masked or shown != text
+        elif name in BOOLEAN:
+            prepared[name] = bool(value)
+        elif isinstance(value, int | float | bytes):
+            prepared[name] = value
+        else:
+            text = value.as_posix() if isinstance(value, PurePath) else _text(value)
+            prepared[name] = clean(text if is_verbatim(name) else scrub(text))
+    if masked and table == "model_replies":
+        prepared["masked"] = True
+    return prepared
+
+
+def _text(value: Any) -> Any:
+    """Return the text of a value that stands in a column for text or numbers."""
+    if isinstance(value, BaseException):
+        return str(value)
+    return to_json(value)
+
+
+@lru_cache(maxsize=512)
+def insert_sql(table: str, columns: tuple[str, ...], mark: str) -> str:
+    """Return the statement that inserts a row with these columns."""
+    names, marks = ", ".join(map(_name, columns)), ", ".join([mark] * len(columns))
+    return f"INSERT INTO {_name(table)} ({names}) VALUES ({marks})"  # noqa: S608 - names are quoted
+
+
+@lru_cache(maxsize=512)
+def update_sql(table: str, columns: tuple[str, ...], mark: str) -> str:
+    """Return the statement that changes these columns of a row."""
+    changes = ", ".join(f"{_name(column)} = {mark}" for column in columns)
+    return f"UPDATE {_name(table)} SET {changes} WHERE {key_of(table)} = {mark}"  # noqa: S608 - names are quoted
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,301 @@
+"""The database: opened safely, brought to the current schema, read from any thread.
+
+| rule | |
+|---|---|
+| SQLite in ``<home>/cmbagent.db`` by default | write-ahead log, foreign keys on, waits for locks |
+| a database at the current version opens without Alembic | the version is read with the driver |
+| migrations run under a lock | two processes that open at once migrate once |
+| refused, with the way out | a newer schema, a damaged file, a network file system, a folder not writable |
+| only the writer writes | see :mod:`cmbagent_nb.store.writer` |
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cmbagent_nb.errors import DatabaseTooNew, StoreError, WorkDirError
+from cmbagent_nb.store.filesystem import network_file_system
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sqlalchemy import Connection, Engine, TextClause
+
+    from cmbagent_nb.store.tables import Table
+
+    T = TypeVar("T", bound=Table)
+
+#: The schema versions that this code knows, oldest first; the last is the current one.
+VERSIONS = ("0001",)
+
+#: The name of the database file in a workspace.
+FILE_NAME = "cmbagent.db"
+
+#: Seconds that SQLite waits for another process's lock before it says that it is locked.
+BUSY_TIMEOUT = 5.0
+
+
+class Database:
+    """An open database; made by :meth:`open`."""
+
+    def __init__(self, home: Path, url: str) -> None:
+        self.home = home
+        self.url = url
+        self.path: Path | None = None if url else home / FILE_NAME
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._watcher: sqlite3.Connection | None = None
+        self._closed = False
+
+    @classmethod
+    def open(cls, home: Path, url: str = "") -> Database:
+        """Open the database of the workspace in ``home``; make or migrate it where needed.
+
+        Raises
+        ------
+        DatabaseTooNew
+            A newer version of this package made it.
+        StoreError
+            It is damaged, on a network file system, or cannot be reached.
+        WorkDirError
+            The folder cannot be made or written.
+        """
+        home = Path(home).absolute()
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkDirError(
+                f"the workspace folder {home} cannot be made ({error.strerror})",
+                "Choose another with CMBAGENT_HOME or Workspace(path).",
+                path=home,
+            ) from error
+        database = cls(home, _driver_url(url))
+        if database.path is not None:
+            kind = network_file_system(home)
+            if kind:
+                raise StoreError(
+                    f"the workspace {home} is on a network file system ({kind}), where SQLite can lose data",
+                    "Set CMBAGENT_HOME to a folder on a local disk, or CMBAGENT_DATABASE_URL to a PostgreSQL server.",
+                    path=home,
+                    kind=kind,
+                )
+        database._prepare()
+        return database
+
+    # -- reading ---------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        """The SQLAlchemy engine; made on first use, since SQLAlchemy takes its time to load."""
+        if self._engine is None:
+            with self._lock:
+                if self._closed:
+                    raise StoreError("the workspace is closed", "Make a new Workspace.")
+                if self._engine is None:
+                    self._engine = _make_engine(self)
+        return self._engine
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Tell whether the database is the embedded one."""
+        return self.path is not None
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Lend a connection for reading: what is read within it belongs to one moment."""
+        with self.engine.connect() as connection:
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    def rows(self, sql: str, /, **parameters: Any) -> list[dict[str, Any]]:
+        """Run a query with ``:name`` parameters and return its rows as dicts."""
+        with self.reading() as connection:
+            return rows(connection, sql, parameters)
+
+    def frame(self, sql: str, /, **parameters: Any) -> pd.DataFrame:
+        """Run a query and return a DataFrame with its columns as they are stored."""
+        import pandas as pd
+
+        with self.reading() as connection:
+            cursor = connection.execute(statement(sql), parameters)
+            names, found = list(cursor.keys()), cursor.fetchall()
+        columns = zip(*found, strict=True) if found else ((),) * len(names)
+        data = {name: list(column) for name, column in zip(names, columns, strict=True)}
+        return pd.DataFrame(data, columns=names)
+
+    def get(self, table: type[T], key: object) -> T | None:
+        """Read one object by its key: ``db.get(WorkflowRun, run_id)``."""
+        from sqlmodel import Session
+
+        with Session(self.engine, expire_on_commit=False) as session:
+            found = session.get(table, key)
+            if found is not None:
+                session.expunge(found)
+            return found
+
+    def data_version(self) -> int:
+        """Return a number that changes when any connection, of any process, has committed."""
+        if self.path is None:
+            with self.reading() as connection:
+                return int(connection.exec_driver_sql(_POSTGRESQL_VERSION).scalar_one())
+        with self._lock:
+            if self._closed:
+                raise StoreError("the workspace is closed", "Make a new Workspace.")
+            if self._watcher is None:
+                self._watcher = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close all connections; the database cannot be used afterwards."""
+        with self._lock:
+            self._closed = True
+            if self._watcher is not None:
+                self._watcher.close()
+                self._watcher = None
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+    # -- opening ---------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        version = self._version()
+        if version == VERSIONS[-1]:
+            return
+        if version is not None and version not in VERSIONS:
+            raise DatabaseTooNew(
+                f"the database {self._shown} has the schema {version}, which is newer than this cmbagent_nb knows",
+                "Update cmbagent_nb, or choose another workspace with CMBAGENT_HOME.",
+                path=self.path,
+                version=version,
+            )
+        from cmbagent_nb.store.migrate import migrate
+
+        migrate(self)
+
+    def _version(self) -> str | None:
+        """Return the schema version of the database, or None where there is no schema."""
+        if self.path is None:
+            return _version_on_server(self)
+        try:
+            with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)) as connection:
+                if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                    connection.execute("PRAGMA journal_mode = WAL")
+                found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+                if found is None:
+                    return None
+                row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+                return None if row is None else str(row[0])
+        except sqlite3.Error as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: sqlite3.Error) -> StoreError:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+            return StoreError(
+                f"the database {self._shown} is damaged ({error})",
+                "Move the file away: a new one is made, and the journals of the runs are still in the folder 'runs'.",
+                path=self.path,
+            )
+        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+            return StoreError(
+                f"the database {self._shown} cannot be written ({error})",
+                "Make the folder writable, or choose another workspace with CMBAGENT_HOME.",
+                path=self.path,
+            )
+        return StoreError(
+            f"the database {self._shown} cannot be opened ({error})",
+            "See whether another process holds it, and try again.",
+            path=self.path,
+        )
+
+    @property
+    def _shown(self) -> str:
+        """The database's place without a password."""
+        if self.path is not None:
+            return str(self.path)
+        from sqlalchemy import make_url
+
+        return make_url(self.url).render_as_string(hide_password=True)
+
+
+def rows(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Run a query on a connection that is open and return its rows as dicts."""
+    cursor = connection.execute(statement(sql), parameters)
+    names = tuple(cursor.keys())
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@lru_cache(maxsize=512)
+def statement(sql: str) -> TextClause:
+    """Return a prepared statement for a text with ``:name`` parameters."""
+    from sqlalchemy import text
+
+    return text(sql)
+
+
+_POSTGRESQL_VERSION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+
+
+def _driver_url(url: str) -> str:
+    for prefix in ("postgresql://", "postgres://"):
+        if url.startswith(prefix):
+            return "postgresql+psycopg://" + url.removeprefix(prefix)
+    if url and not url.startswith("postgresql+"):
+        raise StoreError(
+            f"a database of the kind {url.partition(':')[0]!r} is not known",
+            "Set CMBAGENT_DATABASE_URL to postgresql://user:password@host/name, or leave it empty for SQLite.",
+        )
+    return url
+
+
+def _make_engine(database: Database) -> Engine:
+    from sqlalchemy import URL, create_engine, event
+
+    if database.path is None:
+        return create_engine(database.url, pool_size=5, max_overflow=20, pool_pre_ping=True)
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=str(database.path)),
+        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+        pool_size=5,
+        max_overflow=50,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA cache_size = -16000")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writing = connection.get_execution_options().get("writing", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def _version_on_server(database: Database) -> str | None:
+    from sqlalchemy import inspect
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with database.engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            row = connection.exec_driver_sql("SELECT version_num FROM alembic_version").fetchone()
+            return None if row is None else str(row[0])
+    except (SQLAlchemyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StoreError(
+            f"the database {database._shown} cannot be reached ({reason})",
+            "Check CMBAGENT_DATABASE_URL and that the server runs; pip install 'cmbagent-nb[postgres]' has the driver.",
+        ) from error

@@ -1,0 +1,79 @@
+"""Rows that could not be written: kept in files beside the database, so that nothing is lost.
+
+``faults.jsonl`` holds rows that the database refused, with the reason: a fault of ours, to look at.
+``unwritten-*.jsonl`` holds good rows from a time when the database could not be reached, to be taken in later.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cmbagent_nb.ids import new_id, short
+from cmbagent_nb.store.json import from_json, to_json
+
+#: The file of refused rows in a workspace.
+FAULTS = "faults.jsonl"
+
+Entry = tuple[str, str, Mapping[str, Any]]
+
+
+def note_fault(home: Path, entry: tuple[str, str, Any], error: str, scrub: Callable[[str], str]) -> None:
+    """Add a refused row to ``faults.jsonl``."""
+    operation, table, row = entry
+    line = {"at": time.time(), "operation": operation, "table": table, "row": row, "error": error}
+    _append(home / FAULTS, [scrub(to_json(line))])
+
+
+class Unwritten:
+    """The rows of one writer that wait in a file for the database to come back."""
+
+    def __init__(self, home: Path, scrub: Callable[[str], str]) -> None:
+        self._home = home
+        self._scrub = scrub
+        self._path = home / f"unwritten-{os.getpid()}-{short(new_id())}.jsonl"
+        #: Whether there may be rows to take in, of this writer or of one that died.
+        self.waiting = any(home.glob("unwritten-*.jsonl"))
+
+    def keep(self, entries: Iterable[Entry]) -> None:
+        """Put rows into the file; raises OSError when even that cannot be done."""
+        _append(self._path, [self._scrub(to_json(list(entry))) for entry in entries])
+        self.waiting = True
+
+    def claim(self) -> Iterator[tuple[Path, list[Entry]]]:
+        """Take hold of the waiting files, so that no other process does, and yield their rows."""
+        self.waiting = False
+        for path in sorted(self._home.glob("unwritten-*.jsonl")):
+            held = path.with_suffix(f".{short(new_id())}.taken")
+            try:
+                path.rename(held)
+            except OSError:
+                continue  # another process was faster
+            yield held, list(_read(held))
+
+    def give_back(self, held: Path) -> None:
+        """Put a claimed file back: its rows could not be written yet."""
+        held.rename(self._home / f"unwritten-{os.getpid()}-{short(new_id())}.jsonl")
+        self.waiting = True
+
+
+def _append(path: Path, lines: list[str]) -> None:
+    with path.open("ab") as file:
+        file.write("".join(line + "\n" for line in lines).encode("utf-8", "replace"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(path: Path) -> Iterator[Entry]:
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                operation, table, row = from_json(line)
+            except (orjson.JSONDecodeError, TypeError, ValueError):
+                continue  # the torn last line of a process that died
+            yield operation, table, row

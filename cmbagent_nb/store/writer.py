@@ -1,0 +1,371 @@
+"""The one writer: callers hand rows over and go on; a thread of its own writes them in groups.
+
+| invariant | |
+|---|---|
+| a caller never waits and never sees an error | a row is put into a queue, in about a microsecond |
+| one thread owns the one writing connection | a group is one transaction (``BEGIN IMMEDIATE``) |
+| order | rows, calls, journal lines and barriers take effect in the order in which they were handed over |
+| a bad row harms no other | a group that fails is written again row by row; bad rows are counted in ``faults`` |
+| a database that is locked, full or gone for a while | is waited for; ``trouble`` says so; nothing is lost |
+| a failing callback harms nothing | it is counted in ``callback_faults`` |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cmbagent_nb.errors import StoreError
+from cmbagent_nb.store.batch import Batch, Row, Scrub
+from cmbagent_nb.store.database import Database
+from cmbagent_nb.store.journal import JournalFiles
+from cmbagent_nb.store.json import to_json
+from cmbagent_nb.store.sink import Sink, is_transient
+from cmbagent_nb.store.spill import Unwritten, note_fault
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+log = logging.getLogger("cmbagent_nb.store")
+
+#: The most rows of one transaction.
+GROUP = 1000
+
+_INSERT, _UPDATE, _JOURNAL, _CALL, _BARRIER = range(5)
+
+
+def _unchanged(text: str) -> str:
+    return text
+
+
+class Writer:
+    """The thread that writes to a database; all that is written goes through it.
+
+    Parameters
+    ----------
+    db
+        The database.
+    scrub
+        Masks what must not be stored in a text: keys and passwords.
+    patience
+        Seconds to wait for a database that is locked, full or gone, before rows go to a file beside it,
+        from which they are taken in later, and calls fail.
+    """
+
+    def __init__(self, db: Database, scrub: Scrub = _unchanged, *, patience: float = 120.0) -> None:
+        self.db = db
+        #: Rows that the database refused; they are in ``faults.jsonl``.
+        self.faults = 0
+        #: Callbacks of :meth:`on_commit` that failed.
+        self.callback_faults = 0
+        #: What keeps the writer waiting just now, in words; empty when all is well.
+        self.trouble = ""
+        self._scrub = scrub
+        self._patience = patience
+        self._queue: deque[tuple[int, Any, Any, Any]] = deque()
+        self._signal = threading.Event()
+        self._idle = False
+        self._closing = threading.Event()
+        self._deadline = float("inf")
+        self._closed = False
+        self._close_lock = threading.Lock()
+        self._callbacks: list[Callable[[set[str]], None]] = []
+        self._journals = JournalFiles()
+        self._unwritten = Unwritten(db.home, scrub)
+        self._sink = Sink(db, scrub, self._fault)
+        self._thread = threading.Thread(target=self._main, name="cmbagent-writer", daemon=True)
+        self._thread.start()
+        atexit.register(_close_at_exit, weakref.ref(self))
+
+    # -- for callers, from any thread ------------------------------------------------------
+
+    def insert(self, table: str, row: Row) -> None:
+        """Write a row; JSON columns take any value. Do not change the row afterwards."""
+        self._queue.append((_INSERT, table, row, None))
+        if self._idle:
+            self._wake()
+
+    def update(self, table: str, id: str, values: Row) -> None:
+        """Change columns of the row with this key. Do not change the values afterwards."""
+        self._queue.append((_UPDATE, table, id, values))
+        if self._idle:
+            self._wake()
+
+    def journal(self, path: Path, kind: str, data: Any) -> None:
+        """Append a line to a run's journal."""
+        self._queue.append((_JOURNAL, path, kind, (time.time(), data)))
+        if self._idle:
+            self._wake()
+
+    def call(self, fn: Callable[[Connection], T], *, touches: Iterable[str] = ()) -> concurrent.futures.Future[T]:
+        """Run ``fn(connection)`` in a transaction of its own, after all that was handed over before.
+
+        What ``fn`` raises rolls the transaction back and is the future's exception. The runs that ``fn``
+        changes are found by the parameters of its statements; others can be named in ``touches``.
+        """
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._queue.append((_CALL, fn, future, tuple(touches)))
+        if self._idle:
+            self._wake()
+        return future
+
+    def barrier(self) -> concurrent.futures.Future[None]:
+        """Return a future that is done when all that was handed over before is stored."""
+        future: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._queue.append((_BARRIER, future, None, None))
+        if self._idle:
+            self._wake()
+        return future
+
+    async def settled(self) -> None:
+        """Wait until all that was handed over before is stored."""
+        await asyncio.wrap_future(self.barrier())
+
+    def on_commit(self, fn: Callable[[set[str]], None]) -> Callable[[], None]:
+        """Call ``fn`` with the ids of the runs that a commit touched, on the writer's thread.
+
+        Returns a function that ends this.
+        """
+        self._callbacks = [*self._callbacks, fn]
+
+        def unsubscribe() -> None:
+            self._callbacks = [item for item in self._callbacks if item is not fn]
+
+        return unsubscribe
+
+    @property
+    def waiting(self) -> int:
+        """How many rows are in the queue."""
+        return len(self._queue)
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Write what is left and end the thread.
+
+        When the database cannot be written within ``timeout`` seconds, the rest goes to a file, from which
+        the next writer takes it in.
+        """
+        self._deadline = time.monotonic() + timeout
+        self._closing.set()
+        self._signal.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        self._after_close()
+
+    # -- the thread ------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._signal.set()
+        if self._closed:
+            self._after_close()
+
+    def _main(self) -> None:
+        queue, signal = self._queue, self._signal
+        try:
+            while True:
+                if queue:
+                    self._step()
+                elif self._closing.is_set():
+                    break
+                else:
+                    signal.clear()
+                    self._idle = True
+                    if not queue and not self._closing.is_set():
+                        signal.wait()
+                    self._idle = False
+        finally:
+            self._closed = True
+            self._idle = True  # whoever hands something over now finds out in _wake
+            self._journals.close()
+            self._sink.close()
+
+    def _step(self) -> None:
+        """Take a group from the queue and bring it into the database."""
+        batch = Batch()
+        barriers: list[concurrent.futures.Future[None]] = []
+        call: tuple[int, Any, Any, Any] | None = None
+        popleft = self._queue.popleft
+        for _ in range(min(GROUP, len(self._queue))):
+            item = popleft()
+            if item[0] == _BARRIER:
+                barriers.append(item[1])
+            elif item[0] == _CALL:
+                call = item
+                break
+            else:
+                self._gather(batch, item)
+        try:
+            if batch:
+                self._write(batch)
+        except Exception as error:  # a fault of ours: no caller may wait for ever because of it
+            log.exception("the writer failed")
+            for operation, table, row in batch.rows():
+                self._fault(operation, table, row, error)
+        for barrier in barriers:
+            if barrier.set_running_or_notify_cancel():
+                barrier.set_result(None)
+        if call is not None:
+            self._call(call[1], call[2], call[3])
+
+    def _gather(self, batch: Batch, item: tuple[int, Any, Any, Any]) -> None:
+        """Put a row into the batch, or a line into its journal."""
+        kind, first, second, third = item
+        try:
+            if kind == _INSERT:
+                batch.insert(first, second)
+            elif kind == _UPDATE:
+                batch.update(first, second, third)
+            else:
+                self._journals.append(Path(first), third[0], second, self._scrub(to_json(third[1])))
+        except Exception as error:  # a row that is no row, a journal that cannot be written
+            self._fault(("insert", "update", "journal")[kind], str(first), third or second, error)
+
+    def _write(self, batch: Batch) -> None:
+        if self._unwritten.waiting and not self._take_in():
+            self._unwritten.keep(batch.rows())
+            return
+        touched = self._persist(batch)
+        if touched is None:
+            try:
+                self._unwritten.keep(batch.rows())
+            except OSError as error:
+                for operation, table, row in batch.rows():
+                    self._fault(operation, table, row, error)
+            return
+        self._tell(touched)
+
+    def _persist(self, batch: Batch) -> set[str] | None:
+        """Write a batch, waiting for the database where need be; None when patience is at its end."""
+        started = time.monotonic()
+        while True:
+            try:
+                touched = self._sink.write(batch)
+            except Exception as error:
+                if not is_transient(error):
+                    return self._sink.write_one_by_one(batch)
+                if not self._wait(error, started):
+                    return None
+            else:
+                self.trouble = ""
+                return touched
+
+    def _wait(self, error: Exception, started: float) -> bool:
+        """Wait a little for the database; tell whether to try again."""
+        now = time.monotonic()
+        if now > self._deadline or now - started > self._patience:
+            return False
+        if not self.trouble:
+            log.warning("waiting for the database: %s", error)
+        self.trouble = f"the database cannot be written: {getattr(error, 'orig', None) or error}"
+        delay = min(1.0, 0.02 + (now - started) / 4)
+        if self._closing.is_set():
+            time.sleep(min(delay, 0.1))
+        else:
+            self._closing.wait(delay)
+        return True
+
+    def _take_in(self) -> bool:
+        """Write the rows that wait in files; False while the database cannot be written."""
+        for held, entries in self._unwritten.claim():
+            batch = Batch()
+            for operation, table, row in entries:
+                if operation == "insert":
+                    batch.insert(table, row)
+                else:
+                    batch.change(table, row)
+            try:
+                try:
+                    touched = self._sink.write(batch)
+                except Exception as error:
+                    if is_transient(error):
+                        self.trouble = f"the database cannot be written: {getattr(error, 'orig', None) or error}"
+                        raise
+                    touched = self._sink.write_one_by_one(batch)
+            except Exception:
+                self._unwritten.give_back(held)
+                return False
+            held.unlink()
+            self._tell(touched)
+        self.trouble = ""
+        return True
+
+    def _call(self, fn: Callable[[Connection], Any], future: Any, touches: tuple[str, ...]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        started = time.monotonic()
+        while True:
+            try:
+                self._sink.ready()
+            except Exception as error:
+                if is_transient(error) and self._wait(error, started):
+                    continue
+                future.set_exception(_unreachable(error))
+                return
+            break
+        self.trouble = ""
+        try:
+            result, touched = self._sink.call(fn)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            self._tell(touched.union(touches))
+            future.set_result(result)
+
+    def _tell(self, touched: set[str]) -> None:
+        for callback in self._callbacks:
+            try:
+                callback(set(touched))
+            except Exception:
+                self.callback_faults += 1
+                if self.callback_faults == 1:
+                    log.warning("a callback after a commit failed", exc_info=True)
+
+    def _fault(self, operation: str, table: str, row: Any, error: BaseException) -> None:
+        self.faults += 1
+        reason = str(getattr(error, "orig", None) or error)
+        text = self._scrub(f"{type(error).__name__}: {reason}")
+        if self.faults == 1:
+            log.warning("a row could not be stored (%s of %s): %s", operation, table, text)
+        try:
+            note_fault(self.db.home, (operation, table, row), text, self._scrub)
+        except Exception:
+            log.exception("a refused row could not be kept")
+
+    def _after_close(self) -> None:
+        """Deal with what is handed over after the end: rows are kept in a file, calls fail."""
+        with self._close_lock:
+            batch = Batch()
+            while self._queue:
+                kind, first, second, third = self._queue.popleft()
+                if kind == _BARRIER:
+                    first.set_result(None)
+                elif kind == _CALL:
+                    second.set_exception(StoreError("the workspace is closed", "Make a new Workspace."))
+                else:
+                    self._gather(batch, (kind, first, second, third))
+            self._journals.close()
+            if batch:
+                self._unwritten.keep(batch.rows())
+
+
+def _unreachable(error: Exception) -> StoreError:
+    return StoreError(
+        f"the database cannot be written ({getattr(error, 'orig', None) or error})",
+        "See whether another process holds it or the disk is full, and try again.",
+    )
+
+
+def _close_at_exit(reference: weakref.ref[Writer]) -> None:
+    writer = reference()
+    if writer is not None and not writer._closed:
+        writer.close(timeout=5.0)
