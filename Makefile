@@ -76,7 +76,7 @@ $(VENV)/.panel: $(PANEL) $(VENV)/.demo
 # ---- what people run
 
 demo: $(VENV)/.demo
-	@$(BIN)/python -m cmbagent_nb.demo --dir .demo
+	@$(BIN)/python -m cmbagent_nb.demo --dir .demo --next 'make lab'
 
 lab: $(VENV)/.demo
 	@$(MAKE) --no-print-directory panel || echo "· the panel could not be built; everything else works without it"

@@ -28,8 +28,11 @@ export interface IRun {
 export interface IOption {
   id: string;
   label: string;
+  /** The answer says nothing without a comment. */
+  needs_comment?: boolean;
 }
 
+/** A gate: its row, with what it shows in `context`. */
 export interface IApproval {
   id: string;
   run_id: string;
@@ -39,10 +42,12 @@ export interface IApproval {
   approval_type: string;
   status: string;
   created_at: number | null;
-  title: string;
-  body: string;
-  options: IOption[];
-  steps: { number: number; title: string; agent: string }[];
+  context: {
+    title?: string;
+    body?: string;
+    options?: IOption[];
+    plan?: { goal?: string; steps?: { title?: string; agent?: string }[] } | null;
+  };
 }
 
 export interface IStep {

@@ -1,8 +1,7 @@
 import { Api, IApproval, IOption } from './api';
 import { ago, element, setText } from './dom';
 
-/** Answers that mean nothing without a word on what should be different. */
-const NEEDS_COMMENT = new Set(['modified']);
+/** Answers that end something. */
 const REFUSALS = new Set(['rejected', 'abort']);
 
 /**
@@ -22,16 +21,18 @@ export class GateCard {
     private readonly _api: Api,
     private readonly _answered: () => void
   ) {
-    const { title, body, steps, options, id } = this._approval;
+    const { id, context } = this._approval;
+    const { title = 'A decision is needed', options = [] } = context;
+    const steps = context.plan?.steps ?? [];
+    // A plan is shown as a list; its text would say the same again.
+    const body = steps.length ? context.plan?.goal : context.body;
     const heading = element('h3', 'cmb-gate-title', title);
     heading.id = `cmb-gate-${id}`;
     this._age = element('span', 'cmb-gate-age');
     this._comment = element('textarea', 'cmb-gate-comment');
     this._comment.rows = 2;
-    this._comment.placeholder = 'Comment (needed to ask for changes)';
-    if (!options.some(option => NEEDS_COMMENT.has(option.id))) {
-      this._comment.placeholder = 'Comment (optional)';
-    }
+    const needing = options.find(option => option.needs_comment);
+    this._comment.placeholder = needing ? `Comment (needed for “${needing.label}”)` : 'Comment (optional)';
     this._comment.setAttribute('aria-label', `Comment on: ${title}`);
     this._message = element('div', 'cmb-error');
     this._message.setAttribute('role', 'alert');
@@ -53,8 +54,8 @@ export class GateCard {
           'cmb-gate-steps',
           '',
           steps.map(step => {
-            const item = element('li', '', step.title);
-            item.append(element('span', 'cmb-faint', ` · ${step.agent}`));
+            const item = element('li', '', step.title ?? '');
+            item.append(element('span', 'cmb-faint', ` · ${step.agent ?? ''}`));
             return item;
           })
         )
@@ -83,7 +84,7 @@ export class GateCard {
 
   private async _answer(option: IOption): Promise<void> {
     const comment = this._comment.value.trim();
-    if (NEEDS_COMMENT.has(option.id) && !comment) {
+    if (option.needs_comment && !comment) {
       this._message.textContent = 'Write what should change, then press the button again.';
       this._comment.focus();
       return;

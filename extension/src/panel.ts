@@ -136,7 +136,7 @@ export class RunPanel extends Widget {
       approvals.map(approval => this._gateCards.get(approval.id)!.node)
     );
     if (fresh.length) {
-      setText(this._announcer, `Waiting for you: ${fresh.map(approval => approval.title).join('; ')}`);
+      setText(this._announcer, `Waiting for you: ${fresh.map(approval => approval.context.title ?? 'a decision').join('; ')}`);
     }
     const count = approvals.length;
     this._gatesTitle.hidden = count === 0;

@@ -78,7 +78,7 @@ export class RunRow {
   private _show(): void {
     const run = this._run;
     const silent = run.silent && !isOver(run.status);
-    const shown = silent ? { glyph: '⚡', label: 'no sign of life', tone: 'bad' } : look(run.status);
+    const shown = silent ? { glyph: '↯', label: 'no sign of life', tone: 'bad' } : look(run.status);
     this.node.dataset.status = run.status;
     this.node.dataset.tone = shown.tone;
     setText(this._glyph, shown.glyph);

@@ -20,9 +20,9 @@ const LOOKS: Record<string, IStatusLook> = {
   paused: { glyph: '❚❚', label: 'paused', tone: 'wait' },
   completed: { glyph: '✔', label: 'completed', tone: 'good' },
   failed: { glyph: '✕', label: 'failed', tone: 'bad' },
-  cancelled: { glyph: '■', label: 'cancelled', tone: 'idle' },
-  interrupted: { glyph: '⚡', label: 'interrupted', tone: 'bad' },
-  skipped: { glyph: '↷', label: 'skipped', tone: 'idle' }
+  cancelled: { glyph: '⊘', label: 'cancelled', tone: 'idle' },
+  interrupted: { glyph: '↯', label: 'interrupted', tone: 'bad' },
+  skipped: { glyph: '»', label: 'skipped', tone: 'idle' }
 };
 
 /** The look of a status; one that is not known shows its own name. */

@@ -1,0 +1,333 @@
+"""REST under ``/cmbagent/api``: thin over :class:`~cmbagent_nb.workspace.Workspace`.
+
+| rule | |
+|---|---|
+| who may ask | whoever may use the Jupyter server: its authentication, its XSRF check, its authorizer |
+| work on the database | in a thread, never on the server's event loop |
+| an error | ``{"error", "next_step"}`` with 400 wrong use, 404 not there, 409 not now or not one, 500 our fault |
+| the answer to a gate | is given once the process that owns the run has acted, or after two seconds |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+from tornado import web
+
+from cmbagent_nb.errors import (
+    AmbiguousReference,
+    CMBAgentError,
+    GateError,
+    RunNotFound,
+    StateError,
+    UsageError,
+)
+from cmbagent_nb.server import reading
+from cmbagent_nb.server.places import Places, no_such
+from cmbagent_nb.workflow.gates import check_answer
+
+if TYPE_CHECKING:
+    from cmbagent_nb.workspace import Workspace
+
+T = TypeVar("T")
+Method = Callable[..., Awaitable[None]]
+
+#: Seconds to wait for the owner of a run to act on an answer, and between two looks.
+PATIENCE = 2.0
+LOOK = 0.05
+
+
+class Handler(APIHandler):
+    """What all handlers share: places, threads and errors."""
+
+    auth_resource = "cmbagent"
+
+    def initialize(self, places: Places) -> None:
+        """Take the workspaces that are served."""
+        self.places = places
+
+    async def answer(self, work: Callable[..., Any], *arguments: Any) -> None:
+        """Run blocking work in a thread and send what it returns as JSON."""
+        self.reply(await self.thread(work, *arguments))
+
+    async def thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run blocking work in a thread."""
+        return await asyncio.to_thread(work, *arguments)
+
+    def reply(self, data: Any) -> None:
+        """Send data as JSON."""
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(data, default=str))
+
+    def write_error(self, status_code: int, **details: Any) -> None:
+        """Send an error as JSON that says what to do next."""
+        error = details.get("exc_info", (None, None, None))[1]
+        if isinstance(error, CMBAgentError):
+            status_code = status_of(error)
+            what, next_step = f"{error.what[:1].upper()}{error.what[1:]}.", error.next_step
+        elif isinstance(error, web.HTTPError):
+            what = str(error.log_message or error.reason or "The request was refused")
+            next_step = _NEXT.get(status_code, "")
+        else:
+            what, next_step = f"The server failed ({type(error).__name__}).", "See the log of the Jupyter server."
+        self.set_status(status_code)
+        self.reply({"error": what, "next_step": next_step, "message": f"{what} {next_step}".strip()})
+
+    def log_exception(self, *details: Any) -> None:
+        """Log our own errors in a line: they are answers, not faults."""
+        if isinstance(details[1], CMBAgentError):
+            self.log.info("cmbagent: %s", details[1])
+        else:
+            super().log_exception(*details)
+
+    def number(self, name: str, default: int, most: int) -> int:
+        """Read a whole number from the query."""
+        text = self.get_query_argument(name, str(default))
+        try:
+            value = int(text)
+        except ValueError:
+            raise UsageError(f"{name} is {text!r}, not a whole number", f"Leave it out for {default}.") from None
+        if not 0 <= value <= most:
+            raise UsageError(f"{name} is {value}", f"It can be 0 to {most}.")
+        return value
+
+    def body(self) -> dict[str, Any]:
+        """Read the request's JSON object; nothing is an empty one."""
+        data = self.get_json_body()
+        if data is None:
+            return {}
+        if not isinstance(data, dict):
+            raise UsageError("the body is not a JSON object", 'Send something like {"comment": "…"}.')
+        return data
+
+    def text(self, data: dict[str, Any], name: str) -> str:
+        """Read a text from the request's body."""
+        value = data.get(name, "")
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{name} is not a text", f"Send it as a JSON string, or leave {name} out.")
+        return value or ""
+
+    def find_run(self, reference: str) -> tuple[Path, Workspace, str]:
+        """Find the workspace and the id of a run by id, name, or a unique part of its id.
+
+        Raises
+        ------
+        RunNotFound
+            No workspace has it.
+        AmbiguousReference
+            More than one run fits.
+        """
+        from cmbagent_nb.store.lookup import find_run
+
+        found: list[tuple[Path, Workspace, str]] = []
+        for home, workspace in self.places:
+            try:
+                found.append((home, workspace, find_run(workspace.db, reference)["id"]))
+            except RunNotFound:
+                continue
+        if not found:
+            raise no_such("run", reference)
+        if len(found) > 1:
+            raise AmbiguousReference(
+                f"{reference!r} fits runs in {len(found)} workspaces",
+                "Use the whole id.",
+                reference=reference,
+                candidates=[run_id for _, _, run_id in found],
+            )
+        return found[0]
+
+    def find_approval(self, reference: str) -> tuple[Path, Workspace, dict[str, Any]]:
+        """Find the workspace and the row of a gate by its id.
+
+        Raises
+        ------
+        RunNotFound
+            No workspace has it.
+        """
+        for home, workspace in self.places:
+            row = reading.approval(workspace.db, reference)
+            if row is not None:
+                return home, workspace, {**row, "workspace": str(home)}
+        raise no_such("gate", reference)
+
+
+def status_of(error: CMBAgentError) -> int:
+    """Return the HTTP status for one of our errors."""
+    if isinstance(error, RunNotFound):
+        return 404
+    if isinstance(error, AmbiguousReference | StateError):
+        return 409
+    if isinstance(error, GateError) and not hasattr(error, "resolution"):
+        return 409  # it is about the gate, not about the answer
+    return 400 if isinstance(error, UsageError) else 500
+
+
+_NEXT = {
+    400: "Check the request's body.",
+    403: "Sign in to the Jupyter server, or send its token.",
+    405: "See which methods this address takes.",
+}
+
+
+def guarded(method: Method) -> Method:
+    """Let only those in whom the Jupyter server lets in."""
+    return web.authenticated(authorized(method))
+
+
+class Runs(Handler):
+    """``GET /runs?status=&limit=``: the newest runs of all workspaces."""
+
+    @guarded
+    async def get(self) -> None:
+        """Send the runs, and the workspaces that could not be read."""
+        limit, status = self.number("limit", 100, 1000), self.get_query_argument("status", "")
+        await self.answer(self._list, limit, status)
+
+    def _list(self, limit: int, status: str) -> dict[str, Any]:
+        answers, problems = self.places.read(lambda workspace: reading.runs(workspace.db, limit=limit, status=status))
+        rows = [{**row, "workspace": str(home)} for home, found in answers for row in found]
+        rows.sort(key=lambda row: row["created_at"] or 0.0, reverse=True)
+        shown = [
+            {"workspace": str(problem.workspace), "error": problem.error, "next_step": problem.next_step}
+            for problem in problems
+        ]
+        return {"runs": rows[:limit], "problems": shown}
+
+
+class Run(Handler):
+    """``GET /runs/{id}`` and what is below it: ``/status``, ``/steps``, ``/events``, ``/dag``."""
+
+    @guarded
+    async def get(self, reference: str, part: str | None) -> None:
+        """Send a run or a part of it."""
+        after, limit = self.number("after", 0, 2**62), self.number("limit", 500, 10_000)
+        await self.answer(self._part, reference, part or "", after, limit)
+
+    def _part(self, reference: str, part: str, after: int, limit: int) -> dict[str, Any]:
+        home, workspace, run_id = self.find_run(reference)
+        db = workspace.db
+        if part == "steps":
+            return {"steps": reading.steps(db, run_id)}
+        if part == "events":
+            found = reading.events(db, run_id, after=after, limit=limit)
+            return {"events": found, "after": found[-1]["execution_order"] if found else after}
+        if part == "dag":
+            return reading.graph(db, run_id)
+        row = reading.run(db, run_id)
+        if part == "status":
+            return {name: row[name] for name in ("id", "name", "status", "started_at", "ended_at", "error")}
+        return {**row, "workspace": str(home)}
+
+
+class Cancel(Handler):
+    """``POST /runs/{id}/cancel``."""
+
+    @guarded
+    async def post(self, reference: str) -> None:
+        """Cancel a run, whichever process it belongs to."""
+        await self.answer(self._cancel, reference)
+
+    def _cancel(self, reference: str) -> dict[str, Any]:
+        _, workspace, run_id = self.find_run(reference)
+        run = workspace.run(run_id)
+        run.cancel()
+        return {"id": run_id, "status": run.status}
+
+
+class Pending(Handler):
+    """``GET /approvals/pending``: the gates that wait, the oldest first."""
+
+    @guarded
+    async def get(self) -> None:
+        """Send the open gates of all workspaces."""
+        await self.answer(self._list)
+
+    def _list(self) -> dict[str, Any]:
+        answers, _ = self.places.read(lambda workspace: reading.pending(workspace.db))
+        rows = [{**row, "workspace": str(home)} for home, found in answers for row in found]
+        rows.sort(key=lambda row: row["created_at"] or 0.0)
+        return {"approvals": rows}
+
+
+class Approval(Handler):
+    """``GET /approvals/{id}``: a gate with its options, and its answer once it has one."""
+
+    @guarded
+    async def get(self, reference: str) -> None:
+        """Send a gate."""
+        await self.answer(lambda: self.find_approval(reference)[2])
+
+
+class Answer(Handler):
+    """``POST /approvals/{id}/approve``, ``/reject`` and ``/resolve`` with ``{resolution, comment}``."""
+
+    @guarded
+    async def post(self, reference: str, how: str) -> None:
+        """Answer a gate and wait until the run's owner has taken the answer."""
+        body = self.body()
+        comment, wanted = self.text(body, "comment"), self.text(body, "resolution")
+        workspace, gate = await self.thread(self._send, reference, how, wanted, comment)
+        for _ in range(round(PATIENCE / LOOK)):
+            if gate["status"] != "pending":
+                break
+            await asyncio.sleep(LOOK)
+            gate = await self.thread(reading.approval, workspace.db, gate["id"]) or gate
+        if gate["status"] == "pending":
+            self.set_status(202)
+        self.reply({"approval": gate})
+
+    def _send(self, reference: str, how: str, wanted: str, comment: str) -> tuple[Workspace, dict[str, Any]]:
+        _, workspace, gate = self.find_approval(reference)
+        if gate["status"] != "pending":
+            what = f"this gate is {gate['status']}"
+            raise GateError(what, "The run has gone on; nothing is to be done.", id=reference)
+        options = [str(option["id"]) for option in gate["context"].get("options", [])]
+        resolution = wanted if how == "resolve" else _usual(how, options)
+        check_answer(frozenset(options), resolution, comment)
+        run = workspace.run(gate["run_id"])
+        run.approve(gate["id"], resolution, comment)
+        return workspace, reading.approval(workspace.db, gate["id"]) or gate
+
+
+def _usual(how: str, options: list[str]) -> str:
+    """Return the option that approving or rejecting means at a gate.
+
+    >>> _usual("approve", ["approved", "modified", "rejected"]), _usual("reject", ["retry", "skip", "abort"])
+    ('approved', 'abort')
+    """
+    wanted = ("approved", "retry") if how == "approve" else ("rejected", "abort")
+    return next((option for option in wanted if option in options), wanted[0])
+
+
+class Missing(Handler):
+    """Any other address below ``/cmbagent/api``."""
+
+    @guarded
+    async def get(self) -> None:
+        """Say that there is nothing here."""
+        raise RunNotFound(f"there is nothing at {self.request.path}", "See the list of addresses in the documentation.")
+
+    post = put = delete = patch = get
+
+
+def routes(base_url: str, places: Places | None = None) -> list[tuple[str, type[Handler], dict[str, Any]]]:
+    """Return the handlers with their addresses below ``base_url``."""
+    shared = {"places": places or Places()}
+    root = url_path_join(base_url, "cmbagent", "api")
+    one = "([^/]+)"
+    return [
+        (f"{root}/runs", Runs, shared),
+        (f"{root}/runs/{one}/cancel", Cancel, shared),
+        (f"{root}/runs/{one}(?:/(status|steps|events|dag))?", Run, shared),
+        (f"{root}/approvals/pending", Pending, shared),
+        (f"{root}/approvals/{one}/(approve|reject|resolve)", Answer, shared),
+        (f"{root}/approvals/{one}", Approval, shared),
+        (f"{root}/.*", Missing, shared),
+    ]

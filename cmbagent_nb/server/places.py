@@ -1,0 +1,145 @@
+"""The workspaces that the server knows: opened once, kept open, and never in each other's way.
+
+| rule | |
+|---|---|
+| which | those in the user's list of opened workspaces, and the default one when it has a database |
+| looking makes nothing | a folder without a database is passed over, not made into a workspace |
+| one that cannot be read | is a :class:`Problem` in the answer; the others are served |
+| one whose database was replaced | is opened anew |
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from cmbagent_nb.errors import CMBAgentError, RunNotFound
+from cmbagent_nb.settings import default_home, load_settings
+from cmbagent_nb.store.database import FILE_NAME
+from cmbagent_nb.store.workspaces import listed
+
+if TYPE_CHECKING:
+    from cmbagent_nb.workspace import Workspace
+
+T = TypeVar("T")
+
+#: Seconds before a workspace that could not be opened is tried again.
+RETRY = 5.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A workspace that could not be read, and what can be done about it."""
+
+    workspace: Path
+    error: str
+    next_step: str
+
+
+@dataclass
+class _Open:
+    workspace: Workspace
+    stamp: tuple[int, int] | None
+
+
+class Places:
+    """All workspaces of the user; safe to use from any thread."""
+
+    def __init__(self, homes: Callable[[], list[Path]] | None = None) -> None:
+        self._homes = homes or _known_homes
+        self._lock = threading.Lock()
+        self._open: dict[Path, _Open] = {}
+        self._broken: dict[Path, tuple[float, Problem]] = {}
+
+    def read(self, question: Callable[[Workspace], T]) -> tuple[list[tuple[Path, T]], list[Problem]]:
+        """Ask every workspace the same, and return the answers and the workspaces that gave none."""
+        answers: list[tuple[Path, T]] = []
+        problems: list[Problem] = []
+        for home in self._homes():
+            found = self._workspace(home)
+            if isinstance(found, Problem):
+                problems.append(found)
+                continue
+            try:
+                answers.append((home, question(found)))
+            except Exception as error:  # whatever is wrong with one, the others are served
+                problems.append(_problem(home, error))
+        return answers, problems
+
+    def __iter__(self) -> Iterator[tuple[Path, Workspace]]:
+        """The workspaces that can be opened."""
+        for home in self._homes():
+            found = self._workspace(home)
+            if not isinstance(found, Problem):
+                yield home, found
+
+    def close(self) -> None:
+        """Close what was opened."""
+        with self._lock:
+            opened, self._open = list(self._open.values()), {}
+        for entry in opened:
+            entry.workspace.close()
+
+    def _workspace(self, home: Path) -> Workspace | Problem:
+        from cmbagent_nb.workspace import Workspace
+
+        with self._lock:
+            stamp = _stamp(home)
+            known = self._open.get(home)
+            if known is not None and known.stamp == stamp:
+                return known.workspace
+            if known is not None:
+                del self._open[home]
+                known.workspace.close()
+            failed = self._broken.get(home)
+            if failed is not None and time.monotonic() - failed[0] < RETRY:
+                return failed[1]
+            try:
+                workspace = Workspace(home)
+                workspace.db.data_version()
+            except Exception as error:  # shown to the user, who can do something about it
+                problem = _problem(home, error)
+                self._broken[home] = (time.monotonic(), problem)
+                return problem
+            self._broken.pop(home, None)
+            self._open[home] = _Open(workspace, stamp)
+            return workspace
+
+
+def no_such(kind: str, reference: str) -> RunNotFound:
+    """The error for an id that no workspace has."""
+    return RunNotFound(f"no {kind} matches {reference!r}", "List them with %cmbagent runs.", reference=reference)
+
+
+def _known_homes() -> list[Path]:
+    homes = dict.fromkeys([default_home().absolute(), *(Path(home).absolute() for home in listed())])
+    return [home for home in homes if _stamp(home) is not None or _has_server(home)]
+
+
+def _stamp(home: Path) -> tuple[int, int] | None:
+    """What tells a database file from one that has taken its place."""
+    try:
+        found = (home / FILE_NAME).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _has_server(home: Path) -> bool:
+    """Whether this workspace keeps its record on a database server."""
+    if not home.is_dir():
+        return False
+    try:
+        return bool(load_settings(home).database_url)
+    except CMBAgentError:
+        return True
+
+
+def _problem(home: Path, error: Exception) -> Problem:
+    if isinstance(error, CMBAgentError):
+        return Problem(home, f"{error.what[:1].upper()}{error.what[1:]}.", error.next_step)
+    return Problem(home, f"It cannot be read ({type(error).__name__}: {error}).", "See the log of the Jupyter server.")
