@@ -7,7 +7,7 @@ use it. A file with the name of an agent of the roster takes its place.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ class Registry:
         self._agents: dict[str, AgentSpec] = {}
 
     @classmethod
-    def load(cls, extra_dir: str | Path = "", *, home: Path | None = None) -> Registry:
+    def load(cls, extra_dir: str | Path = "", home: Path | None = None) -> Registry:
         """Read the roster, then the workspace's ``agents`` folder, then ``extra_dir``.
 
         Raises
@@ -92,9 +92,9 @@ class Registry:
         """Return the names of all agents."""
         return list(self._agents)
 
-    def plannable(self) -> list[AgentSpec]:
-        """Return the agents that the planner may give steps to."""
-        return [spec for spec in self._agents.values() if spec.plannable]
+    def plannable(self) -> list[str]:
+        """Return the names of the agents that the planner may give steps to."""
+        return [spec.name for spec in self._agents.values() if spec.plannable]
 
     def roles(self) -> dict[str, str]:
         """Return the role of each agent by its name."""
@@ -127,6 +127,30 @@ class Registry:
             )
         self._agents[agent.name] = agent
         return agent
+
+    def changed(
+        self, models: Mapping[str, str] | None = None, instructions: Mapping[str, str] | None = None
+    ) -> Registry:
+        """Return a registry for one run: with other models for some agents, and with instructions added to some.
+
+        Raises
+        ------
+        UsageError
+            There is no agent of one of the names.
+        """
+        models, instructions = models or {}, instructions or {}
+        other = Registry()
+        for name in [*models, *instructions]:
+            self[name]
+        for spec in self:
+            added = instructions.get(spec.name, "").strip()
+            changed = replace(
+                spec,
+                model=models.get(spec.name) or spec.model,
+                instructions=f"{spec.instructions.rstrip()}\n\n{added}\n" if added else spec.instructions,
+            )
+            other.register(changed)
+        return other
 
     def _check_tools(self) -> None:
         for spec in self:
