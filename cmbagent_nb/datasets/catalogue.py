@@ -90,8 +90,7 @@ CATALOGUE: dict[str, Entry] = {
             "heliocentric redshift, m_b_corr the standardised apparent magnitude, MU_SH0ES the distance modulus."
         ),
         citation=(
-            "Brout et al., ApJ 938 (2022) 110, arXiv:2202.04077; "
-            "Scolnic et al., ApJ 938 (2022) 113, arXiv:2112.03863"
+            "Brout et al., ApJ 938 (2022) 110, arXiv:2202.04077; Scolnic et al., ApJ 938 (2022) 113, arXiv:2112.03863"
         ),
         licence=_RELEASED,
         units={
