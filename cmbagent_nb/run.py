@@ -1,0 +1,380 @@
+"""A run: what a user holds while it goes on and after it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import GateError, RunFailed, RunNotFound, StateError
+from cmbagent_nb.ids import short
+from cmbagent_nb.runtime import Runtime
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cmbagent_nb.skills.model import Skill
+    from cmbagent_nb.store.snapshot import Snapshot
+    from cmbagent_nb.workflow.host import Host, LiveRun
+    from cmbagent_nb.workflow.stream import StreamEvent
+
+#: Seconds between two looks at a run of another process whose end is waited for.
+POLL = 0.2
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to: its report, or what its code printed."""
+
+    text: str
+    report: str | None
+    files: Sequence[str] = field(default_factory=tuple)
+    work_dir: Path = field(default_factory=Path)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        from cmbagent_nb.render.markdown import markdown_html, text_html
+
+        return markdown_html(self.text, self.work_dir) if self.report else text_html(self.text)
+
+
+class Lineage:
+    """How a file came to be: a chain from the file back to the task. A list of dicts as ``links``."""
+
+    def __init__(self, path: str, links: list[dict[str, Any]]) -> None:
+        self.path = path
+        self.links = links
+
+    def __iter__(self) -> Any:
+        return iter(self.links)
+
+    def __len__(self) -> int:
+        return len(self.links)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.links[index]
+
+    def __repr__(self) -> str:
+        return "\n← ".join(str(link["label"]) for link in self.links)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the chain as a DataFrame, a row for each link."""
+        import pandas as pd
+
+        return pd.DataFrame(self.links)
+
+    def _repr_html_(self) -> str:
+        from cmbagent_nb.render.lineage import lineage_html
+
+        return lineage_html(self.links)
+
+
+class Run:
+    """One execution of a task; made by :meth:`cmbagent_nb.Workspace.start` or found by ``ws.run(name)``.
+
+    It can be held by the process that runs it or by any other: what it shows comes from the record, and
+    what it asks for reaches the process that owns the run.
+    """
+
+    def __init__(self, host: Host, run_id: str, *, live: LiveRun | None = None) -> None:
+        self._host = host
+        self._live = live
+        self.id = run_id
+        row = self._row()
+        self.name = str(row["name"])
+        self.mode = str(row["mode"])
+        self.model = str(row["model"])
+        self.model_source = str(row["model_source"])
+        self.task = str(row["task_description"])
+        self.session_id = str(row["session_id"])
+        self.work_dir = Path(row["work_dir"])
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, {self.status}, id …{short(self.id)})"
+
+    def _row(self) -> dict[str, Any]:
+        rows = self._host.db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=self.id)
+        if not rows:
+            raise RunNotFound(f"run {short(self.id)} is not in the record any more", "List the runs with ws.runs().")
+        return rows[0]
+
+    # ---- how it stands
+
+    @property
+    def status(self) -> str:
+        """One of draft, planning, executing, paused, waiting_approval, completed, failed, cancelled, interrupted."""
+        return str(self._row()["status"])
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the run has come to its end."""
+        from cmbagent_nb.workflow.states import ENDED
+
+        if self._live is not None:
+            return self._live.ended.done()
+        return self.status in ENDED
+
+    @property
+    def error(self) -> str | None:
+        """Why the run failed, if it did."""
+        found = self._row()["error"]
+        return None if found is None else str(found)
+
+    @property
+    def plan(self) -> dict[str, Any] | None:
+        """The plan that the run follows, once there is one."""
+        from cmbagent_nb.store.json import from_json
+
+        found = self._row()["plan"]
+        return from_json(found) if found else None
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What the model calls have cost so far in US dollars; ``None`` when the cost of one is not known."""
+        row = self._host.db.rows(
+            "SELECT COALESCE(SUM(cost_usd), 0) AS total, COUNT(*) - COUNT(cost_usd) AS unknown FROM cost_records"
+            " WHERE run_id = :id",
+            id=self.id,
+        )[0]
+        return None if row["unknown"] else float(row["total"])
+
+    @property
+    def result(self) -> Result:
+        """What the run came to; waits for its end.
+
+        Raises
+        ------
+        RunFailed
+            The run failed, was cancelled or was interrupted.
+        """
+        self.wait()
+        row = self._row()
+        if row["status"] != "completed":
+            raise RunFailed(
+                f"run {self.name} is {row['status']}" + (f": {row['error']}" if row["error"] else ""),
+                f"What it did is in run.events() and in {self.work_dir}.",
+                run_id=self.id,
+                status=row["status"],
+            )
+        return self._result(row)
+
+    def _result(self, row: dict[str, Any]) -> Result:
+        from cmbagent_nb.store.json import from_json
+
+        found = from_json(row["result"]) if row["result"] else {}
+        return Result(found.get("text", ""), found.get("report"), tuple(found.get("files", ())), self.work_dir)
+
+    def snapshot(self) -> Snapshot:
+        """Return everything that a view of the run shows, as it stands now."""
+        from cmbagent_nb.store.snapshot import read_snapshot
+
+        return read_snapshot(self._host.db, self.id)
+
+    # ---- waiting
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait for the end of the run, at most ``timeout`` seconds; returns the run.
+
+        Interrupting the wait does not stop the run.
+
+        Raises
+        ------
+        TimeoutError
+            The run goes on still.
+        """
+        if Runtime.get().inside():
+            raise StateError("a run cannot be waited for on the loop that runs it", "Use `await run`.")
+        if self._live is not None:
+            self._live.ended.result(timeout)
+            return self
+        until = None if timeout is None else time.monotonic() + timeout
+        changed = threading.Event()
+        stop = self.subscribe(changed.set)
+        try:
+            while not self.finished:
+                if until is not None and time.monotonic() > until:
+                    raise TimeoutError(f"run {self.name} goes on")
+                self._expire()
+                changed.wait(POLL)
+                changed.clear()
+        finally:
+            stop()
+        return self
+
+    def _expire(self) -> None:
+        """Find out whether the process of the run has died."""
+        from cmbagent_nb.workflow.ownership import interrupt_orphans
+
+        interrupt_orphans(self._host.db, self._host.writer)
+
+    def __await__(self) -> Generator[Any, None, Run]:
+        return self._ended().__await__()
+
+    async def _ended(self) -> Run:
+        if self._live is not None:
+            # Shielded: interrupting the cell that waits does not stop the run.
+            await asyncio.shield(asyncio.wrap_future(self._live.ended))
+            return self
+        return await asyncio.to_thread(self.wait)
+
+    # ---- listening
+
+    def subscribe(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Call ``function`` from some thread after every change, also by another process; returns how to stop it."""
+        return self._host.subscribe(self.id, function)
+
+    def on(self, kind: str, function: Callable[[StreamEvent], Any]) -> Callable[[], None]:
+        """Call ``function`` with every event of a kind such as ``step_completed``, or ``"*"``.
+
+        A callback that fails never hurts the run. Only the process that runs the run hears its stream.
+        """
+        return self._owned().stream.on(kind, function)
+
+    def stream(self) -> AsyncIterator[StreamEvent]:
+        """Iterate over what happens from now on: ``async for event in run.stream(): …``."""
+        return self._owned().stream.follow()
+
+    def _owned(self) -> LiveRun:
+        if self._live is None:
+            raise StateError(f"run {self.name} does not run in this process", "Look at run.events() instead.")
+        return self._live
+
+    # ---- deciding
+
+    def approvals(self) -> list[dict[str, Any]]:
+        """Return the run's open gates, oldest first."""
+        from cmbagent_nb.store.approvals import open_gates
+
+        return open_gates(self._host.db, self.id)
+
+    def approve(self, id: str | None = None, resolution: str = "approved", feedback: str = "", by: str = "you") -> None:
+        """Answer an open gate; returns at once, and the run goes on.
+
+        Parameters
+        ----------
+        id
+            The gate; not needed while the run has only one that is open.
+        resolution
+            One of the gate's options, such as ``approved``, ``modified`` (with ``feedback``) or ``retry``.
+
+        Raises
+        ------
+        GateError
+            There is no such open gate, or it does not take this answer.
+        """
+        from cmbagent_nb.workflow.commands import send
+        from cmbagent_nb.workflow.gates import check_answer
+
+        gate = self._gate(id)
+        options = frozenset(str(option["id"]) for option in gate["context"]["options"])
+        if resolution == "approved" and "approved" not in options and "retry" in options:
+            resolution = "retry"
+        check_answer(options, resolution, feedback)
+        live = self._live if self._live is not None and not self._live.ended.done() else None
+        if live is not None:
+            Runtime.get().submit(live.answer(gate["id"], resolution, feedback, by))
+            return
+        send(
+            self._host.writer,
+            self.id,
+            "answer_gate",
+            {"approval_id": gate["id"], "resolution": resolution, "feedback": feedback},
+            by,
+        )
+
+    def reject(self, id: str | None = None, feedback: str = "", by: str = "you") -> None:
+        """Answer an open gate with a no: a plan is rejected, a failed step aborts the run."""
+        options = {option["id"] for option in self._gate(id)["context"]["options"]}
+        self.approve(id, "rejected" if "rejected" in options else "abort", feedback, by)
+
+    def _gate(self, id: str | None) -> dict[str, Any]:
+        gates = self.approvals()
+        if id is None:
+            if len(gates) != 1:
+                have = "no open gate" if not gates else f"{len(gates)} open gates"
+                raise GateError(f"run {self.name} has {have}", "Name one by its id: see run.approvals().", gates=gates)
+            return gates[0]
+        found = [gate for gate in gates if gate["id"] == id] or [
+            gate for gate in gates if gate["id"].startswith(id) or gate["id"].endswith(id)
+        ]
+        if len(found) != 1:
+            raise GateError(f"run {self.name} has no open gate {id!r}", "See run.approvals().", id=id)
+        return found[0]
+
+    def cancel(self, by: str = "you") -> None:
+        """End the run; its processes are killed. Returns at once; nothing happens when it has ended."""
+        from cmbagent_nb.workflow.commands import send
+
+        if self._live is not None:
+            self._live.cancel()
+        elif not self.finished:
+            send(self._host.writer, self.id, "cancel", {}, by)
+
+    # ---- the record
+
+    def events(self) -> pd.DataFrame:
+        """Return everything that happened, in order."""
+        return self._frame("events")
+
+    def nodes(self) -> pd.DataFrame:
+        """Return the nodes of the graph, with what each knows of itself."""
+        return self._frame("nodes")
+
+    def steps(self) -> pd.DataFrame:
+        """Return the steps of the plan."""
+        return self._frame("steps")
+
+    def messages(self) -> pd.DataFrame:
+        """Return what was said, with reasoning and code where there is any."""
+        return self._frame("messages")
+
+    def files(self) -> pd.DataFrame:
+        """Return the files that the run made, in all versions."""
+        return self._frame("files")
+
+    def costs(self) -> pd.DataFrame:
+        """Return tokens and costs, a row for each model call; a cost that is not known is missing."""
+        return self._frame("costs")
+
+    def history(self) -> pd.DataFrame:
+        """Return the changes of status of the run, its steps and its nodes."""
+        return self._frame("history")
+
+    def decisions(self) -> pd.DataFrame:
+        """Return the gates and how they were answered."""
+        return self._frame("decisions")
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        from cmbagent_nb.store import frames
+
+        if not Runtime.get().inside():
+            self._host.writer.barrier().result()
+        return getattr(frames, name)(self._host.db, run_id=self.id)  # type: ignore[no-any-return]
+
+    def lineage(self, path: str) -> Lineage:
+        """Return how a file came to be: file ← code ← agent ← model call ← step ← task.
+
+        Raises
+        ------
+        RunNotFound
+            The run has no such file.
+        """
+        from cmbagent_nb.store.lineage import lineage
+
+        links = lineage(self._host.db, self.id, path)
+        if not links:
+            raise RunNotFound(f"run {self.name} has no file {path!r}", "List its files with run.files().", path=path)
+        return Lineage(path, links)
+
+    def extract_skill(self, name: str, steps: str | Sequence[int | str] | None = None, **options: Any) -> Skill:
+        """Make a skill of the run, or of some of its steps (``"1"``, ``"1-2"``, ``[1, 3]``), and verify it."""
+        from cmbagent_nb.skills.extract import extract
+
+        host = self._host
+        return extract(host.db, host.writer, host.home, self.id, name=name, steps=steps, **options)

@@ -1,0 +1,423 @@
+"""One attempt at a step: ask the agent, run its code, credit its files.
+
+An attempt either leaves a :class:`~cmbagent_nb.workflow.prompts.Done` or says as a
+:class:`~cmbagent_nb.workflow.prompts.Failure` why it did not. What cannot be mended by trying again (no reply,
+no budget) is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import GateError
+from cmbagent_nb.ids import new_id
+from cmbagent_nb.runtime import in_thread
+from cmbagent_nb.workflow import gates, prompts
+from cmbagent_nb.workflow.credits import MadeFile
+from cmbagent_nb.workflow.prompts import Done, Failure
+from cmbagent_nb.workflow.retries import category
+
+if TYPE_CHECKING:
+    from cmbagent_nb.agents.ask import Answer
+    from cmbagent_nb.agents.registry import AgentSpec
+    from cmbagent_nb.capture.manifest import Entry
+    from cmbagent_nb.execution.launcher import Outcome
+    from cmbagent_nb.workflow.context import Context, Place
+    from cmbagent_nb.workflow.plan import Step
+
+EXECUTOR = "executor"
+PHASE = "control"
+
+
+class Attempt:
+    """One attempt at one step."""
+
+    def __init__(
+        self,
+        context: Context,
+        step: Step,
+        number: int,
+        *,
+        failures: Sequence[Failure],
+        comments: Sequence[str],
+        place: Place | None,
+    ) -> None:
+        self.context = context
+        self.step = step
+        self.number = number
+        self.failures = failures
+        self.comments = comments
+        self.place = place
+        self.transitions: list[dict[str, Any]] = []
+        self._id = new_id()
+        self._folder = context.work_dir
+        self._ended = False
+
+    async def run(self) -> Done | Failure:
+        """Do the attempt; its end is recorded whatever happens."""
+        context, step = self.context, self.step
+        assert context.plan is not None
+        seeds = context.credits.of(context.plan.before(step.node_id))
+        from cmbagent_nb.execution.attempt import prepare
+
+        self._folder = await in_thread(prepare, context.work_dir, step.node_id, self.number, seeds)
+        context.writer.insert(
+            "step_attempts",
+            {
+                "id": self._id,
+                "run_id": context.run_id,
+                "node_id": step.node_id,
+                "attempt": self.number,
+                "folder": self._folder.relative_to(context.work_dir).as_posix(),
+                "status": "running",
+                "started_at": time.time(),
+            },
+        )
+        try:
+            spec = context.registry[step.agent]
+            work = {"code": self._code, "report": self._report}.get(spec.reply or "text", self._text)
+            with context.recorder.at(step.node_id, attempt=self.number, agent=spec.name):
+                return await work(spec)
+        except asyncio.CancelledError:
+            self._end("cancelled")
+            raise
+        except Exception as error:
+            self._end("failed", error=str(error), error_category="model")
+            raise
+
+    def _end(self, status: str, **values: Any) -> None:
+        """Write the attempt's end, once: the first that says it knows best."""
+        if self._ended:
+            return
+        self._ended = True
+        context = self.context
+        context.writer.update("step_attempts", self._id, {"status": status, "ended_at": time.time(), **values})
+        context.note("attempt_ended", {"node": self.step.node_id, "attempt": self.number, "status": status, **values})
+
+    def _prompt(self) -> str:
+        context, step = self.context, self.step
+        assert context.plan is not None
+        before = [context.done[name] for name in context.plan.before(step.node_id) if name in context.done]
+        return prompts.step(
+            context.task,
+            step,
+            context.inputs,
+            before,
+            self._folder,
+            self.failures,
+            context.options.max_attempts,
+            self.comments,
+        )
+
+    async def _ask(self, spec: AgentSpec, reply: Any, check: Any = None) -> Answer[Any]:
+        from cmbagent_nb.agents.ask import ask
+
+        context = self.context
+        context.stream.emit("agent_start", agent=spec.name, node_id=self.step.node_id, attempt=self.number)
+        answer = await ask(
+            spec,
+            self._prompt(),
+            reply=reply,
+            gateway=context.gateway,
+            recorder=context.recorder,
+            tools=context.tools(self._folder),
+            check=check,
+        )
+        context.stream.emit("agent_complete", agent=spec.name, node_id=self.step.node_id, attempt=self.number)
+        return answer
+
+    # ---- agents that write code
+
+    async def _code(self, spec: AgentSpec) -> Done | Failure:
+        from cmbagent_nb.agents.replies import Code
+
+        answer = await self._ask(spec, Code)
+        reply = answer.value
+        code = self.context.writer.scrub(reply.python_code)
+        script = self._folder / "codebase" / script_name(reply.filename, self.step)
+        await in_thread(_write, script, code)
+        code_hash = hashlib.sha256(code.encode()).hexdigest()
+        self.context.stream.emit("code_generated", node_id=self.step.node_id, path=f"codebase/{script.name}")
+        self._hand(spec.name, EXECUTOR, "code to run", {"path": f"codebase/{script.name}"}, answer.event_id)
+        await self._may_run(script.name, code)
+        outcome, event_id = await self._launch(script, code, code_hash, answer, spec)
+        failure = await self._judge(outcome, code)
+        files = await self._keep(outcome.made, script, code_hash, spec, answer, event_id, published=failure is None)
+        self._end(
+            "completed" if failure is None else "failed" if outcome.status == "completed" else outcome.status,
+            exit_code=outcome.exit_code,
+            error=failure.error if failure else None,
+            error_category=_category(outcome) if failure else None,
+            meta={"reads": outcome.reads, "script": f"codebase/{script.name}", "code_hash": code_hash},
+        )
+        if failure is not None:
+            self._hand(EXECUTOR, spec.name, "the attempt failed", {"error": failure.error}, event_id)
+            return failure
+        return Done(
+            node_id=self.step.node_id,
+            title=self.step.title,
+            agent=spec.name,
+            summary=reply.explanation,
+            files=files,
+            output=outcome.stdout,
+        )
+
+    async def _may_run(self, name: str, code: str) -> None:
+        if "tool" not in self.context.options.approve:
+            return
+        async with self.context.motion.waiting(self.place):
+            answer = await self.context.gates.ask(
+                "tool_call",
+                self.step.node_id,
+                title=f"Run {name} for step {self.step.number}?",
+                options=gates.TOOL_OPTIONS,
+                details={"code": code},
+            )
+        if answer.resolution != "approved":
+            raise GateError(f"the code of step {self.step.number} was not allowed to run", "Start the run again.")
+
+    async def _launch(
+        self, script: Path, code: str, code_hash: str, answer: Answer[Any], spec: AgentSpec
+    ) -> tuple[Outcome, str]:
+        from cmbagent_nb.execution.launcher import launch
+
+        context = self.context
+        inputs = {
+            "path": f"codebase/{script.name}",
+            "code": code,
+            "code_hash": code_hash,
+            "explanation": answer.value.explanation,
+            "written_by": spec.name,
+        }
+        with context.recorder.span("code_exec", agent=EXECUTOR, inputs=inputs, parent=answer.event_id) as span:
+            outcome = await launch(
+                script,
+                self._folder,
+                limits=context.limits,
+                on_output=lambda stream, text: context.stream.emit(
+                    "step_progress", node_id=self.step.node_id, stream=stream, text=text
+                ),
+                on_start=lambda pid, started: context.writer.update(
+                    "step_attempts", self._id, {"pid": pid, "process_started_at": started}
+                ),
+            )
+            span.outputs = {
+                "exit_code": outcome.exit_code,
+                "status": outcome.status,
+                "stdout": outcome.stdout,
+                "stderr": outcome.stderr,
+                "files": [entry.path for entry in outcome.made],
+                "reads": outcome.reads,
+            }
+            if outcome.status != "completed":
+                span.fail(error_text(outcome))
+                span.subtype = {"timeout": "timeout", "memory": "killed", "killed": "killed"}.get(
+                    outcome.status, "error"
+                )
+        context.recorder.message(
+            sender=EXECUTOR,
+            recipient=spec.name,
+            content=outcome.stdout if outcome.status == "completed" else error_text(outcome),
+            event_id=span.reference,
+            execution_result={"exit_code": outcome.exit_code, "status": outcome.status},
+            duration_ms=(outcome.ended_at - outcome.started_at) * 1e3,
+        )
+        return outcome, span.id
+
+    async def _judge(self, outcome: Outcome, code: str) -> Failure | None:
+        """Tell whether the attempt reached its goal: by its exit status, its files, or a verdict."""
+        output = "\n".join(part for part in (outcome.stdout, outcome.stderr) if part.strip())
+        if outcome.status != "completed":
+            return Failure(self.number, error_text(outcome), code, output)
+        made = [entry.path for entry in outcome.made]
+        missing = [pattern for pattern in self.step.expected_outputs if not any(matches(name, pattern) for name in made)]
+        if not missing:
+            return None
+        from cmbagent_nb.agents.ask import ask
+        from cmbagent_nb.agents.replies import Verdict
+
+        context = self.context
+        answer = await ask(
+            context.registry[EXECUTOR],
+            prompts.verdict(self.step, missing, made, output),
+            reply=Verdict,
+            gateway=context.gateway,
+            recorder=context.recorder,
+            tools=context.tools(self._folder),
+        )
+        if answer.value.achieved:
+            return None
+        return Failure(
+            self.number,
+            f"The code ran, but did not make {', '.join(missing)}: {answer.value.reason}",
+            code,
+            output,
+            answer.value.fix_suggestion or "",
+        )
+
+    async def _keep(
+        self,
+        made: Sequence[Entry],
+        script: Path,
+        code_hash: str,
+        spec: AgentSpec,
+        answer: Answer[Any],
+        event_id: str,
+        *,
+        published: bool,
+    ) -> list[str]:
+        """Credit the code to its author and the files to the run of the code; publish them if it succeeded."""
+        path = f"codebase/{script.name}"
+        entries = [await in_thread(_entry, script, path), *(entry for entry in made if entry.path != path)]
+        files = await self._place(entries, published=published)
+        for file in files:
+            is_code = file.path.endswith(path)
+            self.context.credits.credit(
+                file,
+                agent=spec.name,
+                parent=answer.event_id if is_code else event_id,
+                phase=PHASE,
+                code_hash=code_hash,
+                final=published,
+            )
+            if published:
+                self.context.note("published", {"node": self.step.node_id, "path": file.path, "sha256": file.sha256})
+                self.context.stream.emit(
+                    "file_created", path=file.path, node_id=self.step.node_id, file_type=file.file_type
+                )
+        return [file.path for file in files] if published else []
+
+    async def _place(self, entries: Sequence[Entry], *, published: bool) -> list[MadeFile]:
+        from cmbagent_nb.execution.attempt import ignored, publish
+        from cmbagent_nb.execution.kinds import file_type, mime
+
+        work_dir = self.context.work_dir
+        if published:
+            done = await in_thread(publish, self._folder, work_dir, list(entries))
+            return [MadeFile(item.path, item.size, item.sha256, item.mime, item.file_type) for item in done]
+        prefix = self._folder.relative_to(work_dir).as_posix()
+        return [
+            MadeFile(f"{prefix}/{item.path}", item.size, item.sha256, mime(item.path), file_type(item.path))
+            for item in entries
+            if not ignored(item.path)
+        ]
+
+    # ---- agents that write
+
+    async def _report(self, spec: AgentSpec) -> Done | Failure:
+        from cmbagent_nb.agents.references import resolve
+        from cmbagent_nb.agents.replies import Report
+
+        def check(value: Any) -> str | None:
+            if not value.markdown.strip():
+                return "The report is empty."
+            missing = resolve(value.markdown, self._folder).missing
+            return f"These references are not in the run's files: {', '.join(missing)}." if missing else None
+
+        answer = await self._ask(spec, Report, check)
+        resolved = await in_thread(resolve, answer.value.markdown, self._folder)
+        return await self._written(spec, answer, resolved.markdown, "report.md", {"references": resolved.used})
+
+    async def _text(self, spec: AgentSpec) -> Done | Failure:
+        answer = await self._ask(spec, None)
+        if not answer.text.strip():
+            self._end("failed", error="The reply is empty.", error_category="model")
+            return Failure(self.number, "The reply is empty.")
+        return await self._written(spec, answer, answer.text, f"{self.step.node_id}.md", {})
+
+    async def _written(
+        self, spec: AgentSpec, answer: Answer[Any], markdown: str, default: str, meta: dict[str, Any]
+    ) -> Done:
+        name = _text_name(self.step, default)
+        path = self._folder / name
+        await in_thread(_write, path, self.context.writer.scrub(markdown))
+        entry = await in_thread(_entry, path, name)
+        files = await self._place([entry], published=True)
+        for file in files:
+            self.context.credits.credit(file, agent=spec.name, parent=answer.event_id, phase=PHASE, meta=meta)
+            self.context.note("published", {"node": self.step.node_id, "path": file.path, "sha256": file.sha256})
+            self.context.stream.emit("file_created", path=file.path, node_id=self.step.node_id, file_type="report")
+        self._end("completed", meta={"reads": sorted({item["path"] for item in meta.get("references", [])})})
+        return Done(
+            node_id=self.step.node_id,
+            title=self.step.title,
+            agent=spec.name,
+            summary=markdown,
+            files=[file.path for file in files],
+        )
+
+    def _hand(self, from_agent: str, to_agent: str, reason: str, passed: Any, parent: str | None) -> None:
+        change = self.context.hand_over(from_agent, to_agent, reason, passed, parent)
+        self.transitions.append({**change, "attempt": self.number, "at": time.time()})
+
+
+def script_name(asked: str, step: Step) -> str:
+    """Return a safe file name for a step's code, whatever the model called it.
+
+    >>> from cmbagent_nb.workflow.plan import Step
+    >>> script_name("../../etc/My fit.py", Step(2, "t", "engineer", "i"))
+    'My_fit.py'
+    >>> script_name("", Step(2, "t", "engineer", "i"))
+    'step_2.py'
+    """
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(asked.replace("\\", "/")).name.removesuffix(".py")).strip("_")
+    return f"{stem[:80] or step.node_id}.py"
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Tell whether a file that was made is one that was expected; a pattern without a folder fits anywhere.
+
+    >>> matches("data/tt.json", "*.json"), matches("data/tt.json", "plots/*"), matches("data/tt.json", "./data/*.json")
+    (True, False, True)
+    """
+    pattern = pattern.removeprefix("./")
+    return fnmatch(path, pattern) or ("/" not in pattern and fnmatch(PurePosixPath(path).name, pattern))
+
+
+def error_text(outcome: Outcome) -> str:
+    """Say in a line, or with its traceback's last part, how the code failed."""
+    if outcome.error:
+        place = f" ({outcome.error['file']}, line {outcome.error['line']})" if outcome.error.get("line") else ""
+        return f"{outcome.error['type']}: {outcome.error['message']}{place}"
+    return {
+        "timeout": "The code was stopped because it ran longer than it may.",
+        "memory": "The code was stopped because it used more memory than it may.",
+        "killed": "The process was killed.",
+    }.get(outcome.status, f"The code ended with exit status {outcome.exit_code}.")
+
+
+def _category(outcome: Outcome) -> str:
+    error = outcome.error or {}
+    return category(str(error.get("type", "")), str(error.get("message", "")), outcome.status)
+
+
+def _text_name(step: Step, default: str) -> str:
+    named = [pattern for pattern in step.expected_outputs if pattern.endswith(".md") and not set(pattern) & set("*?[")]
+    name = named[0].removeprefix("./") if named else default
+    safe = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+    return name if safe else default
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _entry(path: Path, name: str) -> Entry:
+    from cmbagent_nb.capture.manifest import Entry
+
+    status = path.stat()
+    return Entry(
+        path=name,
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        mode=status.st_mode,
+    )

@@ -1,0 +1,114 @@
+"""Commands from other processes, and news of what they wrote.
+
+A process that does not own a run never writes its statuses: it inserts a row into ``commands``, and
+the owner acts on it. One watcher a workspace looks whether another process has written
+(``PRAGMA data_version`` costs microseconds), hands out the commands, and wakes the views of runs
+that belong to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import CMBAgentError
+from cmbagent_nb.ids import new_id
+from cmbagent_nb.runtime import in_thread
+from cmbagent_nb.store.json import from_json
+
+if TYPE_CHECKING:
+    from cmbagent_nb.store.database import Database
+    from cmbagent_nb.store.writer import Writer
+
+#: Seconds between two looks at the database.
+INTERVAL = 0.1
+
+Handler = Callable[[str, Mapping[str, Any], str], Awaitable[str]]
+
+
+def send(writer: Writer, run_id: str, command: str, arguments: Mapping[str, Any], origin: str) -> str:
+    """Leave a command for the process that owns a run; returns the command's id once it is stored."""
+    command_id = new_id()
+    writer.insert(
+        "commands",
+        {
+            "id": command_id,
+            "run_id": run_id,
+            "command": command,
+            "arguments": dict(arguments),
+            "origin": origin,
+            "created_at": time.time(),
+        },
+    )
+    writer.barrier().result()
+    return command_id
+
+
+class Watcher:
+    """Looks for commands and for changes by other processes, while anybody is interested."""
+
+    def __init__(self, db: Database, writer: Writer, on_foreign_change: Callable[[], None]) -> None:
+        self._db = db
+        self._writer = writer
+        self._handlers: dict[str, Handler] = {}
+        self._listeners = 0
+        self._on_foreign_change = on_foreign_change
+        self._task: asyncio.Task[None] | None = None
+
+    def own(self, run_id: str, handler: Handler) -> None:
+        """Hand commands for ``run_id`` to ``handler`` from now on; on the event loop only."""
+        self._handlers[run_id] = handler
+        self._wake()
+
+    def release(self, run_id: str) -> None:
+        """Stop handing out commands for a run that has ended."""
+        self._handlers.pop(run_id, None)
+
+    def listen(self, change: int) -> None:
+        """Count the views that want to hear of other processes' changes (``+1`` or ``-1``)."""
+        self._listeners += change
+        self._wake()
+
+    async def stop(self) -> None:
+        """Stop looking, before the database is closed."""
+        self._handlers.clear()
+        self._listeners = 0
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _wake(self) -> None:
+        if (self._handlers or self._listeners) and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        seen = -1
+        while self._handlers or self._listeners:
+            version = await in_thread(self._db.data_version)
+            if version != seen:
+                seen = version
+                self._on_foreign_change()
+                if self._handlers:
+                    await self._hand_out()
+            await asyncio.sleep(INTERVAL)
+
+    async def _hand_out(self) -> None:
+        rows = await in_thread(
+            self._db.rows,
+            "SELECT id, run_id, command, arguments, origin FROM commands WHERE handled_at IS NULL ORDER BY created_at",
+        )
+        for row in rows:
+            handler = self._handlers.get(row["run_id"])
+            if handler is None:
+                continue
+            arguments = row["arguments"]
+            arguments = from_json(arguments) if isinstance(arguments, str) else arguments or {}
+            try:
+                outcome = await handler(row["command"], arguments, row["origin"] or "another process")
+            except CMBAgentError as error:
+                outcome = f"refused: {error}"
+            self._writer.update("commands", row["id"], {"handled_at": time.time(), "outcome": outcome})
+        if rows:
+            await self._writer.settled()

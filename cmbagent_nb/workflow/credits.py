@@ -1,0 +1,103 @@
+"""Who made which file: every file becomes an event and a row, with its version and its predecessor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.ids import new_id
+
+if TYPE_CHECKING:
+    from cmbagent_nb.capture.recorder import Recorder
+    from cmbagent_nb.store.writer import Writer
+
+
+@dataclass(frozen=True)
+class MadeFile:
+    """A file that was made, by its path in the work dir."""
+
+    path: str
+    size: int
+    sha256: str
+    mime: str
+    file_type: str
+
+
+class Credits:
+    """The files of one run."""
+
+    def __init__(self, writer: Writer, recorder: Recorder, run_id: str, session_id: str) -> None:
+        self._writer = writer
+        self._recorder = recorder
+        self._run_id = run_id
+        self._session_id = session_id
+        self._latest: dict[str, tuple[str, int, str]] = {}
+        self._by_node: dict[str, dict[str, None]] = {}
+        self.count = 0
+
+    def credit(
+        self,
+        made: MadeFile,
+        *,
+        agent: str,
+        parent: str | None,
+        phase: str,
+        code_hash: str | None = None,
+        final: bool = True,
+        meta: dict[str, Any] | None = None,
+    ) -> str:
+        """Record a file for the node that the caller is in; returns the id of its row.
+
+        A file that a failed attempt left is not ``final`` and does not count among the node's files.
+        """
+        where = self._recorder.here()
+        before = self._latest.get(made.path)
+        event_id = self._recorder.record(
+            "file_gen",
+            subtype="update" if before else "create",
+            agent=agent,
+            outputs={"path": made.path, "size": made.size, "sha256": made.sha256},
+            parent=parent,
+        )
+        file_id = new_id()
+        version = before[1] + 1 if before else 1
+        self._writer.insert(
+            "files",
+            {
+                "id": file_id,
+                "run_id": self._run_id,
+                "session_id": self._session_id,
+                "node_id": where.node_id if where else None,
+                "event_id": event_id,
+                "file_path": made.path,
+                "file_type": made.file_type,
+                "mime": made.mime,
+                "size_bytes": made.size,
+                "content_hash": made.sha256,
+                "version": version,
+                "parent_file_id": before[0] if before else None,
+                "created_by_agent": agent,
+                "generating_code_hash": code_hash,
+                "workflow_phase": phase,
+                "is_final_output": final and made.file_type in ("data", "plot", "report"),
+                "priority": _priority(made.file_type) if final else "internal",
+                "created_at": time.time(),
+                "meta": {"attempt": where.attempt if where else None, **(meta or {})},
+            },
+        )
+        self._latest[made.path] = (file_id, version, made.sha256)
+        if final:
+            self.count += 1
+            if where is not None:
+                self._by_node.setdefault(where.node_id, {})[made.path] = None
+        return file_id
+
+    def of(self, node_ids: Iterable[str]) -> list[str]:
+        """Return the paths of the files that these nodes have published."""
+        return list(dict.fromkeys(path for node_id in node_ids for path in self._by_node.get(node_id, ())))
+
+
+def _priority(file_type: str) -> str:
+    return "primary" if file_type in ("plot", "report", "data") else "secondary"

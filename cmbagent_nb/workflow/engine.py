@@ -1,0 +1,260 @@
+"""The control loop of a run: plan, review, gate, steps, end.
+
+Code decides what comes next; a model is asked only for what needs one. A run of one_shot that works the
+first time costs one model call; a plan of n steps costs 2 + n when its review approves, 3 + n when it asks
+for changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import CMBAgentError, PlanRefused
+from cmbagent_nb.workflow import gates, prompts, reports
+from cmbagent_nb.workflow.graph import add_graph, add_planning
+from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING, TERMINATOR, Plan, problem
+from cmbagent_nb.workflow.step import Ending, run_step
+from cmbagent_nb.workflow.summary import summarize
+
+if TYPE_CHECKING:
+    from cmbagent_nb.workflow.context import Context
+
+LOG = logging.getLogger(__name__)
+
+
+async def carry_out(context: Context) -> None:
+    """Carry a run from its task to its end; the end is recorded whatever happens, nothing is raised.
+
+    Cancelling the task that awaits this ends the run as ``cancelled``, its processes killed.
+    """
+    started = time.time()
+    status, error = "failed", ""
+    try:
+        status, error = await _go(context)
+    except asyncio.CancelledError:
+        status = "cancelled"
+    except CMBAgentError as problem_met:
+        error = str(problem_met)
+    except Exception as fault:
+        LOG.exception("run %s met an internal error", context.run_id)
+        error = f"Internal error: {type(fault).__name__}: {fault}. Please report it with the log."
+    # The end is written even if the cancelled task is cancelled again meanwhile.
+    await asyncio.shield(asyncio.ensure_future(_finish(context, status, error, started)))
+
+
+async def _go(context: Context) -> tuple[str, str]:
+    context.stream.emit("workflow_started", task=context.task, mode=context.options.mode)
+    if context.options.mode == "planning_and_control" and context.options.plan is None:
+        with context.recorder.at(PLANNING, agent="planner"):
+            plan = await _make_plan(context)
+        if plan is None:
+            return "cancelled", "The plan was rejected."
+    else:
+        assert context.options.plan is not None
+        plan = context.options.plan
+        await add_graph(context, plan, start=None)
+        context.last_node = plan.steps[0].node_id
+    context.plan = plan
+    context.motion.phase("executing")
+    with context.recorder.at(context.last_node):
+        await reports.write_plan(context, plan)
+        await context.states.run("executing", started_at=time.time())
+    context.last_node = TERMINATOR
+    endings = await _run_steps(context, plan)
+    failed = [f"step {step.number}: {endings[step.node_id].error}" for step in plan.steps if _failed(endings, step)]
+    return ("failed", "; ".join(failed)) if failed else ("completed", "")
+
+
+def _failed(endings: dict[str, Ending], step: Any) -> bool:
+    return endings[step.node_id].status == "failed"
+
+
+# ---- planning
+
+
+async def _make_plan(context: Context) -> Plan | None:
+    """Plan, review, and let a person decide; ``None`` when the plan was rejected."""
+    options = context.options
+    await add_planning(context, approval="plan" in options.approve)
+    await context.states.run("planning", started_at=time.time())
+    await context.states.node(PLANNING, "running")
+    async with context.motion.moving():
+        plan = await _propose(context, None, [], "")
+        for _ in range(options.n_plan_reviews):
+            recommendations = await _review(context, plan)
+            if not recommendations:
+                break
+            plan = await _propose(context, plan, recommendations, "plan_reviewer")
+        await context.states.node(PLANNING, "completed")
+        await summarize(context, PLANNING)
+        if "plan" in options.approve:
+            with context.recorder.at(PLAN_APPROVAL, agent="you"):
+                decided = await _approve(context, plan)
+            if decided is None:
+                return None
+            plan = decided
+        await add_graph(context, plan, start=PLAN_APPROVAL if "plan" in options.approve else PLANNING)
+    return plan
+
+
+async def _propose(
+    context: Context, previous: Plan | None, comments: list[str], comments_by: str
+) -> tuple[Plan, str | None]:
+    """Ask the planner; a plan that cannot be used goes back to it with the reason, at most twice."""
+    from cmbagent_nb.agents.ask import ask
+    from cmbagent_nb.agents.replies import plan_model
+
+    options, registry = context.options, context.registry
+    agents = {name: registry[name].description for name in registry.plannable()}
+
+    def check(value: Any) -> str | None:
+        try:
+            return problem(Plan.from_reply(value.model_dump()), agents=agents, max_steps=options.max_plan_steps)
+        except PlanRefused as refused:
+            return str(refused)
+
+    if comments_by:
+        context.hand_over(comments_by, "planner", "changes asked for", comments)
+    context.stream.emit("agent_start", agent="planner", node_id=PLANNING)
+    prompt = prompts.planner(
+        context.task,
+        agents,
+        context.inputs,
+        options.max_plan_steps,
+        previous=previous,
+        comments=comments,
+        comments_by=comments_by,
+    )
+    if options.plan_instructions:
+        prompt += f"\n\n# Instructions for the plan\n{options.plan_instructions}"
+    answer = await ask(
+        registry["planner"],
+        prompt,
+        reply=plan_model(list(agents)),
+        gateway=context.gateway,
+        recorder=context.recorder,
+        tools=context.tools(context.work_dir),
+        check=check,
+    )
+    plan = Plan.from_reply(answer.value.model_dump())
+    context.plan_event = answer.event_id
+    context.note("plan_proposed", plan.to_dict())
+    return plan
+
+
+async def _review(context: Context, plan: Plan) -> list[str]:
+    """Ask for a review; returns what should change, empty when the plan is approved."""
+    from cmbagent_nb.agents.ask import ask
+    from cmbagent_nb.agents.replies import Review
+
+    context.hand_over("planner", "plan_reviewer", "plan to review", plan.to_dict(), context.plan_event)
+    context.stream.emit("agent_start", agent="plan_reviewer", node_id=PLANNING)
+    answer = await ask(
+        context.registry["plan_reviewer"],
+        prompts.reviewer(context.task, plan, context.inputs),
+        reply=Review,
+        gateway=context.gateway,
+        recorder=context.recorder,
+        tools=context.tools(context.work_dir),
+    )
+    review = answer.value
+    return [] if review.approved else [str(item) for item in review.recommendations]
+
+
+async def _approve(context: Context, plan: Plan) -> Plan | None:
+    """Show the plan to a person until it is approved or rejected; comments go back to the planner."""
+    note = ""
+    await context.states.node(PLAN_APPROVAL, "running")
+    while True:
+        await context.states.node(PLAN_APPROVAL, "waiting_approval", reason="the plan is shown")
+        async with context.motion.waiting(None):
+            answer = await context.gates.ask(
+                "plan_approval",
+                PLAN_APPROVAL,
+                title="Approve the plan?",
+                body=note or plan.goal,
+                options=gates.PLAN_OPTIONS,
+                details={"plan": plan.to_dict()},
+                on_open=lambda approval_id: context.stream.emit(
+                    "approval_requested", approval_id=approval_id, node_id=PLAN_APPROVAL, title="Approve the plan?"
+                ),
+            )
+        context.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
+        if answer.resolution == "approved":
+            await context.states.node(PLAN_APPROVAL, "completed", reason=f"approved by {answer.by}", by=answer.by)
+            return plan
+        if answer.resolution == "rejected":
+            await context.states.node(PLAN_APPROVAL, "cancelled", reason=f"rejected by {answer.by}", by=answer.by)
+            return None
+        await context.states.node(PLAN_APPROVAL, "running", reason="changes asked for", by=answer.by)
+        if context.gateway.source == "playbook":
+            note = (
+                "This run replays a playbook: its replies are recorded and cannot react to comments. Approve or reject"
+                " the plan, or start the run with a model (--model provider:name)."
+            )
+            continue
+        with context.recorder.at(PLANNING, attempt=1, agent="planner"):
+            plan = await _propose(context, plan, [answer.feedback], "you")
+
+
+# ---- steps
+
+
+async def _run_steps(context: Context, plan: Plan) -> dict[str, Ending]:
+    """Run every step as soon as those it needs are done, several at once; returns how each ended."""
+    waiting = {step.node_id: step for step in plan.steps}
+    running: dict[asyncio.Task[Ending], str] = {}
+    endings: dict[str, Ending] = {}
+    blocked: set[str] = set()
+    try:
+        while waiting or running:
+            for step in list(waiting.values()):
+                before = [endings.get(name) for name in step.depends_on]
+                if any(name in blocked or _has_failed(endings.get(name)) for name in step.depends_on):
+                    del waiting[step.node_id]
+                    blocked.add(step.node_id)
+                    endings[step.node_id] = Ending("skipped")
+                    await context.states.node(step.node_id, "skipped", reason="a step that it needs has failed")
+                    context.stream.emit("step_skipped", node_id=step.node_id)
+                    break
+                if all(before):
+                    del waiting[step.node_id]
+                    running[asyncio.create_task(run_step(context, step))] = step.node_id
+            else:
+                if not running:
+                    break
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    endings[running.pop(task)] = task.result()
+                await context.motion.settle()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    return endings
+
+
+def _has_failed(ending: Ending | None) -> bool:
+    return ending is not None and ending.status == "failed"
+
+
+# ---- the end
+
+
+async def _finish(context: Context, status: str, error: str, started: float) -> None:
+    """Write how the run ended: what was open is closed, the reports are written, the result is kept."""
+    try:
+        with context.recorder.at(context.last_node):
+            await reports.close_nodes(context, status)
+            result = await reports.write_all(context, status, error, started)
+            await context.states.run(status, reason=error, error=error or None, result=result)
+            await context.writer.settled()
+    except Exception:
+        LOG.exception("the end of run %s could not be written", context.run_id)
+    event = {"completed": "workflow_completed", "failed": "workflow_failed", "cancelled": "workflow_cancelled"}[status]
+    context.stream.emit(event, error=error)
+    context.stream.close()
+

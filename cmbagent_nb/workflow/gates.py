@@ -1,0 +1,269 @@
+"""Gates: the places where a run waits for a person.
+
+A gate is a row in ``approval_requests`` and a future on the event loop. Whoever answers (button,
+panel, magic, command line, REST, Python) ends up in :meth:`Gates.answer`, and only the first answer
+counts: it is written with ``WHERE status = 'pending'`` before the run acts on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import GateError, UsageError
+from cmbagent_nb.ids import new_id, short
+from cmbagent_nb.store.json import to_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.engine import Connection
+
+    from cmbagent_nb.capture.recorder import Recorder
+    from cmbagent_nb.store.writer import Writer
+
+#: The gates that can be asked for, and the presets that stand for several of them.
+MODES = ("plan", "before_step", "after_step", "error", "tool")
+PRESETS: Mapping[str, tuple[str, ...]] = {
+    "autonomous": (),
+    "none": (),
+    "review_plan": ("plan",),
+    "step_by_step": ("plan", "before_step", "error"),
+    "error_recovery": ("error",),
+    "copilot": ("plan", "before_step", "after_step", "error", "tool"),
+}
+#: Other words for the same gates.
+ALIASES = {
+    "plans": "plan",
+    "steps": "before_step",
+    "step": "before_step",
+    "before_steps": "before_step",
+    "after_steps": "after_step",
+    "errors": "error",
+    "tools": "tool",
+}
+#: How ``CMBAGENT_GATES`` answers each type of gate.
+POLICIES: Mapping[str, Mapping[str, str]] = {
+    "approve": {"plan_approval": "approved", "step_approval": "approved", "error_recovery": "skip", "tool_call": "approved"},
+    "reject": {"plan_approval": "rejected", "step_approval": "rejected", "error_recovery": "abort", "tool_call": "rejected"},
+    "default": {
+        "plan_approval": "approved",
+        "step_approval": "approved",
+        "error_recovery": "abort",
+        "tool_call": "rejected",
+    },
+}
+
+PLAN_OPTIONS = (("approved", "Approve"), ("modified", "Ask for changes"), ("rejected", "Reject"))
+STEP_OPTIONS = (("approved", "Go on"), ("redo", "Redo with my comment"), ("rejected", "Stop the run"))
+START_OPTIONS = (("approved", "Start"), ("skip", "Skip"), ("rejected", "Stop the run"))
+ERROR_OPTIONS = (("retry", "Retry with my comment"), ("skip", "Skip"), ("abort", "Abort"))
+TOOL_OPTIONS = (("approved", "Run the code"), ("rejected", "Do not run it"))
+
+#: Answers that say nothing without a comment.
+NEEDS_COMMENT = frozenset({"modified", "redo"})
+
+
+def modes(text: str | None) -> frozenset[str]:
+    """Read a list of gates such as ``"plan,errors"`` or the name of a preset.
+
+    >>> sorted(modes("plan, errors"))
+    ['error', 'plan']
+    >>> sorted(modes("review_plan"))
+    ['plan']
+
+    Raises
+    ------
+    UsageError
+        A word is neither a gate nor a preset.
+    """
+    found: set[str] = set()
+    for word in (text or "").replace(",", " ").split():
+        name = word.strip().lower().replace("-", "_")
+        name = ALIASES.get(name, name)
+        if name in PRESETS:
+            found.update(PRESETS[name])
+        elif name in MODES:
+            found.add(name)
+        else:
+            raise UsageError(
+                f"there is no gate called {word!r}",
+                f"Gates are {', '.join(MODES)}; presets are {', '.join(PRESETS)}.",
+                gate=word,
+            )
+    return frozenset(found)
+
+
+def policy(name: str) -> Mapping[str, str] | None:
+    """Return how gates are answered without a person, for a value of ``CMBAGENT_GATES``.
+
+    Raises
+    ------
+    UsageError
+        The value is not one of approve, reject, default.
+    """
+    if not name:
+        return None
+    if name not in POLICIES:
+        raise UsageError(f"gates cannot be set to {name!r}", f"Use one of {', '.join(POLICIES)}.", policy=name)
+    return POLICIES[name]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was decided at a gate, by whom, and with which words."""
+
+    approval_id: str
+    resolution: str
+    feedback: str
+    by: str
+
+
+@dataclass
+class _Open:
+    future: asyncio.Future[Answer]
+    options: frozenset[str]
+
+
+class Gates:
+    """The gates of one run; every method belongs to the event loop."""
+
+    def __init__(
+        self, writer: Writer, recorder: Recorder, run_id: str, session_id: str, journal: Path, answers: str = ""
+    ) -> None:
+        self._writer = writer
+        self._recorder = recorder
+        self._run_id = run_id
+        self._session_id = session_id
+        self._journal = journal
+        self._policy = policy(answers)
+        self._policy_name = answers
+        self._open: dict[str, _Open] = {}
+        self._loop = asyncio.get_running_loop()
+
+    async def ask(
+        self,
+        kind: str,
+        node_id: str,
+        *,
+        title: str,
+        body: str = "",
+        options: tuple[tuple[str, str], ...],
+        details: Mapping[str, Any] | None = None,
+        on_open: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Open a gate and wait for its answer; cancelling the wait closes the gate as cancelled."""
+        approval_id = new_id()
+        names = frozenset(name for name, _ in options)
+        context = {
+            "title": title,
+            "body": body,
+            "options": [
+                {"id": name, "label": label, "needs_comment": name in NEEDS_COMMENT} for name, label in options
+            ],
+            **(details or {}),
+        }
+        with self._recorder.span(
+            "approval", subtype="requested", agent="you", inputs={"approval_id": approval_id, "title": title, "kind": kind}
+        ) as span:
+            gate = _Open(self._loop.create_future(), names)
+            self._open[approval_id] = gate
+            self._writer.insert(
+                "approval_requests",
+                {
+                    "id": approval_id,
+                    "run_id": self._run_id,
+                    "session_id": self._session_id,
+                    "node_id": node_id,
+                    "event_id": span.id,
+                    "approval_type": kind,
+                    "context": context,
+                    "status": "pending",
+                    "created_at": time.time(),
+                },
+            )
+            self._writer.journal(self._journal, "gate_opened", {"id": approval_id, "kind": kind, "node": node_id})
+            if on_open is not None:
+                on_open(approval_id)
+            try:
+                if self._policy is not None:
+                    await self._resolve(approval_id, self._policy[kind], "", f"CMBAGENT_GATES={self._policy_name}")
+                answer = await gate.future
+            except asyncio.CancelledError:
+                self._writer.update("approval_requests", approval_id, {"status": "cancelled", "resolved_at": time.time()})
+                raise
+            finally:
+                self._open.pop(approval_id, None)
+            span.subtype = answer.resolution if answer.resolution in ("approved", "rejected", "modified") else "approved"
+            span.outputs = {"resolution": answer.resolution, "feedback": answer.feedback, "by": answer.by}
+            return answer
+
+    def is_open(self, approval_id: str) -> bool:
+        """Tell whether this gate waits for an answer here."""
+        return approval_id in self._open
+
+    async def answer(self, approval_id: str, resolution: str, feedback: str = "", *, by: str = "you") -> Answer:
+        """Answer a gate.
+
+        Raises
+        ------
+        GateError
+            The gate is not open, does not know this answer, or the answer needs a comment.
+        """
+        gate = self._open.get(approval_id)
+        if gate is None:
+            raise GateError(
+                f"gate {short(approval_id)} is not open", "List the open gates with %cmbagent approvals.", id=approval_id
+            )
+        check_answer(gate.options, resolution, feedback)
+        return await self._resolve(approval_id, resolution, feedback, by)
+
+    async def _resolve(self, approval_id: str, resolution: str, feedback: str, by: str) -> Answer:
+        answer = Answer(approval_id, resolution, self._writer.scrub(feedback), by)
+        won = await asyncio.shield(
+            asyncio.wrap_future(self._writer.call(lambda connection: _store(connection, answer)))
+        )
+        if not won:
+            raise GateError(f"gate {short(approval_id)} was answered already", "Nothing is to be done.", id=approval_id)
+        self._writer.journal(
+            self._journal, "gate_answered", {"id": approval_id, "resolution": resolution, "feedback": feedback, "by": by}
+        )
+        gate = self._open.get(approval_id)
+        if gate is not None and not gate.future.done():
+            gate.future.set_result(answer)
+        return answer
+
+
+def check_answer(options: frozenset[str], resolution: str, feedback: str) -> None:
+    """Raise :class:`~cmbagent_nb.errors.GateError` when a gate cannot take this answer."""
+    if resolution not in options:
+        raise GateError(
+            f"this gate cannot be answered with {resolution!r}",
+            f"It takes {', '.join(sorted(options))}.",
+            resolution=resolution,
+        )
+    if resolution in NEEDS_COMMENT and not feedback.strip():
+        raise GateError(f"{resolution!r} needs a comment", "Say what should be different.", resolution=resolution)
+
+
+def _store(connection: Connection, answer: Answer) -> bool:
+    from sqlalchemy import text
+
+    result = connection.execute(
+        text(
+            "UPDATE approval_requests SET status = 'resolved', resolution = :resolution, user_feedback = :feedback,"
+            " resolved_by = :by, resolved_at = :now, result = :result WHERE id = :id AND status = 'pending'"
+        ),
+        {
+            "id": answer.approval_id,
+            "resolution": answer.resolution,
+            "feedback": answer.feedback,
+            "by": answer.by,
+            "now": time.time(),
+            "result": to_json({"resolution": answer.resolution, "feedback": answer.feedback}),
+        },
+    )
+    return bool(result.rowcount)

@@ -1,0 +1,176 @@
+"""What this process has of a workspace: its database and writer, and the runs that live here.
+
+One host a workspace and process, shared by all :class:`~cmbagent_nb.workspace.Workspace` objects, so that
+a button, a magic and a script in one kernel reach the same run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import CMBAgentError, GateError
+from cmbagent_nb.runtime import Runtime
+from cmbagent_nb.workflow.commands import Watcher
+from cmbagent_nb.workflow.stream import Stream
+
+if TYPE_CHECKING:
+    from cmbagent_nb.capture.redact import Redactor
+    from cmbagent_nb.store.database import Database
+    from cmbagent_nb.store.writer import Writer
+    from cmbagent_nb.workflow.gates import Answer, Gates
+
+
+class LiveRun:
+    """A run that this process owns, from its start to its end."""
+
+    def __init__(self, run_id: str, session_id: str) -> None:
+        self.run_id = run_id
+        self.stream = Stream(run_id, session_id)
+        #: Done when the run has ended and everything about it is stored.
+        self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.gates: Gates | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
+
+    def begin(self) -> None:
+        """Take the current task as the run's own; a run cancelled before it began ends at once."""
+        self._task = asyncio.current_task()
+        if self._cancelled and self._task is not None:
+            self._task.cancel()
+
+    def cancel(self) -> None:
+        """Ask the run to end; callable from any thread, returns at once."""
+        self._cancelled = True
+        Runtime.get().call_soon(lambda: self._task.cancel() if self._task is not None else None)
+
+    async def answer(self, approval_id: str, resolution: str, feedback: str, by: str) -> Answer:
+        """Answer one of the run's gates; on the event loop."""
+        if self.gates is None:
+            raise GateError("the run has no open gate yet", "List the open gates with %cmbagent approvals.")
+        return await self.gates.answer(approval_id, resolution, feedback, by=by)
+
+    async def obey(self, command: str, arguments: Mapping[str, Any], origin: str) -> str:
+        """Act on a command from another process; returns what came of it."""
+        if command == "cancel":
+            self.cancel()
+            return "cancelling"
+        if command == "answer_gate":
+            answer = await self.answer(
+                str(arguments["approval_id"]), str(arguments["resolution"]), str(arguments.get("feedback", "")), origin
+            )
+            return answer.resolution
+        raise CMBAgentError(f"there is no command {command!r}", "Update the process that owns the run.")
+
+
+class Host:
+    """The open workspace of this process."""
+
+    def __init__(self, home: Path, database_url: str) -> None:
+        from cmbagent_nb.capture.redact import Redactor
+        from cmbagent_nb.store.database import Database
+        from cmbagent_nb.store.workspaces import opened
+        from cmbagent_nb.store.writer import Writer
+        from cmbagent_nb.workflow.ownership import interrupt_orphans
+
+        self.home = home
+        self.pid = os.getpid()
+        self.db: Database = Database.open(home, database_url)
+        self.redactor: Redactor = Redactor.from_environment()
+        self.writer: Writer = Writer(self.db, self.redactor.scrub)
+        self.live: dict[str, LiveRun] = {}
+        self.changes = Changes()
+        self.watcher = Watcher(self.db, self.writer, self.changes.tell_all)
+        self.writer.on_commit(self.changes.tell)
+        opened(home)
+        #: Runs whose process had died, found when this host opened.
+        self.interrupted = interrupt_orphans(self.db, self.writer)
+
+    def subscribe(self, run_id: str, function: Callable[[], None]) -> Callable[[], None]:
+        """Call ``function`` from any thread after every change of a run; returns how to stop it."""
+        stop = self.changes.add(run_id, function)
+        foreign = run_id not in self.live
+        runtime = Runtime.get()
+        if foreign:
+            runtime.call_soon(lambda: self.watcher.listen(1))
+
+        def unsubscribe() -> None:
+            nonlocal foreign
+            stop()
+            if foreign:
+                foreign = False
+                runtime.call_soon(lambda: self.watcher.listen(-1))
+
+        return unsubscribe
+
+    def close(self) -> None:
+        """Cancel the runs that live here, write what is left, and close the database."""
+        for live in list(self.live.values()):
+            live.cancel()
+        concurrent.futures.wait([live.ended for live in list(self.live.values())], timeout=30)
+        Runtime.get().submit(self.watcher.stop()).result(timeout=30)
+        self.writer.close()
+        self.db.close()
+
+
+class Changes:
+    """Who wants to hear that a run has changed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._functions: dict[str, list[Callable[[], None]]] = {}
+
+    def add(self, run_id: str, function: Callable[[], None]) -> Callable[[], None]:
+        """Call ``function`` whenever ``run_id`` changes; returns how to stop it."""
+        with self._lock:
+            self._functions.setdefault(run_id, []).append(function)
+
+        def remove() -> None:
+            with self._lock:
+                functions = self._functions.get(run_id, [])
+                if function in functions:
+                    functions.remove(function)
+                if not functions:
+                    self._functions.pop(run_id, None)
+
+        return remove
+
+    def tell(self, run_ids: Iterable[str]) -> None:
+        """Tell those who wait for these runs; what they raise is the caller's to count."""
+        with self._lock:
+            functions = [function for run_id in run_ids for function in self._functions.get(run_id, [])]
+        for function in functions:
+            function()
+
+    def tell_all(self) -> None:
+        """Tell everybody: another process has written, and it does not say what."""
+        with self._lock:
+            run_ids = list(self._functions)
+        self.tell(run_ids)
+
+
+_hosts: dict[tuple[str, str], Host] = {}
+_lock = threading.Lock()
+
+
+def host(home: Path, database_url: str = "") -> Host:
+    """Return the host of a workspace, opened on first use."""
+    key = (str(home.absolute()), database_url)
+    with _lock:
+        found = _hosts.get(key)
+        if found is None or found.pid != os.getpid():
+            found = _hosts[key] = Host(home.absolute(), database_url)
+        return found
+
+
+def close(home: Path, database_url: str = "") -> None:
+    """Close the host of a workspace, if it is open."""
+    with _lock:
+        found = _hosts.pop((str(home.absolute()), database_url), None)
+    if found is not None:
+        found.close()

@@ -1,0 +1,198 @@
+"""Starting a run: from what was asked for to the engine at work, and back to a run that has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import CMBAgentError
+from cmbagent_nb.runtime import Runtime, in_thread
+from cmbagent_nb.workflow.context import Context, Motion, Options
+from cmbagent_nb.workflow.host import Host, LiveRun
+from cmbagent_nb.workflow.ownership import HEARTBEAT, owner
+
+if TYPE_CHECKING:
+    from cmbagent_nb.llm.spec import ModelSpec
+    from cmbagent_nb.settings import Settings
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run that was asked for, checked: everything that can be refused has been."""
+
+    run_id: str
+    session_id: str
+    name: str
+    task: str
+    work_dir: Path
+    options: Options
+    inputs: list[dict[str, Any]]
+    model: ModelSpec
+    settings: Settings
+    max_cost_usd: float = 0.0
+    gates: str = ""
+    agent_models: Mapping[str, str] = field(default_factory=dict)
+    agent_instructions: Mapping[str, str] = field(default_factory=dict)
+
+
+def start(host: Host, request: Request) -> LiveRun:
+    """Record the run and start it on the event loop; returns at once."""
+    created = time.time()
+    live = LiveRun(request.run_id, request.session_id)
+    host.live[request.run_id] = live
+    host.writer.insert(
+        "workflow_runs",
+        {
+            "id": request.run_id,
+            "session_id": request.session_id,
+            "name": request.name,
+            "mode": request.options.mode,
+            "agent": request.options.agent,
+            "model": str(request.model),
+            "model_source": "playbook" if request.model.is_playbook else "live",
+            "status": "draft",
+            "task_description": request.task,
+            "created_at": created,
+            "last_heartbeat_at": created,
+            "work_dir": str(request.work_dir),
+            "owner": owner(),
+            "meta": {
+                "max_attempts": request.options.max_attempts,
+                "max_cost_usd": request.max_cost_usd or None,
+                "approve": sorted(request.options.approve),
+                "inputs": request.inputs,
+            },
+        },
+    )
+    host.writer.insert("leases", {"run_id": request.run_id, "owner": owner(), "heartbeat_at": created})
+    host.writer.journal(
+        request.work_dir / "journal.jsonl",
+        "run",
+        {
+            "id": request.run_id,
+            "name": request.name,
+            "task": request.task,
+            "mode": request.options.mode,
+            "model": str(request.model),
+            "inputs": request.inputs,
+        },
+    )
+    host.writer.barrier().result()
+    Runtime.get().submit(_live(host, request, live, created))
+    return live
+
+
+async def _live(host: Host, request: Request, live: LiveRun, created: float) -> None:
+    """The task of a run. Whatever happens, the run has an end and its listeners hear of it."""
+    heart = asyncio.create_task(_beat(host, request.run_id))
+    try:
+        live.begin()
+        host.watcher.own(request.run_id, live.obey)
+        context = await _prepare(host, request, live, created)
+        from cmbagent_nb.workflow.engine import carry_out
+
+        await carry_out(context)
+    except asyncio.CancelledError:
+        await _end_early(host, request, "cancelled", "")
+    except CMBAgentError as error:
+        await _end_early(host, request, "failed", str(error))
+    except Exception as error:
+        LOG.exception("run %s could not be started", request.run_id)
+        await _end_early(host, request, "failed", f"Internal error: {type(error).__name__}: {error}.")
+    finally:
+        heart.cancel()
+        host.watcher.release(request.run_id)
+        live.stream.close()
+        host.live.pop(request.run_id, None)
+        live.ended.set_result(None)
+        host.changes.tell([request.run_id])
+
+
+async def _prepare(host: Host, request: Request, live: LiveRun, created: float) -> Context:
+    """Build what a run needs; the imports that take long happen in a thread."""
+    await in_thread(import_heavy)
+    from cmbagent_nb.agents.registry import Registry
+    from cmbagent_nb.capture.recorder import Recorder
+    from cmbagent_nb.execution.launcher import Limits
+    from cmbagent_nb.governance.budget import budget
+    from cmbagent_nb.llm.gateway import Gateway
+    from cmbagent_nb.workflow.credits import Credits
+    from cmbagent_nb.workflow.gates import Gates
+    from cmbagent_nb.workflow.states import States
+
+    settings, writer, work_dir = request.settings, host.writer, request.work_dir
+    journal = work_dir / "journal.jsonl"
+    recorder = Recorder(writer, request.run_id, request.session_id, enabled=settings.capture)
+    registry = await in_thread(Registry.load, settings.agents_dir, host.home)
+    registry = registry.changed(request.agent_models, request.agent_instructions)
+    recorder.roles.update({name: registry[name].role for name in registry.names()})
+    gates = Gates(writer, recorder, request.run_id, request.session_id, journal, request.gates)
+    states = States(writer, recorder, request.run_id, journal)
+    gateway = Gateway(
+        request.model,
+        settings=settings,
+        recorder=recorder,
+        writer=writer,
+        journal=journal,
+        before_call=[budget(request.max_cost_usd)] if request.max_cost_usd else [],
+        work_dir=work_dir,
+    )
+    live.gates = gates
+    return Context(
+        run_id=request.run_id,
+        session_id=request.session_id,
+        name=request.name,
+        task=request.task,
+        work_dir=work_dir,
+        options=request.options,
+        inputs=request.inputs,
+        writer=writer,
+        recorder=recorder,
+        states=states,
+        gates=gates,
+        gateway=gateway,
+        registry=registry,
+        credits=Credits(writer, recorder, request.run_id, request.session_id),
+        stream=live.stream,
+        limits=Limits(timeout_s=request.options.step_timeout, memory_mb=request.options.step_memory_mb),
+        motion=Motion(states, request.options.parallel_steps),
+        created_at=created,
+    )
+
+
+def import_heavy() -> None:
+    """Load what every run needs; it takes about a second, once."""
+    import cmbagent_nb.agents.ask
+    import cmbagent_nb.agents.registry
+    import cmbagent_nb.agents.replies
+    import cmbagent_nb.execution.launcher
+    import cmbagent_nb.llm.gateway
+    import cmbagent_nb.workflow.engine  # noqa: F401
+
+
+async def _beat(host: Host, run_id: str) -> None:
+    while True:
+        await asyncio.sleep(HEARTBEAT)
+        now = time.time()
+        host.writer.update("leases", run_id, {"heartbeat_at": now})
+        host.writer.update("workflow_runs", run_id, {"last_heartbeat_at": now})
+
+
+async def _end_early(host: Host, request: Request, status: str, error: str) -> None:
+    """End a run that never got as far as its engine."""
+    from cmbagent_nb.workflow.states import change_run
+
+    clean = host.writer.scrub(error)
+    future = host.writer.call(
+        lambda connection: change_run(
+            connection, request.run_id, status, reason=clean, by="engine", values={"error": clean or None}
+        )
+    )
+    await asyncio.shield(asyncio.wrap_future(future))

@@ -1,0 +1,107 @@
+"""Which process a run belongs to, and what becomes of a run whose process is gone.
+
+A run belongs to one process by its row in ``leases``; that process alone writes the run's statuses.
+When it is dead, whoever looks next takes the lease and marks the run as interrupted, with all that
+was going on in it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.store.json import from_json, to_json
+from cmbagent_nb.workflow.states import ACTIVE, UNFINISHED, change_node, change_run
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from cmbagent_nb.store.database import Database
+    from cmbagent_nb.store.writer import Writer
+
+#: Seconds between two heartbeats of a run.
+HEARTBEAT = 10.0
+#: Seconds without a heartbeat after which the process on another machine counts as dead.
+SILENCE = 120.0
+
+
+@cache
+def _identity(pid: int) -> str:
+    import psutil
+
+    return to_json({"host": socket.gethostname(), "pid": pid, "started": psutil.Process(pid).create_time()})
+
+
+def owner() -> str:
+    """Return what identifies this process in a lease: host, process id and the time it started."""
+    return _identity(os.getpid())
+
+
+def is_alive(lease_owner: str, heartbeat_at: float | None) -> bool:
+    """Tell whether the process that holds a lease still runs."""
+    import psutil
+
+    holder = from_json(lease_owner)
+    if holder["host"] != socket.gethostname():
+        return time.time() - (heartbeat_at or 0.0) < SILENCE
+    try:
+        # Process ids are used again; a start time one second off is another process.
+        return abs(float(psutil.Process(holder["pid"]).create_time()) - float(holder["started"])) < 1.0
+    except psutil.Error:
+        return False
+
+
+def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
+    """Mark the runs whose process has died as interrupted; returns their ids."""
+    rows = db.rows(
+        "SELECT r.id AS id, l.owner AS owner, l.heartbeat_at AS heartbeat_at, r.last_heartbeat_at AS last_seen,"
+        " r.created_at AS created_at FROM workflow_runs r LEFT JOIN leases l ON l.run_id = r.id"
+        f" WHERE r.status IN ({', '.join(repr(status) for status in ACTIVE)})"
+    )
+    orphans = []
+    for row in rows:
+        if row["owner"] is None or is_alive(row["owner"], row["heartbeat_at"]):
+            continue
+        if writer.call(lambda connection, row=row: _interrupt(connection, row["id"], row["owner"])).result():  # type: ignore[misc]
+            orphans.append(row["id"])
+    return orphans
+
+
+def _interrupt(connection: Connection, run_id: str, dead_owner: str) -> bool:
+    from sqlalchemy import text
+
+    now = time.time()
+    taken = connection.execute(
+        text("UPDATE leases SET owner = :me, heartbeat_at = :now WHERE run_id = :run AND owner = :dead"),
+        {"me": owner(), "now": now, "run": run_id, "dead": dead_owner},
+    )
+    if taken.rowcount != 1:
+        return False
+    reason, by = "its process ended", "lease"
+    change_run(connection, run_id, "interrupted", reason=reason, by=by)
+    unfinished = ", ".join(repr(status) for status in UNFINISHED)
+    nodes: Any = connection.execute(
+        text(f"SELECT node_id FROM dag_nodes WHERE run_id = :run AND status IN ({unfinished})"),  # noqa: S608
+        {"run": run_id},
+    )
+    for (node_id,) in nodes.fetchall():
+        change_node(connection, run_id, node_id, "interrupted", reason=reason, by=by)
+    for table in ("execution_events", "step_attempts"):
+        connection.execute(
+            text(
+                f"UPDATE {table} SET status = 'interrupted', ended_at = :now"  # noqa: S608
+                " WHERE run_id = :run AND status = 'running'"
+            ),
+            {"run": run_id, "now": now},
+        )
+    connection.execute(
+        text(
+            "UPDATE approval_requests SET status = 'expired', resolved_at = :now"
+            " WHERE run_id = :run AND status = 'pending'"
+        ),
+        {"run": run_id, "now": now},
+    )
+    return True

@@ -1,0 +1,207 @@
+"""One step: its gates, its attempts, and how it ends.
+
+A step that fails never stops what does not depend on it, and the record of its attempts stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import BudgetExceeded, CMBAgentError
+from cmbagent_nb.workflow import gates
+from cmbagent_nb.workflow.attempt import Attempt
+from cmbagent_nb.workflow.prompts import Done, Failure, tail
+from cmbagent_nb.workflow.summary import summarize
+
+if TYPE_CHECKING:
+    from cmbagent_nb.workflow.context import Context, Place
+    from cmbagent_nb.workflow.gates import Answer
+    from cmbagent_nb.workflow.plan import Step
+
+
+class Stopped(CMBAgentError):
+    """A person stopped the run at a gate."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a step ended."""
+
+    status: str
+    error: str = ""
+
+
+async def run_step(context: Context, step: Step) -> Ending:
+    """Carry out a step that is ready; returns when it has its final status.
+
+    Raises
+    ------
+    Stopped
+        A person stopped the run at one of the step's gates.
+    """
+    async with context.motion.moving(), context.motion.place() as place:
+        work = _Step(context, step, place)
+        with context.recorder.at(step.node_id, agent=step.agent):
+            ending = await work.run()
+        await summarize(context, step.node_id)
+        context.stream.emit(f"step_{ending.status}", node_id=step.node_id, error=ending.error)
+        return ending
+
+
+class _Step:
+    def __init__(self, context: Context, step: Step, place: Place) -> None:
+        self.context = context
+        self.step = step
+        self.place = place
+        self.failures: list[Failure] = []
+        self.comments: list[str] = []
+        self.transitions: list[dict[str, Any]] = []
+        self.attempts = 0
+
+    async def run(self) -> Ending:
+        try:
+            if not await self._may_start():
+                return await self._end("skipped", reason="skipped at its gate")
+            await self.context.states.node(self.step.node_id, "running")
+            self.context.stream.emit("step_started", node_id=self.step.node_id, title=self.step.title)
+            return await self._attempts()
+        except (BudgetExceeded, Stopped) as error:
+            await self._end("failed", error=str(error))
+            raise
+        except CMBAgentError as error:
+            return await self._end("failed", error=str(error))
+
+    async def _may_start(self) -> bool:
+        wanted = self.context.options.approve
+        if not ("before_step" in wanted or (self.step.needs_approval and wanted)):
+            return True
+        title = f"Start step {self.step.number}: {self.step.title}?"
+        answer = await self._gate("step_approval", title, self.step.instructions, gates.START_OPTIONS)
+        return answer.resolution == "approved"
+
+    async def _attempts(self) -> Ending:
+        context = self.context
+        allowed = context.options.max_attempts
+        while True:
+            self.attempts += 1
+            result = await self._attempt()
+            if isinstance(result, Done):
+                if self.failures:
+                    context.recorder.record("retry", subtype="succeeded", outputs={"attempt": self.attempts})
+                if await self._accepted(result):
+                    context.done[self.step.node_id] = result
+                    return await self._end("completed", result=result)
+                allowed = self.attempts + context.options.max_attempts
+                await context.states.node(self.step.node_id, "retrying", reason="redo")
+            else:
+                self.failures.append(result)
+                if self.attempts < allowed:
+                    self._note_retry("scheduled", result)
+                    await context.states.node(self.step.node_id, "retrying", reason=_line(result.error))
+                else:
+                    self._note_retry("exhausted", result)
+                    decision = await self._error_gate(result)
+                    if decision != "retry":
+                        return decision if isinstance(decision, Ending) else await self._fail(result)
+                    allowed = self.attempts + 1
+                    await context.states.node(self.step.node_id, "retrying", reason="retry asked for")
+            await context.states.node(self.step.node_id, "running")
+
+    async def _attempt(self) -> Done | Failure:
+        attempt = Attempt(
+            self.context,
+            self.step,
+            self.attempts,
+            failures=self.failures,
+            comments=self.comments,
+            place=self.place,
+        )
+        try:
+            return await attempt.run()
+        finally:
+            self.transitions.extend(attempt.transitions)
+
+    async def _accepted(self, result: Done) -> bool:
+        if "after_step" not in self.context.options.approve:
+            return True
+        answer = await self._gate(
+            "step_approval",
+            f"Step {self.step.number} is done: {self.step.title}. Go on?",
+            tail(result.output or result.summary, 1000),
+            gates.STEP_OPTIONS,
+            files=list(result.files),
+        )
+        if answer.resolution == "redo":
+            self.comments.append(answer.feedback)
+        return answer.resolution == "approved"
+
+    async def _error_gate(self, failure: Failure) -> str | Ending:
+        if "error" not in self.context.options.approve:
+            return "fail"
+        times = {1: "once", 2: "twice"}.get(self.attempts, f"{self.attempts} times")
+        answer = await self._gate(
+            "error_recovery",
+            f"Step {self.step.number} failed {times}. How shall it go on?",
+            failure.error,
+            gates.ERROR_OPTIONS,
+            attempts=self.attempts,
+        )
+        if answer.resolution == "skip":
+            return await self._end("skipped", error=failure.error, reason="skipped by " + answer.by)
+        if answer.feedback.strip():
+            self.comments.append(answer.feedback)
+        return "retry"
+
+    async def _gate(
+        self, kind: str, title: str, body: str, options: tuple[tuple[str, str], ...], **details: Any
+    ) -> Answer:
+        context, node_id = self.context, self.step.node_id
+        await context.states.node(node_id, "waiting_approval", reason=title)
+        async with context.motion.waiting(self.place):
+            answer = await context.gates.ask(
+                kind,
+                node_id,
+                title=title,
+                body=body,
+                options=options,
+                details=details,
+                on_open=lambda approval_id: context.stream.emit(
+                    "approval_requested", approval_id=approval_id, node_id=node_id, title=title
+                ),
+            )
+        context.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
+        if answer.resolution in ("rejected", "abort"):
+            raise Stopped(f"the run was stopped at step {self.step.number} by {answer.by}")
+        return answer
+
+    async def _fail(self, failure: Failure) -> Ending:
+        times = "attempt" if self.attempts == 1 else "attempts"
+        return await self._end("failed", error=f"{failure.error} (after {self.attempts} {times})")
+
+    async def _end(self, status: str, *, result: Done | None = None, error: str = "", reason: str = "") -> Ending:
+        values: dict[str, Any] = {
+            "attempts": self.attempts,
+            "agent_transitions": self.transitions,
+            "error": error or None,
+            "progress_percentage": 100.0 if status == "completed" else None,
+        }
+        if result is not None:
+            values |= {"summary": result.summary, "outputs": {"files": list(result.files), "stdout": result.output}}
+        # A step that was never started ends where it stands.
+        await self.context.states.node(self.step.node_id, status, reason=reason or _line(error), **values)
+        return Ending(status, error)
+
+    def _note_retry(self, subtype: str, failure: Failure) -> None:
+        self.context.recorder.record(
+            "retry",
+            subtype=subtype,
+            inputs={"attempt": failure.attempt, "error": failure.error, "suggestion": failure.suggestion},
+        )
+        kind = {"scheduled": "step_retry_started", "exhausted": "step_retry_exhausted"}[subtype]
+        self.context.stream.emit(kind, node_id=self.step.node_id, attempt=failure.attempt, error=failure.error)
+
+
+def _line(error: str) -> str:
+    lines = error.strip().splitlines()
+    return lines[-1][:200] if lines else ""

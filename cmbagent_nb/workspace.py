@@ -1,0 +1,445 @@
+"""The workspace: where runs are started, found and looked at together."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import NoModel, UsageError, WorkDirError
+from cmbagent_nb.ids import new_id
+from cmbagent_nb.settings import NAMES, Settings, default_home, load_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cmbagent_nb.llm.spec import ModelSpec
+    from cmbagent_nb.run import Run
+    from cmbagent_nb.skills.model import Skill
+    from cmbagent_nb.store.database import Database
+    from cmbagent_nb.store.writer import Writer
+    from cmbagent_nb.workflow.host import Host
+
+#: The modes of a run, with the short words for them.
+MODES: Mapping[str, str] = {
+    "one_shot": "one_shot",
+    "one-shot": "one_shot",
+    "plan": "planning_and_control",
+    "planning_and_control": "planning_and_control",
+    "planning-and-control": "planning_and_control",
+}
+#: Options that CMBAgent has and that mean nothing here: no round of chat is counted, no formatter is called.
+IGNORED = frozenset({"max_rounds", "max_rounds_planning", "max_rounds_control", "default_formatter_model"})
+
+
+class Workspace:
+    """One store plus one folder of runs.
+
+    Parameters
+    ----------
+    path
+        The workspace's folder; ``CMBAGENT_HOME``, else the platform's data folder, when not given.
+    database_url
+        A PostgreSQL URL; SQLite in the folder when empty.
+    session
+        The named scope that new runs belong to.
+
+    Making one is cheap: the database is opened on first use.
+    """
+
+    def __init__(self, path: str | Path | None = None, *, database_url: str = "", session: str = "") -> None:
+        self.home = Path(path).expanduser().absolute() if path is not None else default_home()
+        settings = load_settings(self.home)
+        changes = {"database_url": database_url, "session": session}
+        self._changes = {name: value for name, value in changes.items() if value}
+        self.settings = replace(settings, **self._changes)
+        self._lock = threading.Lock()
+        self._session_id = ""
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.home)!r}, session={self.settings.session!r})"
+
+    # ---- what it stands on
+
+    @property
+    def host(self) -> Host:
+        """What this process has open of the workspace."""
+        from cmbagent_nb.workflow.host import host
+
+        return host(self.home, self.settings.database_url)
+
+    @property
+    def db(self) -> Database:
+        """The database, for reading."""
+        return self.host.db
+
+    @property
+    def writer(self) -> Writer:
+        """The one writer of the database in this process."""
+        return self.host.writer
+
+    def warm(self) -> None:
+        """Open the database and load what a run needs, in the background; nothing is raised."""
+        threading.Thread(target=self._warm, name="cmbagent-warm", daemon=True).start()
+
+    def _warm(self) -> None:
+        from cmbagent_nb.errors import CMBAgentError
+        from cmbagent_nb.workflow.launch import import_heavy
+
+        try:
+            _ = self.host
+            import_heavy()
+        except CMBAgentError:
+            return  # the first command that needs it says why
+
+    def close(self) -> None:
+        """Cancel the runs of this process, write everything, and close the database."""
+        from cmbagent_nb.workflow.host import close
+
+        close(self.home, self.settings.database_url)
+
+    # ---- starting runs
+
+    def one_shot(self, task: str, **options: Any) -> Run:
+        """Give a task to one agent; see :meth:`start` for the options."""
+        return self.start(task, mode="one_shot", **options)
+
+    def planning_and_control(self, task: str, **options: Any) -> Run:
+        """Plan a task, then carry the plan out; see :meth:`start` for the options."""
+        return self.start(task, mode="planning_and_control", **options)
+
+    def control(self, task: str, *, plan: Mapping[str, Any], **options: Any) -> Run:
+        """Carry out a plan that is given, in the planner's form; see :meth:`start` for the options."""
+        return self.start(task, mode="planning_and_control", plan=plan, **options)
+
+    def start(
+        self,
+        task: str,
+        *,
+        mode: str = "one_shot",
+        model: str | None = None,
+        approve: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        work_dir: str | Path | None = None,
+        max_cost_usd: float | None = None,
+        plan: Mapping[str, Any] | None = None,
+        agent: str = "engineer",
+        max_attempts: int | None = None,
+        max_plan_steps: int | None = None,
+        n_plan_reviews: int | None = None,
+        plan_instructions: str = "",
+        gates: str | None = None,
+        step_timeout: float | None = None,
+        **more: Any,
+    ) -> Run:
+        """Start a run and return at once; ``await run`` or ``run.wait()`` for its end.
+
+        Parameters
+        ----------
+        task
+            What is to be done, in words.
+        mode
+            ``one_shot`` or ``planning_and_control`` (short: ``plan``).
+        model
+            ``provider:name``, ``playbook:NAME`` or ``auto`` (the default).
+        approve
+            The gates that open: ``plan, before_step, after_step, error, tool``, or a preset. None by default.
+        inputs
+            Values that the code may read: DataFrames, arrays, anything JSON can hold, by their names.
+        name
+            A name for the run; one that is taken gets a number.
+        max_cost_usd
+            Stop before a model call that would cost more than this in all; 0 means no limit.
+        gates
+            Answers gates without a person: ``approve``, ``reject`` or ``default``.
+        more
+            CMBAgent's words are understood too: ``max_n_attempts``, ``engineer_model``,
+            ``engineer_instructions``, ``clear_work_dir`` and their like.
+
+        Raises
+        ------
+        UsageError
+            No task, an unknown mode, gate or option, or an input or a folder that cannot be used.
+        ModelError
+            There is no model, or it cannot be used; see the error's text.
+        """
+        from cmbagent_nb.agents.registry import Registry
+        from cmbagent_nb.llm.spec import ModelSpec
+        from cmbagent_nb.run import Run
+        from cmbagent_nb.workflow.context import Options
+        from cmbagent_nb.workflow.gates import modes, policy
+        from cmbagent_nb.workflow.launch import Request, start
+        from cmbagent_nb.workflow.plan import Plan, checked, one_step
+
+        settings = replace(load_settings(self.home), **self._changes)
+        task = task.strip()
+        if not task:
+            raise UsageError("there is no task", "Say what is to be done.")
+        if mode not in MODES:
+            raise UsageError(_unknown("mode", mode, MODES), "Modes are one_shot and plan.", mode=mode)
+        mode = MODES[mode]
+        max_attempts = more.pop("max_n_attempts", max_attempts)
+        work_dir_may_exist = bool(more.pop("clear_work_dir", False))
+        registry = Registry.load(settings.agents_dir or str(self.home / "agents"))
+        models, instructions = _per_agent(more, registry.names())
+        if agent not in registry.names():
+            raise UsageError(_unknown("agent", agent, registry.names()), "List them with %cmbagent agents.", agent=agent)
+        for text in models.values():
+            from cmbagent_nb.llm.providers import check
+
+            check(ModelSpec.parse(text), settings)
+        wanted = modes(settings.approve if approve is None else approve)
+        answers = settings.gates if gates is None else gates
+        policy(answers)
+        given = None
+        limit = settings.max_plan_steps if max_plan_steps is None else max_plan_steps
+        if plan is not None:
+            given = checked(Plan.from_reply(plan), agents=registry.plannable(), max_steps=limit)
+        elif mode == "one_shot":
+            given = one_step(task, agent, _title(task))
+        spec = self.resolve_model(model or settings.model, task)
+        options = Options(
+            mode=mode,
+            agent=agent,
+            approve=wanted,
+            max_attempts=_at_least_one("max_attempts", settings.max_attempts if max_attempts is None else max_attempts),
+            parallel_steps=_at_least_one("parallel_steps", settings.parallel_steps),
+            max_plan_steps=_at_least_one("max_plan_steps", limit),
+            n_plan_reviews=settings.n_plan_reviews if n_plan_reviews is None else n_plan_reviews,
+            step_timeout=settings.step_timeout if step_timeout is None else step_timeout,
+            step_memory_mb=settings.step_memory_mb,
+            plan=given,
+            plan_instructions=plan_instructions,
+        )
+        host = self.host
+        session_id = self._session(settings.session)
+        folder, run_name = self._work_dir(task, name, work_dir, work_dir_may_exist)
+        stored = _store_inputs(inputs, folder, made=work_dir is None)
+        request = Request(
+            run_id=new_id(),
+            session_id=session_id,
+            name=run_name,
+            task=task,
+            work_dir=folder,
+            options=options,
+            inputs=stored,
+            model=spec,
+            settings=settings,
+            max_cost_usd=settings.max_cost_usd if max_cost_usd is None else max_cost_usd,
+            gates=answers,
+            agent_models=models,
+            agent_instructions=instructions,
+        )
+        return Run(host, request.run_id, live=start(host, request))
+
+    def resolve_model(self, model: str, task: str = "") -> ModelSpec:
+        """Return the model that a run of ``task`` would use.
+
+        ``auto`` takes the first of: a key in the environment, a server that answers on this machine, and a
+        playbook if the task is its own recorded one.
+
+        Raises
+        ------
+        NoModel
+            There is none, or the playbook that was named was recorded for another task.
+        UnknownModel, MissingKey, MissingExtra
+            The model that was named cannot be used.
+        """
+        from cmbagent_nb.llm.playbook import Playbook, find_for_task, same_task
+        from cmbagent_nb.llm.providers import available, check
+        from cmbagent_nb.llm.spec import HOW_TO_SET, ModelSpec
+
+        spec = ModelSpec.parse(model)
+        if spec.provider != "auto":
+            check(spec, self.settings)
+            if spec.is_playbook and task and not same_task(Playbook.load(spec.name).task, task):
+                raise NoModel(
+                    f"the playbook {spec.name!r} holds recorded replies for another task than this one",
+                    f"Run `cmbagent models` to see its task. {HOW_TO_SET}",
+                    model=str(spec),
+                )
+            return spec
+        choices = available(settings=self.settings)
+        if choices:
+            return choices[0].spec
+        playbook = find_for_task(task) if task else None
+        if playbook is None:
+            raise NoModel("there is no model, and no playbook was recorded for this task", HOW_TO_SET)
+        return ModelSpec.parse(f"playbook:{playbook}")
+
+    def _session(self, name: str) -> str:
+        """Return the id of the session of this name, made if there is none."""
+        if not self._session_id:
+            self._session_id = self.writer.call(lambda connection: _find_session(connection, name)).result()
+        return self._session_id
+
+    def _work_dir(self, task: str, name: str | None, given: str | Path | None, may_exist: bool) -> tuple[Path, str]:
+        """Make the run's folder. The folder's name is the run's: making it reserves the name."""
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+            raise UsageError(f"a run cannot be named {name!r}", "Use letters, digits, '.', '_' and '-'.", name=name)
+        stem = name or _title(task, 5).replace(" ", "-").lower()
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:60] or "run"
+        runs = self.home / "runs"
+        for number in range(1, 100_000):
+            chosen = stem if number == 1 else f"{stem}-{number}"
+            try:
+                (runs / chosen).mkdir(parents=True)
+                break
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise WorkDirError(
+                    f"the folder {runs / chosen} cannot be made ({error.strerror})",
+                    "Choose another workspace with CMBAGENT_HOME or Workspace(path).",
+                    path=str(runs / chosen),
+                ) from error
+        if given is None:
+            return runs / chosen, chosen
+        folder = Path(given).expanduser().absolute()
+        try:
+            if (folder / "journal.jsonl").exists() and not may_exist:
+                raise WorkDirError(f"{folder} holds another run", "Choose an empty folder.", path=str(folder))
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(13, "Permission denied")
+        except OSError as error:
+            (runs / chosen).rmdir()
+            raise WorkDirError(
+                f"the work dir {folder} cannot be used ({error.strerror})", "Choose another with --work-dir.", path=str(folder)
+            ) from error
+        except WorkDirError:
+            (runs / chosen).rmdir()
+            raise
+        return folder, chosen
+
+    # ---- looking at runs
+
+    def run(self, reference: str) -> Run:
+        """Return a run by its name, its id, or a unique beginning or end of its id.
+
+        Raises
+        ------
+        RunNotFound, AmbiguousReference
+        """
+        from cmbagent_nb.run import Run
+        from cmbagent_nb.store.lookup import find_run
+
+        host = self.host
+        run_id = str(find_run(host.db, reference)["id"])
+        return Run(host, run_id, live=host.live.get(run_id))
+
+    def runs(self, **filters: Any) -> pd.DataFrame:
+        """Return the runs of the workspace, newest first."""
+        from cmbagent_nb.store import frames
+        from cmbagent_nb.workflow.ownership import interrupt_orphans
+
+        interrupt_orphans(self.db, self.writer)
+        return frames.runs(self.db, **filters)
+
+    def events(self) -> pd.DataFrame:
+        """Return the events of all runs."""
+        from cmbagent_nb.store import frames
+
+        return frames.events(self.db)
+
+    def approvals(self, run: str | None = None) -> list[dict[str, Any]]:
+        """Return the open gates of all runs, or of one, oldest first."""
+        from cmbagent_nb.store.approvals import open_gates
+
+        return open_gates(self.db, None if run is None else self.run(run).id)
+
+    def skills(self) -> pd.DataFrame:
+        """Return the skills of the workspace."""
+        from cmbagent_nb.store import frames
+
+        return frames.skills(self.db)
+
+    def skill(self, reference: str) -> Skill:
+        """Return a skill by its name or id; the newest version of a name."""
+        from cmbagent_nb.skills.library import find
+
+        return find(self.db, self.writer, self.home, reference)
+
+
+def one_shot(task: str, **options: Any) -> Run:
+    """Give a task to one agent, in the default workspace; see :meth:`Workspace.start`."""
+    return Workspace().one_shot(task, **options)
+
+
+def planning_and_control(task: str, **options: Any) -> Run:
+    """Plan a task and carry the plan out, in the default workspace; see :meth:`Workspace.start`."""
+    return Workspace().planning_and_control(task, **options)
+
+
+def _find_session(connection: Any, name: str) -> str:
+    from sqlalchemy import text
+
+    found = connection.execute(
+        text("SELECT id FROM sessions WHERE name = :name AND status = 'active' ORDER BY created_at"), {"name": name}
+    ).scalar()
+    if found is not None:
+        return str(found)
+    session_id = new_id()
+    connection.execute(
+        text("INSERT INTO sessions (id, name, status, created_at) VALUES (:id, :name, 'active', :now)"),
+        {"id": session_id, "name": name, "now": time.time()},
+    )
+    return session_id
+
+
+def _store_inputs(inputs: Mapping[str, Any] | None, folder: Path, *, made: bool) -> list[dict[str, Any]]:
+    from cmbagent_nb.errors import InputError
+    from cmbagent_nb.execution.inputs import store_inputs
+
+    if not inputs:
+        return []
+    try:
+        return store_inputs(dict(inputs), folder / "input")
+    except InputError:
+        if made:
+            folder.rmdir()
+        raise
+
+
+def _per_agent(options: Mapping[str, Any], agents: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Sort ``engineer_model=…`` and ``engineer_instructions=…`` by agent; refuse what is no option."""
+    models: dict[str, str] = {}
+    instructions: dict[str, str] = {}
+    for option, value in options.items():
+        if option in IGNORED:
+            continue
+        for suffix, target in (("_model", models), ("_instructions", instructions)):
+            if option.endswith(suffix) and option.removesuffix(suffix) in agents:
+                target[option.removesuffix(suffix)] = str(value)
+                break
+        else:
+            raise UsageError(
+                _unknown("option", option, [*Workspace.start.__kwdefaults__, *NAMES]), "See help(Workspace.start)."
+            )
+    return models, instructions
+
+
+def _unknown(kind: str, name: str, known: Any) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"there is no {kind} {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if int(value) < 1:
+        raise UsageError(f"{name} cannot be {value}", "Give a number of 1 or more.", value=value)
+    return int(value)
+
+
+def _title(task: str, words: int = 9) -> str:
+    line = task.strip().splitlines()[0]
+    parts = line.split()
+    return " ".join(parts[:words]) + (" …" if len(parts) > words else "")
+
+
