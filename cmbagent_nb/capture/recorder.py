@@ -17,7 +17,7 @@ import concurrent.futures
 import itertools
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from cmbagent_nb.ids import new_id
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from cmbagent_nb.store.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -310,6 +312,19 @@ class Recorder:
         except Exception as error:
             self._fault(error)
 
+    def write(self, change: Callable[[Connection], Any]) -> None:
+        """Let the writer make ``change`` in its own transaction; a failure is a fault, not an error."""
+
+        def settled(future: concurrent.futures.Future[Any]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                self._fault(error)
+
+        try:
+            self.writer.call(change).add_done_callback(settled)
+        except Exception as error:
+            self._fault(error)
+
     def _start(self, span: Span, where: Where | None, role: str | None, inputs: Any, parent: Parent) -> None:
         around = self.current()
         span.parent = around
@@ -371,7 +386,7 @@ class Recorder:
         except Exception as error:
             self._fault(error)
 
-    def _fault(self, error: Exception) -> None:
+    def _fault(self, error: BaseException) -> None:
         self.faults += 1
         log.warning("capture fault %d in run %s: %r", self.faults, self.run_id, error)
 

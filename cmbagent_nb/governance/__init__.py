@@ -1,0 +1,1 @@
+"""Governance: what a run may spend and do."""

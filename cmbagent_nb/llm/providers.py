@@ -1,0 +1,193 @@
+"""From a model's name to something that can be called: keys, extras, AG2 configurations.
+
+:func:`check` finds everything that can be wrong before a run is made, without importing AG2.
+Retries of the providers' own packages are turned off: the gateway retries and records each try.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import MissingExtra, MissingKey, ModelError
+from cmbagent_nb.llm.http import shared_client, shared_client_1
+from cmbagent_nb.llm.spec import PROVIDERS, ModelSpec
+
+if TYPE_CHECKING:
+    from ag2.config import ModelConfig
+
+    from cmbagent_nb.settings import Settings
+
+OLLAMA_URL = "http://localhost:11434"
+#: What is sent as a key to a server that needs none.
+NO_KEY = "no-key"
+#: Tokens that Anthropic may answer with; the interface asks for a limit.
+ANTHROPIC_MAX_TOKENS = 16000
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A model that can be used here and now, and why."""
+
+    spec: ModelSpec
+    reason: str
+
+
+def check(spec: ModelSpec, settings: Settings, environ: Mapping[str, str] | None = None) -> None:
+    """Raise what is missing for a model to be called: its playbook, its package, its key.
+
+    Raises
+    ------
+    UnknownModel
+        There is no such playbook.
+    MissingExtra
+        The provider's package is not installed.
+    MissingKey
+        The provider's key is not in the environment.
+    """
+    environ = os.environ if environ is None else environ
+    if spec.is_playbook:
+        from cmbagent_nb.llm.playbook import Playbook
+
+        Playbook.load(spec.name)
+        return
+    provider = PROVIDERS.get(spec.provider)
+    if provider is None:
+        raise ModelError(f"the model {str(spec)!r} cannot be called", "Name a model as provider:name.", model=str(spec))
+    if not _installed(provider.package):
+        raise MissingExtra(
+            f"{provider.title} needs the package {provider.package.split('.')[0]!r}, which is not installed",
+            f'Install it with: pip install "cmbagent-nb[{provider.extra}]".',
+            extra=provider.extra,
+        )
+    if not provider.keys or (spec.provider == "openai" and settings.base_url):
+        return
+    if not any(environ.get(name) for name in provider.keys):
+        raise MissingKey(
+            f"the model {str(spec)!r} needs an API key in {provider.keys[0]}",
+            f"Set {provider.keys[0]}, or name another model with --model.",
+            variable=provider.keys[0],
+        )
+
+
+def provider_config(spec: ModelSpec, *, settings: Settings, environ: Mapping[str, str] | None = None) -> ModelConfig:
+    """Make the AG2 configuration of a model; call it on the loop that the calls will run on."""
+    environ = os.environ if environ is None else environ
+    check(spec, settings, environ)
+    key = next((environ[name] for name in PROVIDERS[spec.provider].keys if environ.get(name)), None)
+    if spec.provider == "openai":
+        from ag2.config import OpenAIConfig
+
+        return OpenAIConfig(
+            model=spec.name,
+            api_key=key or NO_KEY,
+            base_url=settings.base_url or None,
+            max_retries=0,
+            http_client=shared_client(),
+        )
+    if spec.provider == "anthropic":
+        from ag2.config import AnthropicConfig
+
+        return AnthropicConfig(
+            model=spec.name,
+            api_key=key,
+            max_tokens=ANTHROPIC_MAX_TOKENS,
+            max_retries=0,
+            timeout=settings.call_timeout,
+            http_client=shared_client(),
+        )
+    if spec.provider == "gemini":
+        from ag2.config import GeminiConfig
+
+        return GeminiConfig(model=spec.name, api_key=key, http_client=shared_client_1())
+    from ag2.config import OllamaConfig
+
+    return OllamaConfig(model=spec.name, host=ollama_url(environ), http_client=shared_client_1())
+
+
+def without_retries(config: Any) -> Any:
+    """Return a copy of a user's AG2 configuration whose package does not retry by itself."""
+    if getattr(config, "max_retries", 0):
+        return config.copy(max_retries=0)
+    return config
+
+
+def available(
+    environ: Mapping[str, str] | None = None, settings: Settings | None = None, *, timeout: float = 0.5
+) -> list[Choice]:
+    """List the models that could be used now, in the order in which ``auto`` takes them.
+
+    A server named by ``CMBAGENT_BASE_URL`` first, then keys in the environment, then Ollama if it
+    answers on this machine within ``timeout`` seconds.
+    """
+    environ = os.environ if environ is None else environ
+    base_url = settings.base_url if settings is not None else environ.get("CMBAGENT_BASE_URL", "")
+    choices: list[Choice] = []
+    if base_url and _installed("openai"):
+        key = environ.get("OPENAI_API_KEY")
+        names = _names(_get(f"{base_url.rstrip('/')}/models", timeout, key), "data", "id")
+        choices += [Choice(ModelSpec("openai", name), f"the server at {base_url} answers") for name in names[:1]]
+    for provider in PROVIDERS.values():
+        variable = next((name for name in provider.keys if environ.get(name)), None)
+        if variable and _installed(provider.package) and not (provider.name == "openai" and base_url):
+            choices.append(Choice(ModelSpec(provider.name, provider.default), f"{variable} is set"))
+    if _installed("ollama"):
+        url = ollama_url(environ)
+        names = probe_ollama(timeout, url=url)
+        choices += [Choice(ModelSpec("ollama", name), f"Ollama answers at {url}") for name in names[:1]]
+    return choices
+
+
+def probe_ollama(timeout: float = 0.5, *, url: str = OLLAMA_URL) -> list[str]:
+    """Return the names of the models that Ollama has on this machine; none when it does not answer."""
+    return _names(_get(f"{url}/api/tags", timeout), "models", "name")
+
+
+def ollama_url(environ: Mapping[str, str]) -> str:
+    """Return where Ollama is: ``OLLAMA_HOST`` in any of the forms that Ollama itself takes.
+
+    >>> ollama_url({"OLLAMA_HOST": "0.0.0.0"})
+    'http://localhost:11434'
+    """
+    host = environ.get("OLLAMA_HOST", "").strip().rstrip("/")
+    if not host:
+        return OLLAMA_URL
+    scheme, _, rest = host.rpartition("://")
+    name, _, port = rest.partition(":")
+    name = "localhost" if name in ("", "0.0.0.0") else name  # noqa: S104 - read, not bound
+    return f"{scheme or 'http'}://{name}:{port or '11434'}"
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _get(url: str, timeout: float, key: str | None = None) -> Any:
+    if not url.startswith(("http://", "https://")):
+        return None
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked
+    # A proxy of the environment is not asked for this machine's own servers.
+    local = urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+    try:
+        with opener.open(request, timeout=timeout) as answer:
+            return json.load(answer)
+    except (OSError, ValueError):
+        return None
+
+
+def _names(answer: Any, list_name: str, field: str) -> list[str]:
+    rows = answer.get(list_name) if isinstance(answer, dict) else None
+    if not isinstance(rows, list):
+        return []
+    return [str(row[field]) for row in rows if isinstance(row, dict) and row.get(field)]

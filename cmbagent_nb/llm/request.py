@@ -1,0 +1,202 @@
+"""A model call in plain data: what is stored of it, and the hash by which it is known again.
+
+=============  ==================================================================================
+``request``    model, options, system prompts, messages, full tool schemas, full reply schema
+hash           of all of that; ids of tool calls are numbered, and the work directory is a token,
+               so that the same run elsewhere or again has the same hashes
+``reply``      text, tool calls, reasoning, usage, finish reason: enough to make the response again
+=============  ==================================================================================
+
+Hashes are taken before anything is masked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ag2.events import ModelResponse
+
+WORK_DIR = "{work_dir}"
+
+_NOT_OPTIONS = frozenset(
+    {
+        "model", "api_key", "base_url", "host", "http_client", "timeout", "max_retries", "default_headers",
+        "default_query", "organization", "project", "websocket_base_url", "credentials",
+    }
+)  # fmt: skip
+_VOLATILE = frozenset({"created_at", "id", "parent_id", "response_id", "tool_call_id"})
+
+
+def describe_request(
+    messages: Sequence[Any],
+    prompt: Sequence[str],
+    *,
+    provider: str,
+    model: str,
+    options: Mapping[str, Any],
+    tools: Iterable[Any],
+    reply_schema: Any,
+) -> dict[str, Any]:
+    """Return a model call as plain data."""
+    system = [str(item) for item in prompt]
+    if reply_schema is not None and reply_schema.system_prompt:
+        system.append(reply_schema.system_prompt)
+    schema = None
+    if reply_schema is not None:
+        schema = {"name": reply_schema.name, "schema": reply_schema.json_schema}
+    return {
+        "provider": provider,
+        "model": model,
+        "options": dict(options),
+        "system": system,
+        "messages": _messages(messages),
+        "tools": [_tool(tool) for tool in tools],
+        "reply_schema": schema,
+    }
+
+
+def request_hash(request: Mapping[str, Any], work_dir: Path | None) -> str:
+    """Return the hash of a request, the same wherever the work directory is."""
+    text = json.dumps(request, sort_keys=True, ensure_ascii=False, default=repr)
+    if work_dir is not None:
+        for path in sorted({str(work_dir), str(work_dir.absolute()), str(work_dir.resolve())}, key=len, reverse=True):
+            text = text.replace(json.dumps(path, ensure_ascii=False)[1:-1], WORK_DIR)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def options_of(config: Any) -> dict[str, Any]:
+    """Return what is set in an AG2 configuration beside its model and connection."""
+    if not dataclasses.is_dataclass(config):
+        return {}
+    options: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        plain = value is None or isinstance(value, str | int | float | bool | list | tuple | dict)
+        if item.name in _NOT_OPTIONS or not plain or value is None:
+            continue
+        if item.default is not dataclasses.MISSING and value == item.default:
+            continue
+        options[item.name] = value
+    return options
+
+
+def describe_reply(response: ModelResponse, reasoning: str | None, usage: Mapping[str, int]) -> dict[str, Any]:
+    """Return a model's response as plain data."""
+    return {
+        "text": response.content,
+        "tool_calls": [
+            {"id": call.id, "name": call.name, "arguments": call.arguments, "vendor": dict(call.vendor_metadata)}
+            for call in response.tool_calls.calls
+        ],
+        "reasoning": reasoning,
+        "finish_reason": response.finish_reason,
+        "provider": response.provider,
+        "model": response.model,
+        "response_id": response.response_id,
+        "metadata": dict(response.metadata),
+        "usage": dict(usage),
+    }
+
+
+def restore_reply(reply: Mapping[str, Any]) -> ModelResponse:
+    """Make the response again from what :func:`describe_reply` kept; it spends no tokens."""
+    from ag2.events import ModelMessage, ModelResponse, ToolCallEvent, ToolCallsEvent
+
+    text = reply.get("text")
+    return ModelResponse(
+        message=None if text is None else ModelMessage(text, metadata=dict(reply.get("metadata") or {})),
+        tool_calls=ToolCallsEvent(
+            [
+                ToolCallEvent(
+                    call["name"],
+                    id=call["id"],
+                    arguments=call["arguments"],
+                    vendor_metadata=dict(call.get("vendor") or {}),
+                )
+                for call in reply.get("tool_calls") or ()
+            ]
+        ),
+        model=reply.get("model"),
+        provider=reply.get("provider"),
+        finish_reason=reply.get("finish_reason"),
+        response_id=reply.get("response_id"),
+    )
+
+
+def last_text(request: Mapping[str, Any]) -> str:
+    """Return the text of the newest message of a request."""
+    messages = request["messages"]
+    return str(messages[-1].get("content") or "") if messages else ""
+
+
+def _messages(events: Sequence[Any]) -> list[dict[str, Any]]:
+    from ag2.events import ModelRequest, ModelResponse, ToolErrorEvent, ToolResultsEvent, UsageEvent, is_conversational
+    from ag2.events.tool_events import ToolCallsEvent, ToolEvent
+
+    numbers: dict[str, int] = {}
+
+    def number(identifier: str) -> int:
+        return numbers.setdefault(identifier, len(numbers) + 1)
+
+    described: list[dict[str, Any]] = []
+    for event in events:
+        if isinstance(event, ModelRequest):
+            described.append({"role": "user", "content": _content(event.parts)})
+        elif isinstance(event, ModelResponse):
+            calls = [
+                {"call": number(call.id), "name": call.name, "arguments": call.arguments}
+                for call in event.tool_calls.calls
+            ]
+            described.append({"role": "assistant", "content": event.content, "tool_calls": calls})
+        elif isinstance(event, ToolResultsEvent):
+            for result in event.results:
+                item = {"role": "tool", "call": number(result.parent_id), "name": result.name}
+                item["content"] = _content(result.result.parts)
+                item["failed"] = isinstance(result, ToolErrorEvent)
+                described.append(item)
+        elif isinstance(event, ToolEvent | ToolCallsEvent | UsageEvent) or not is_conversational(event):
+            continue  # told by the response and the results, or not sent to a model
+        else:
+            described.append({"role": type(event).__name__, "content": _steady(event.to_dict())})
+    return described
+
+
+def _content(parts: Iterable[Any]) -> Any:
+    from ag2.events import BinaryInput, DataInput, TextInput
+
+    items: list[Any] = []
+    for part in parts:
+        if isinstance(part, TextInput):
+            items.append(part.content)
+        elif isinstance(part, DataInput):
+            items.append(json.dumps(part.data, ensure_ascii=False, default=repr))
+        elif isinstance(part, BinaryInput):
+            digest = hashlib.sha256(part.data).hexdigest()
+            items.append({"media_type": str(part.media_type), "sha256": digest, "size": len(part.data)})
+        else:
+            items.append({"type": type(part).__name__, **_steady(part.to_dict())})
+    if all(isinstance(item, str) for item in items):
+        return "\n".join(items)
+    return items
+
+
+def _tool(tool: Any) -> dict[str, Any]:
+    function = getattr(tool, "function", None)
+    if function is not None:
+        return {"name": function.name, "description": function.description, "parameters": function.parameters}
+    described = dataclasses.asdict(tool) if dataclasses.is_dataclass(tool) and not isinstance(tool, type) else {}
+    return {"name": str(getattr(tool, "type", type(tool).__name__)), **described}
+
+
+def _steady(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _steady(item) for key, item in value.items() if key not in _VOLATILE}
+    if isinstance(value, list | tuple):
+        return [_steady(item) for item in value]
+    return value
