@@ -18,7 +18,8 @@ def budget(max_cost_usd: float) -> BeforeCall:
     async def stop_before(call: CallInfo) -> None:
         if call.estimated_usd is None:
             raise BudgetExceeded(
-                f"the price of {call.provider}:{call.model} is not known, so a limit of ${max_cost_usd:g} cannot be kept",
+                f"the price of {call.provider}:{call.model} is not known, so that the limit of ${max_cost_usd:g}"
+                " cannot be kept",
                 "Take a model with a known price, or run without --max-cost.",
                 limit_usd=max_cost_usd,
                 spent_usd=call.spent_usd,

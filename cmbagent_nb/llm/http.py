@@ -2,13 +2,15 @@
 
 An own client for every agent's turn would cost 30 ms and open a new connection each time. The
 clients have no time limit of their own: the gateway sets one around each call. They note what
-goes over the wire in :data:`exchange`, so that a call that was sent is told from one that was not.
+goes over the wire within :func:`watched`, so that a call that was sent is told from one that was not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -32,10 +34,20 @@ class Exchange:
     body: Any = None
 
 
-#: The exchange of the model call that is under way.
-exchange: ContextVar[Exchange | None] = ContextVar("cmbagent_exchange", default=None)
+_exchange: ContextVar[Exchange | None] = ContextVar("cmbagent_exchange", default=None)
 
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Any]] = WeakKeyDictionary()
+
+
+@contextmanager
+def watched() -> Iterator[Exchange]:
+    """Watch what goes over the wire within the block."""
+    seen = Exchange()
+    token = _exchange.set(seen)
+    try:
+        yield seen
+    finally:
+        _exchange.reset(token)
 
 
 def shared_client() -> httpx2.AsyncClient:
@@ -88,13 +100,13 @@ def warm() -> None:
 
 
 async def _sent(request: Any) -> None:
-    under_way = exchange.get()
+    under_way = _exchange.get()
     if under_way is not None:
         under_way.requests += 1
 
 
 async def _received(response: Any) -> None:
-    under_way = exchange.get()
+    under_way = _exchange.get()
     if under_way is None:
         return
     under_way.status = response.status_code

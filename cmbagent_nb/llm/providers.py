@@ -108,7 +108,9 @@ def provider_config(spec: ModelSpec, *, settings: Settings, environ: Mapping[str
         return GeminiConfig(model=spec.name, api_key=key, http_client=shared_client_1())
     from ag2.config import OllamaConfig
 
-    return OllamaConfig(model=spec.name, host=ollama_url(environ), http_client=shared_client_1())
+    return OllamaConfig(  # type: ignore[abstract]  # it uploads no files
+        model=spec.name, host=ollama_url(environ), http_client=shared_client_1()
+    )
 
 
 def without_retries(config: Any) -> Any:

@@ -61,9 +61,13 @@ def describe_request(
     }
 
 
-def request_hash(request: Mapping[str, Any], work_dir: Path | None) -> str:
-    """Return the hash of a request, the same wherever the work directory is."""
-    text = json.dumps(request, sort_keys=True, ensure_ascii=False, default=repr)
+def request_text(request: Mapping[str, Any]) -> str:
+    """Return a request as JSON text, always in the same order."""
+    return json.dumps(request, sort_keys=True, ensure_ascii=False, default=repr)
+
+
+def request_hash(text: str, work_dir: Path | None) -> str:
+    """Return the hash of a request's text, the same wherever the work directory is."""
     if work_dir is not None:
         for path in sorted({str(work_dir), str(work_dir.absolute()), str(work_dir.resolve())}, key=len, reverse=True):
             text = text.replace(json.dumps(path, ensure_ascii=False)[1:-1], WORK_DIR)

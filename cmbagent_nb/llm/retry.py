@@ -52,7 +52,7 @@ class Failure:
         """Return how many seconds to wait after so many tries."""
         if self.retry_after is not None:
             return self.retry_after
-        pause = min(FIRST_PAUSE * 2 ** (tried - 1), LONGEST_PAUSE)
+        pause: float = min(FIRST_PAUSE * 2 ** (tried - 1), LONGEST_PAUSE)
         return pause * random.uniform(0.8, 1.2)  # noqa: S311 - spreads calls, guards nothing
 
 
