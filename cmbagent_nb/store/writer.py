@@ -71,7 +71,7 @@ class Writer:
         self.callback_faults = 0
         #: What keeps the writer waiting just now, in words; empty when all is well.
         self.trouble = ""
-        self._scrub = scrub
+        self.scrub = scrub
         self._patience = patience
         self._queue: deque[tuple[int, Any, Any, Any]] = deque()
         self._signal = threading.Event()
@@ -226,7 +226,7 @@ class Writer:
             elif kind == _UPDATE:
                 batch.update(first, second, third)
             else:
-                self._journals.append(Path(first), third[0], second, self._scrub(to_json(third[1])))
+                self._journals.append(Path(first), third[0], second, self.scrub(to_json(third[1])))
         except Exception as error:  # a row that is no row, a journal that cannot be written
             self._fault(("insert", "update", "journal")[kind], str(first), third or second, error)
 
@@ -333,11 +333,11 @@ class Writer:
     def _fault(self, operation: str, table: str, row: Any, error: BaseException) -> None:
         self.faults += 1
         reason = str(getattr(error, "orig", None) or error)
-        text = self._scrub(f"{type(error).__name__}: {reason}")
+        text = self.scrub(f"{type(error).__name__}: {reason}")
         if self.faults == 1:
             log.warning("a row could not be stored (%s of %s): %s", operation, table, text)
         try:
-            note_fault(self.db.home, (operation, table, row), text, self._scrub)
+            note_fault(self.db.home, (operation, table, row), text, self.scrub)
         except Exception:
             log.exception("a refused row could not be kept")
 

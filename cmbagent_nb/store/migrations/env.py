@@ -4,6 +4,8 @@ from alembic import context
 
 from cmbagent_nb.store.tables import Table
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=Table.metadata)
-with context.begin_transaction():
-    context.run_migrations()
+config = getattr(context, "config", None)
+if config is not None:  # Alembic runs it; otherwise something only looks at the file
+    context.configure(connection=config.attributes["connection"], target_metadata=Table.metadata)
+    with context.begin_transaction():
+        context.run_migrations()

@@ -1,0 +1,279 @@
+"""A run at one moment, bounded and ready to draw: the one thing that every view shows.
+
+All that is in a snapshot is read in one transaction, so its parts fit together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cmbagent_nb.errors import RunNotFound
+from cmbagent_nb.store.database import Database, rows
+from cmbagent_nb.store.labels import error_word, event_label
+from cmbagent_nb.store.lookup import parsed
+
+#: Statuses after which a run does nothing more by itself.
+FINISHED = frozenset({"completed", "failed", "cancelled", "interrupted"})
+
+#: Payloads of events longer than this are left out of a snapshot; ``run.events()`` has them.
+_LONGEST_PAYLOAD = 20_000
+
+#: Characters of a message that a snapshot holds.
+_LONGEST_MESSAGE = 20_000
+
+_Select = Callable[..., list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run at one moment.
+
+    Attributes
+    ----------
+    run
+        The run's row with totals: ``calls``, ``failed_calls``, ``tokens``, ``cost_usd`` (None when the cost of
+        a call is unknown), ``cost_known``, ``unknown_cost_calls``, ``n_events``, ``n_messages``, ``n_files``,
+        ``elapsed_s``.
+    nodes
+        The graph's nodes in order, each with ``attempt``, ``max_attempts``, ``n_events``, ``n_files``,
+        ``cost_usd``, ``duration_s``, ``error_word``.
+    edges
+        Pairs of node ids.
+    gates
+        The gates that are open, the oldest first.
+    events
+        The newest events, in the order in which they happened, each with ``label``, ``cost_usd``, ``tokens``;
+        ``long`` tells that a payload was left out for its length.
+    files
+        The newest version of each file, the newest first.
+    messages
+        The newest messages, in the order in which they were written.
+    costs
+        Calls, tokens and cost by agent and model.
+    plan
+        The plan, when there is one.
+    report
+        The text that the run gives as its result, when there is one.
+    finished
+        Whether the run does nothing more by itself.
+    """
+
+    run: dict[str, Any]
+    nodes: list[dict[str, Any]]
+    edges: list[tuple[str, str]]
+    gates: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    files: list[dict[str, Any]]
+    messages: list[dict[str, Any]]
+    costs: list[dict[str, Any]]
+    plan: dict[str, Any] | None
+    report: str | None
+    finished: bool
+
+
+def read_snapshot(db: Database, run_id: str, *, events: int = 200, messages: int = 50, files: int = 200) -> Snapshot:
+    """Read a run as it stands, with the newest ``events``, ``messages`` and ``files``.
+
+    Raises
+    ------
+    RunNotFound
+        There is no run with this id.
+    """
+    with db.reading() as connection:
+
+        def select(sql: str, **values: Any) -> list[dict[str, Any]]:
+            return rows(connection, sql, {"run": run_id, **values})
+
+        found = select("SELECT * FROM workflow_runs WHERE id = :run")
+        if not found:
+            raise RunNotFound(f"no run has the id {run_id!r}", "List the runs with %cmbagent runs.", reference=run_id)
+        run = parsed(found[0])
+        costs = select(_COSTS)
+        counts = {row["node_id"]: row for row in select(_COUNTS)}
+        run |= _totals(run, costs, counts, select)
+        edges = select("SELECT from_node_id, to_node_id FROM dag_edges WHERE run_id = :run ORDER BY id")
+        gates = select(
+            "SELECT * FROM approval_requests WHERE run_id = :run AND status = 'pending' ORDER BY created_at, id"
+        )
+        return Snapshot(
+            run=run,
+            nodes=_nodes(run, counts, select),
+            edges=[(row["from_node_id"], row["to_node_id"]) for row in edges],
+            gates=[parsed(row) for row in gates],
+            events=_events(select, events),
+            files=[parsed(row) for row in select(_FILES, n=files)],
+            messages=[parsed(row) for row in reversed(select(_MESSAGES, n=messages, longest=_LONGEST_MESSAGE))],
+            costs=_by_agent_and_model(costs),
+            plan=run["plan"] if isinstance(run["plan"], dict) else None,
+            report=_report(run["result"]),
+            finished=run["status"] in FINISHED,
+        )
+
+
+_COSTS = """
+SELECT node_id, agent_name, provider, model, COUNT(*) AS calls, SUM(prompt_tokens) AS prompt_tokens,
+       SUM(completion_tokens) AS completion_tokens, SUM(cached_tokens) AS cached_tokens,
+       SUM(total_tokens) AS total_tokens, SUM(cost_usd) AS cost_known, COUNT(*) - COUNT(cost_usd) AS unknown_cost_calls
+FROM cost_records WHERE run_id = :run
+GROUP BY node_id, agent_name, provider, model ORDER BY MIN(id)
+"""
+
+_COUNTS = "SELECT node_id, COUNT(*) AS n_events FROM execution_events WHERE run_id = :run GROUP BY node_id"
+
+_NEWEST = "SELECT id FROM execution_events WHERE run_id = :run ORDER BY execution_order DESC LIMIT :n"
+
+_EVENTS = """
+SELECT id, run_id, session_id, node_id, parent_event_id, event_type, event_subtype, agent_name, agent_role, attempt,
+       status, started_at, ended_at, duration_ms,
+       CASE WHEN LENGTH(inputs) <= :longest THEN inputs END AS inputs,
+       CASE WHEN LENGTH(outputs) <= :longest THEN outputs END AS outputs,
+       CASE WHEN LENGTH(meta) <= :longest THEN meta END AS meta,
+       COALESCE(LENGTH(inputs), 0) > :longest OR COALESCE(LENGTH(outputs), 0) > :longest AS long,
+       error, execution_order, depth
+FROM execution_events WHERE run_id = :run ORDER BY execution_order DESC LIMIT :n
+"""
+
+_EVENT_COSTS = f"""
+SELECT event_id, SUM(total_tokens) AS tokens, SUM(cost_usd) AS cost_known, COUNT(*) - COUNT(cost_usd) AS unknown
+FROM cost_records WHERE event_id IN (SELECT id FROM ({_NEWEST}) AS newest) GROUP BY event_id
+"""  # noqa: S608 - constants
+
+_FILES = """
+SELECT * FROM files AS f WHERE run_id = :run AND NOT EXISTS (
+    SELECT 1 FROM files AS g WHERE g.run_id = :run AND g.file_path = f.file_path AND g.version > f.version)
+ORDER BY created_at DESC, id DESC LIMIT :n
+"""
+
+_MESSAGES = """
+SELECT id, run_id, session_id, node_id, event_id, sender, recipient, SUBSTR(content, 1, :longest) AS content,
+       agent_role, SUBSTR(reasoning, 1, :longest) AS reasoning, created_at, duration_ms, tokens
+FROM messages WHERE run_id = :run ORDER BY id DESC LIMIT :n
+"""
+
+
+def _totals(
+    run: dict[str, Any], costs: list[dict[str, Any]], counts: dict[str, Any], select: _Select
+) -> dict[str, Any]:
+    (other,) = select(
+        "SELECT (SELECT COUNT(*) FROM messages WHERE run_id = :run) AS n_messages, "
+        "(SELECT COUNT(DISTINCT file_path) FROM files WHERE run_id = :run) AS n_files, "
+        "(SELECT COUNT(*) FROM model_replies WHERE run_id = :run) AS replies, "
+        "(SELECT COUNT(*) FROM execution_events WHERE run_id = :run AND event_type = 'model_call' "
+        "AND status = 'failed') AS failed_calls"
+    )
+    unknown = sum(row["unknown_cost_calls"] for row in costs)
+    known = float(sum(row["cost_known"] or 0.0 for row in costs))
+    end = run["ended_at"] or (run["last_heartbeat_at"] if run["status"] in FINISHED else time.time())
+    begin = run["started_at"] or run["created_at"]
+    return {
+        "calls": max(sum(row["calls"] for row in costs), other["replies"]),
+        "failed_calls": other["failed_calls"],
+        "tokens": sum(row["total_tokens"] or 0 for row in costs),
+        "cost_usd": None if unknown else known,
+        "cost_known": known,
+        "unknown_cost_calls": unknown,
+        "n_events": sum(row["n_events"] for row in counts.values()),
+        "n_messages": other["n_messages"],
+        "n_files": other["n_files"],
+        "elapsed_s": max(0.0, (end or begin) - begin),
+    }
+
+
+def _nodes(run: dict[str, Any], counts: dict[str, Any], select: _Select) -> list[dict[str, Any]]:
+    found = select("SELECT * FROM dag_nodes WHERE run_id = :run ORDER BY order_index, depth, id")
+    steps = {row["node_id"]: row for row in select("SELECT * FROM workflow_steps WHERE run_id = :run")}
+    attempts = {
+        row["node_id"]: row
+        for row in select(
+            "SELECT node_id, attempt, status, error FROM step_attempts WHERE run_id = :run ORDER BY attempt"
+        )
+    }
+    files = _numbers(select("SELECT node_id, COUNT(*) AS n FROM files WHERE run_id = :run GROUP BY node_id"))
+    spent: dict[str, float | None] = defaultdict(float)
+    for row in select(
+        "SELECT node_id, SUM(cost_usd) AS known, COUNT(*) - COUNT(cost_usd) AS unknown "
+        "FROM cost_records WHERE run_id = :run GROUP BY node_id"
+    ):
+        spent[row["node_id"]] = None if row["unknown"] else row["known"]
+    most = (run["meta"] or {}).get("max_attempts") if isinstance(run["meta"], dict) else None
+    nodes = []
+    for row in found:
+        node = parsed(row)
+        name = node["node_id"]
+        step, last = steps.get(name, {}), attempts.get(name, {})
+        node["attempt"] = max(last.get("attempt") or 0, step.get("attempts") or 0)
+        node["max_attempts"] = (node["meta"] or {}).get("max_attempts", most)
+        node["n_files"] = files.get(name, 0)
+        node["n_events"] = counts[name]["n_events"] if name in counts else 0
+        node["cost_usd"] = spent[name]
+        end = node["ended_at"] or (time.time() if node["status"] == "running" else None)
+        node["duration_s"] = max(0.0, end - node["started_at"]) if end and node["started_at"] else None
+        node["error_word"] = _trouble(node, step, last, select)
+        nodes.append(node)
+    return nodes
+
+
+def _trouble(node: dict[str, Any], step: dict[str, Any], last: dict[str, Any], select: _Select) -> str | None:
+    """Return why a node failed, or why it is tried again."""
+    failed = node["status"] in {"failed", "retrying", "interrupted"}
+    if not failed and not (node["status"] == "running" and node["attempt"] > 1):
+        return None
+    error = step.get("error") or (node["meta"] or {}).get("error") or last.get("error")
+    if not error:
+        latest = select(
+            "SELECT error FROM execution_events WHERE run_id = :run AND node_id = :node AND error IS NOT NULL "
+            "ORDER BY execution_order DESC LIMIT 1",
+            node=node["node_id"],
+        )
+        error = latest[0]["error"] if latest else None
+    return error_word(error if isinstance(error, str) else None)
+
+
+def _events(select: _Select, most: int) -> list[dict[str, Any]]:
+    costs = {row["event_id"]: row for row in select(_EVENT_COSTS, n=most)}
+    found = []
+    for row in reversed(select(_EVENTS, n=most, longest=_LONGEST_PAYLOAD)):
+        event = parsed(row)
+        cost = costs.get(event["id"])
+        event["long"] = bool(event["long"])
+        event["label"] = event_label(event)
+        event["tokens"] = cost["tokens"] if cost else None
+        event["cost_usd"] = cost["cost_known"] if cost and not cost["unknown"] else None
+        found.append(event)
+    return found
+
+
+def _by_agent_and_model(costs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    grouped: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in costs:
+        key = (row["agent_name"], row["provider"], row["model"])
+        total = grouped.setdefault(key, {"agent_name": key[0], "provider": key[1], "model": key[2]})
+        for name in _SUMMED:
+            total[name] = total.get(name, 0) + (row[name] or 0)
+    for total in grouped.values():
+        total["cost_usd"] = None if total["unknown_cost_calls"] else total["cost_known"]
+    return list(grouped.values())
+
+
+_SUMMED = (
+    "calls", "prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens", "cost_known", "unknown_cost_calls",
+)  # fmt: skip
+
+
+def _numbers(found: list[dict[str, Any]]) -> dict[str, int]:
+    return {row["node_id"]: row["n"] for row in found}
+
+
+def _report(result: Any) -> str | None:
+    """Return the text of a run's result."""
+    if isinstance(result, str):
+        return result or None
+    if isinstance(result, dict):
+        for key in ("report", "markdown", "text", "summary"):
+            if isinstance(result.get(key), str) and result[key]:
+                return str(result[key])
+    return None
