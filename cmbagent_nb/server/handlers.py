@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from cmbagent_nb.workspace import Workspace
 
 T = TypeVar("T")
-Method = Callable[..., Awaitable[None]]
+
+#: Who has decided, as the record has it.
+ORIGIN = "you, over REST"
 
 #: Seconds to wait for the owner of a run to act on an answer, and between two looks.
 PATIENCE = 2.0
@@ -176,7 +178,7 @@ _NEXT = {
 }
 
 
-def guarded(method: Method) -> Method:
+def guarded(method: Callable[..., Awaitable[None]]) -> Callable[..., Any]:
     """Let only those in whom the Jupyter server lets in."""
     return web.authenticated(authorized(method))
 
@@ -191,7 +193,7 @@ class Runs(Handler):
         await self.answer(self._list, limit, status)
 
     def _list(self, limit: int, status: str) -> dict[str, Any]:
-        answers, problems = self.places.read(lambda workspace: reading.runs(workspace.db, limit=limit, status=status))
+        answers, problems = self.places.read(lambda workspace: _listing(workspace, limit, status))
         rows = [{**row, "workspace": str(home)} for home, found in answers for row in found]
         rows.sort(key=lambda row: row["created_at"] or 0.0, reverse=True)
         shown = [
@@ -199,6 +201,16 @@ class Runs(Handler):
             for problem in problems
         ]
         return {"runs": rows[:limit], "problems": shown}
+
+
+def _listing(workspace: Workspace, limit: int, status: str) -> list[dict[str, Any]]:
+    """The runs of a workspace; one whose process has died is marked as interrupted by whoever looks next."""
+    from cmbagent_nb.workflow.ownership import interrupt_orphans
+
+    found = reading.runs(workspace.db, limit=limit, status=status)
+    if any(row["silent"] for row in found) and interrupt_orphans(workspace.db, workspace.writer):
+        found = reading.runs(workspace.db, limit=limit, status=status)
+    return found
 
 
 class Run(Handler):
@@ -237,7 +249,7 @@ class Cancel(Handler):
     def _cancel(self, reference: str) -> dict[str, Any]:
         _, workspace, run_id = self.find_run(reference)
         run = workspace.run(run_id)
-        run.cancel()
+        run.cancel(by=ORIGIN)
         return {"id": run_id, "status": run.status}
 
 
@@ -278,7 +290,7 @@ class Answer(Handler):
             if gate["status"] != "pending":
                 break
             await asyncio.sleep(LOOK)
-            gate = await self.thread(reading.approval, workspace.db, gate["id"]) or gate
+            gate = await self.thread(_again, workspace, gate)
         if gate["status"] == "pending":
             self.set_status(202)
         self.reply({"approval": gate})
@@ -292,8 +304,13 @@ class Answer(Handler):
         resolution = wanted if how == "resolve" else _usual(how, options)
         check_answer(frozenset(options), resolution, comment)
         run = workspace.run(gate["run_id"])
-        run.approve(gate["id"], resolution, comment)
-        return workspace, reading.approval(workspace.db, gate["id"]) or gate
+        run.approve(gate["id"], resolution, comment, by=ORIGIN)
+        return workspace, _again(workspace, gate)
+
+
+def _again(workspace: Workspace, gate: dict[str, Any]) -> dict[str, Any]:
+    """Read a gate anew."""
+    return {**gate, **(reading.approval(workspace.db, gate["id"]) or {})}
 
 
 def _usual(how: str, options: list[str]) -> str:

@@ -36,7 +36,10 @@ SELECT a.*, r.name AS run_name FROM approval_requests a JOIN workflow_runs r ON 
 
 
 def runs(db: Database, *, limit: int, status: str = "") -> list[dict[str, Any]]:
-    """The newest runs with what a list shows: steps done, calls, cost, open gates, and whether the owner lives."""
+    """The newest runs with what a list shows: steps done, calls, cost, open gates.
+
+    ``silent`` tells of a run that should go on but whose process is gone.
+    """
     return [_with_life(row) for row in db.rows(_RUNS, limit=limit, status=status)]
 
 

@@ -41,7 +41,7 @@ def _server_part_enabled() -> bool:
     from jupyter_core.paths import jupyter_config_path
     from jupyter_server.extension.config import ExtensionConfigManager
 
-    manager = ExtensionConfigManager(read_config_path=jupyter_config_path())
+    manager: Any = ExtensionConfigManager(read_config_path=jupyter_config_path())
     return bool(manager.get_jpserver_extensions().get(EXTENSION, False))
 
 

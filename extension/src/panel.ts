@@ -10,6 +10,8 @@ import { RunRow } from './row';
 /** Milliseconds between looks at the server while the panel is seen, and while it is not. */
 const SEEN = 1500;
 const UNSEEN = 10000;
+/** The longest wait while the server does not answer as it should. */
+const PATIENT = 15000;
 const MAX_RUNS = 100;
 
 /**
@@ -33,6 +35,7 @@ export class RunPanel extends Widget {
   private _timer = 0;
   private _looking = false;
   private _again = false;
+  private _failures = 0;
 
   constructor() {
     super();
@@ -82,7 +85,9 @@ export class RunPanel extends Widget {
     } finally {
       this._looking = false;
       if (!this.isDisposed && !document.hidden) {
-        this._timer = window.setTimeout(() => void this.refresh(), this.isVisible ? SEEN : UNSEEN);
+        const usual = this.isVisible ? SEEN : UNSEEN;
+        const wait = this._failures ? Math.max(usual, Math.min(PATIENT, usual * 2 ** this._failures)) : usual;
+        this._timer = window.setTimeout(() => void this.refresh(), wait);
       }
     }
   }
@@ -105,6 +110,7 @@ export class RunPanel extends Widget {
         this._api.pending(),
         seen ? this._api.runs(MAX_RUNS) : Promise.resolve(null)
       ]);
+      this._failures = 0;
       this._fault.hidden = true;
       this._showGates(approvals);
       if (listing) {
@@ -113,8 +119,10 @@ export class RunPanel extends Widget {
         this._empty.hidden = listing.runs.length > 0;
       }
     } catch (error) {
+      this._failures += 1;
       setText(this._fault, (error as Error).message);
       this._fault.hidden = false;
+      this._empty.hidden = true;
     }
   }
 
