@@ -68,7 +68,7 @@ def decisions(db: Database, run_id: str | None = None, session: str | None = Non
     """Return the gates with their answers, and what was asked as ``title`` and ``options``."""
     frame = _table(db, "approval_requests", "created_at, id", run_id, session)
     asked = [item if isinstance(item, dict) else {} for item in frame["context"]]
-    place = frame.columns.get_loc("context")
+    place = list(frame.columns).index("context")
     frame.insert(place, "title", _objects([item.get("title") for item in asked]))
     options = [[option.get("id") for option in item.get("options") or ()] for item in asked]
     frame.insert(place + 1, "options", _objects(options))
@@ -134,8 +134,6 @@ def skill_executions(db: Database, skill_id: str | None = None) -> pd.DataFrame:
 
 def _table(db: Database, table: str, order: str, run_id: str | None, session: str | None) -> pd.DataFrame:
     conditions, values = _conditions(run_id, session)
-    if session is not None and table in {"step_attempts", "model_replies"}:
-        raise ValueError(table)
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     order = order if run_id is not None else f"run_id, {order}"
     return _frame(db, f"SELECT * FROM {table} {where} ORDER BY {order}", values)  # noqa: S608 - names of ours
