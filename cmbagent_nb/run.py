@@ -17,7 +17,7 @@ from cmbagent_nb.runtime import Runtime
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cmbagent_nb.skills.model import Skill
+    from cmbagent_nb.skills.library import Skill
     from cmbagent_nb.store.snapshot import Snapshot
     from cmbagent_nb.workflow.host import Host, LiveRun
     from cmbagent_nb.workflow.stream import StreamEvent
@@ -39,9 +39,10 @@ class Result:
         return self.text
 
     def _repr_html_(self) -> str:
-        from cmbagent_nb.render.markdown import markdown_html, text_html
+        from cmbagent_nb.render.markdown import markdown_html
+        from cmbagent_nb.render.text import esc
 
-        return markdown_html(self.text, self.work_dir) if self.report else text_html(self.text)
+        return markdown_html(self.text, self.work_dir) if self.report else f"<pre>{esc(self.text)}</pre>"
 
 
 class Lineage:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import NoModel, UsageError, WorkDirError
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.settings import NAMES, Settings, default_home, load_settings
+from cmbagent_nb.settings import Settings, default_home, load_settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cmbagent_nb.agents.registry import Registry
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.run import Run
-    from cmbagent_nb.skills.model import Skill
+    from cmbagent_nb.skills.library import Skill
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.host import Host
@@ -56,11 +57,12 @@ class Workspace:
     def __init__(self, path: str | Path | None = None, *, database_url: str = "", session: str = "") -> None:
         self.home = Path(path).expanduser().absolute() if path is not None else default_home()
         settings = load_settings(self.home)
-        changes = {"database_url": database_url, "session": session}
-        self._changes = {name: value for name, value in changes.items() if value}
+        given = {"database_url": database_url, "session": session}
+        self._changes: dict[str, Any] = {name: value for name, value in given.items() if value}
         self.settings = replace(settings, **self._changes)
         self._lock = threading.Lock()
         self._session_id = ""
+        self._registered: list[Any] = []
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.home)!r}, session={self.settings.session!r})"
@@ -170,7 +172,6 @@ class Workspace:
         ModelError
             There is no model, or it cannot be used; see the error's text.
         """
-        from cmbagent_nb.agents.registry import Registry
         from cmbagent_nb.llm.spec import ModelSpec
         from cmbagent_nb.run import Run
         from cmbagent_nb.workflow.context import Options
@@ -187,10 +188,12 @@ class Workspace:
         mode = MODES[mode]
         max_attempts = more.pop("max_n_attempts", max_attempts)
         work_dir_may_exist = bool(more.pop("clear_work_dir", False))
-        registry = Registry.load(settings.agents_dir or str(self.home / "agents"))
+        registry = self.agents(settings)
         models, instructions = _per_agent(more, registry.names())
         if agent not in registry.names():
-            raise UsageError(_unknown("agent", agent, registry.names()), "List them with %cmbagent agents.", agent=agent)
+            raise UsageError(
+                _unknown("agent", agent, registry.names()), "List them with %cmbagent agents.", agent=agent
+            )
         for text in models.values():
             from cmbagent_nb.llm.providers import check
 
@@ -234,10 +237,26 @@ class Workspace:
             settings=settings,
             max_cost_usd=settings.max_cost_usd if max_cost_usd is None else max_cost_usd,
             gates=answers,
-            agent_models=models,
-            agent_instructions=instructions,
+            registry=registry.changed(models, instructions),
         )
         return Run(host, request.run_id, live=start(host, request))
+
+    def register(self, agent: Any) -> None:
+        """Let the planner use an agent of your own: an ``AgentSpec`` or an ``ag2.Agent``.
+
+        An agent with the name of one that is there takes its place, in the runs of this workspace object.
+        """
+        self.agents().register(agent)
+        self._registered.append(agent)
+
+    def agents(self, settings: Settings | None = None) -> Registry:
+        """Return the agents that a run can use: the roster, those in ``agents/``, and those registered here."""
+        from cmbagent_nb.agents.registry import Registry
+
+        registry = Registry.load((settings or self.settings).agents_dir, self.home)
+        for agent in self._registered:
+            registry.register(agent)
+        return registry
 
     def resolve_model(self, model: str, task: str = "") -> ModelSpec:
         """Return the model that a run of ``task`` would use.
@@ -252,14 +271,14 @@ class Workspace:
         UnknownModel, MissingKey, MissingExtra
             The model that was named cannot be used.
         """
-        from cmbagent_nb.llm.playbook import Playbook, find_for_task, same_task
+        from cmbagent_nb.llm.playbook import Playbook, find_for_task, normalised
         from cmbagent_nb.llm.providers import available, check
         from cmbagent_nb.llm.spec import HOW_TO_SET, ModelSpec
 
         spec = ModelSpec.parse(model)
         if spec.provider != "auto":
             check(spec, self.settings)
-            if spec.is_playbook and task and not same_task(Playbook.load(spec.name).task, task):
+            if spec.is_playbook and task and normalised(Playbook.load(spec.name).task) != normalised(task):
                 raise NoModel(
                     f"the playbook {spec.name!r} holds recorded replies for another task than this one",
                     f"Run `cmbagent models` to see its task. {HOW_TO_SET}",
@@ -312,7 +331,9 @@ class Workspace:
         except OSError as error:
             (runs / chosen).rmdir()
             raise WorkDirError(
-                f"the work dir {folder} cannot be used ({error.strerror})", "Choose another with --work-dir.", path=str(folder)
+                f"the work dir {folder} cannot be used ({error.strerror})",
+                "Choose another with --work-dir.",
+                path=str(folder),
             ) from error
         except WorkDirError:
             (runs / chosen).rmdir()
@@ -421,7 +442,7 @@ def _per_agent(options: Mapping[str, Any], agents: list[str]) -> tuple[dict[str,
                 break
         else:
             raise UsageError(
-                _unknown("option", option, [*Workspace.start.__kwdefaults__, *NAMES]), "See help(Workspace.start)."
+                _unknown("option", option, Workspace.start.__kwdefaults__ or ()), "See help(Workspace.start)."
             )
     return models, instructions
 
@@ -441,5 +462,3 @@ def _title(task: str, words: int = 9) -> str:
     line = task.strip().splitlines()[0]
     parts = line.split()
     return " ".join(parts[:words]) + (" …" if len(parts) > words else "")
-
-

@@ -237,7 +237,9 @@ class Attempt:
         if outcome.status != "completed":
             return Failure(self.number, error_text(outcome), code, output)
         made = [entry.path for entry in outcome.made]
-        missing = [pattern for pattern in self.step.expected_outputs if not any(matches(name, pattern) for name in made)]
+        missing = [
+            pattern for pattern in self.step.expected_outputs if not any(matches(name, pattern) for name in made)
+        ]
         if not missing:
             return None
         from cmbagent_nb.agents.ask import ask

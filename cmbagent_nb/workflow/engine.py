@@ -100,9 +100,7 @@ async def _make_plan(context: Context) -> Plan | None:
     return plan
 
 
-async def _propose(
-    context: Context, previous: Plan | None, comments: list[str], comments_by: str
-) -> tuple[Plan, str | None]:
+async def _propose(context: Context, previous: Plan | None, comments: list[str], comments_by: str) -> Plan:
     """Ask the planner; a plan that cannot be used goes back to it with the reason, at most twice."""
     from cmbagent_nb.agents.ask import ask
     from cmbagent_nb.agents.replies import plan_model
@@ -257,4 +255,3 @@ async def _finish(context: Context, status: str, error: str, started: float) -> 
     event = {"completed": "workflow_completed", "failed": "workflow_failed", "cancelled": "workflow_cancelled"}[status]
     context.stream.emit(event, error=error)
     context.stream.close()
-

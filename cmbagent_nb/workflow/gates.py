@@ -47,8 +47,18 @@ ALIASES = {
 }
 #: How ``CMBAGENT_GATES`` answers each type of gate.
 POLICIES: Mapping[str, Mapping[str, str]] = {
-    "approve": {"plan_approval": "approved", "step_approval": "approved", "error_recovery": "skip", "tool_call": "approved"},
-    "reject": {"plan_approval": "rejected", "step_approval": "rejected", "error_recovery": "abort", "tool_call": "rejected"},
+    "approve": {
+        "plan_approval": "approved",
+        "step_approval": "approved",
+        "error_recovery": "skip",
+        "tool_call": "approved",
+    },
+    "reject": {
+        "plan_approval": "rejected",
+        "step_approval": "rejected",
+        "error_recovery": "abort",
+        "tool_call": "rejected",
+    },
     "default": {
         "plan_approval": "approved",
         "step_approval": "approved",
@@ -167,7 +177,10 @@ class Gates:
             **(details or {}),
         }
         with self._recorder.span(
-            "approval", subtype="requested", agent="you", inputs={"approval_id": approval_id, "title": title, "kind": kind}
+            "approval",
+            subtype="requested",
+            agent="you",
+            inputs={"approval_id": approval_id, "title": title, "kind": kind},
         ) as span:
             gate = _Open(self._loop.create_future(), names)
             self._open[approval_id] = gate
@@ -193,11 +206,15 @@ class Gates:
                     await self._resolve(approval_id, self._policy[kind], "", f"CMBAGENT_GATES={self._policy_name}")
                 answer = await gate.future
             except asyncio.CancelledError:
-                self._writer.update("approval_requests", approval_id, {"status": "cancelled", "resolved_at": time.time()})
+                self._writer.update(
+                    "approval_requests", approval_id, {"status": "cancelled", "resolved_at": time.time()}
+                )
                 raise
             finally:
                 self._open.pop(approval_id, None)
-            span.subtype = answer.resolution if answer.resolution in ("approved", "rejected", "modified") else "approved"
+            span.subtype = (
+                answer.resolution if answer.resolution in ("approved", "rejected", "modified") else "approved"
+            )
             span.outputs = {"resolution": answer.resolution, "feedback": answer.feedback, "by": answer.by}
             return answer
 
@@ -216,7 +233,9 @@ class Gates:
         gate = self._open.get(approval_id)
         if gate is None:
             raise GateError(
-                f"gate {short(approval_id)} is not open", "List the open gates with %cmbagent approvals.", id=approval_id
+                f"gate {short(approval_id)} is not open",
+                "List the open gates with %cmbagent approvals.",
+                id=approval_id,
             )
         check_answer(gate.options, resolution, feedback)
         return await self._resolve(approval_id, resolution, feedback, by)
@@ -229,7 +248,9 @@ class Gates:
         if not won:
             raise GateError(f"gate {short(approval_id)} was answered already", "Nothing is to be done.", id=approval_id)
         self._writer.journal(
-            self._journal, "gate_answered", {"id": approval_id, "resolution": resolution, "feedback": feedback, "by": by}
+            self._journal,
+            "gate_answered",
+            {"id": approval_id, "resolution": resolution, "feedback": feedback, "by": by},
         )
         gate = self._open.get(approval_id)
         if gate is not None and not gate.future.done():

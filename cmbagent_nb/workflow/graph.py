@@ -57,9 +57,7 @@ async def add_graph(context: Context, plan: Plan, *, start: str | None) -> None:
     context.stream.emit("dag_created", nodes=[step.node_id for step in plan.steps])
 
 
-def _add_node(
-    context: Context, node_id: str, node_type: str, title: str, agent: str | None, order: int
-) -> None:
+def _add_node(context: Context, node_id: str, node_type: str, title: str, agent: str | None, order: int) -> None:
     row: dict[str, Any] = {
         "id": new_id(),
         "run_id": context.run_id,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.ownership import HEARTBEAT, owner
 
 if TYPE_CHECKING:
+    from cmbagent_nb.agents.registry import Registry
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
 
@@ -36,10 +36,9 @@ class Request:
     inputs: list[dict[str, Any]]
     model: ModelSpec
     settings: Settings
+    registry: Registry
     max_cost_usd: float = 0.0
     gates: str = ""
-    agent_models: Mapping[str, str] = field(default_factory=dict)
-    agent_instructions: Mapping[str, str] = field(default_factory=dict)
 
 
 def start(host: Host, request: Request) -> LiveRun:
@@ -118,7 +117,6 @@ async def _live(host: Host, request: Request, live: LiveRun, created: float) -> 
 async def _prepare(host: Host, request: Request, live: LiveRun, created: float) -> Context:
     """Build what a run needs; the imports that take long happen in a thread."""
     await in_thread(import_heavy)
-    from cmbagent_nb.agents.registry import Registry
     from cmbagent_nb.capture.recorder import Recorder
     from cmbagent_nb.execution.launcher import Limits
     from cmbagent_nb.governance.budget import budget
@@ -130,8 +128,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float) 
     settings, writer, work_dir = request.settings, host.writer, request.work_dir
     journal = work_dir / "journal.jsonl"
     recorder = Recorder(writer, request.run_id, request.session_id, enabled=settings.capture)
-    registry = await in_thread(Registry.load, settings.agents_dir, host.home)
-    registry = registry.changed(request.agent_models, request.agent_instructions)
+    registry = request.registry
     recorder.roles.update({name: registry[name].role for name in registry.names()})
     gates = Gates(writer, recorder, request.run_id, request.session_id, journal, request.gates)
     states = States(writer, recorder, request.run_id, journal)
@@ -170,7 +167,6 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float) 
 def import_heavy() -> None:
     """Load what every run needs; it takes about a second, once."""
     import cmbagent_nb.agents.ask
-    import cmbagent_nb.agents.registry
     import cmbagent_nb.agents.replies
     import cmbagent_nb.execution.launcher
     import cmbagent_nb.llm.gateway

@@ -132,7 +132,10 @@ def change_node(
     if not _update(connection, "dag_nodes", where, key, current, target, STEP, times):
         return None
     step = _scalar(
-        connection, "SELECT status FROM workflow_steps WHERE run_id = :run AND node_id = :node", run=run_id, node=node_id
+        connection,
+        "SELECT status FROM workflow_steps WHERE run_id = :run AND node_id = :node",
+        run=run_id,
+        node=node_id,
     )
     entity = "dag_node"
     if step is not None:
@@ -226,7 +229,9 @@ class States:
         """Change the status of a node; ``values`` are further columns of the step's row."""
         clean = self._clean(values)
         change = await self._apply(
-            lambda connection: change_node(connection, self._run_id, node_id, target, reason=reason, by=by, values=clean)
+            lambda connection: change_node(
+                connection, self._run_id, node_id, target, reason=reason, by=by, values=clean
+            )
         )
         if change is not None:
             with self._recorder.at(node_id):
@@ -262,6 +267,11 @@ class States:
             self._writer.journal(
                 self._journal,
                 "state",
-                {"entity": change.entity_type, "id": change.entity_id, "from": change.from_state, "to": change.to_state},
+                {
+                    "entity": change.entity_type,
+                    "id": change.entity_id,
+                    "from": change.from_state,
+                    "to": change.to_state,
+                },
             )
         return change

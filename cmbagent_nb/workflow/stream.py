@@ -98,9 +98,7 @@ class Stream:
             _put(loop, queue, None)
 
 
-def _put(
-    loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[StreamEvent | None], event: StreamEvent | None
-) -> None:
+def _put(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[StreamEvent | None], event: StreamEvent | None) -> None:
     try:
         loop.call_soon_threadsafe(queue.put_nowait, event)
     except RuntimeError:  # the listener's loop is closed: nobody is there to be told
