@@ -1,0 +1,142 @@
+"""The files of a run with a look into each: pictures, tables, texts; bounded, and escaped."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+
+from cmbagent_nb.notebook.comms import assign
+from cmbagent_nb.render.markdown import markdown_html
+from cmbagent_nb.render.text import cut, esc, plural, size
+
+_HEAD = 16_000
+_ROWS = 8
+_COLUMNS = 12
+_PICTURE = 400_000
+_MOST = 30
+_PICTURES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".svg": "image/svg+xml",
+}
+_TEXTS = {".py", ".txt", ".log", ".yaml", ".yml", ".toml", ".dat", ".cfg", ".ini", ".ipynb", ".tex", ".jsonl"}
+
+
+class FilesPanel:
+    """A list of files; one widget a file, so that a file that is open stays open when others come."""
+
+    def __init__(self) -> None:
+        self.widget = ipywidgets.VBox()
+        self.widget.add_class("cmb-files")
+        self._note = ipywidgets.HTML()
+        self._rows: dict[tuple[str, str], Any] = {}
+
+    def update(self, files: Sequence[Mapping[str, Any]], total: int, folder: Path | None) -> None:
+        """Show the newest version of each file."""
+        newest: dict[str, Mapping[str, Any]] = {}
+        for item in files:
+            newest.setdefault(str(item.get("file_path")), item)
+        shown = sorted(newest.values(), key=lambda item: (_rank(item), -(item.get("created_at") or 0.0)))[:_MOST]
+        rows: dict[tuple[str, str], Any] = {}
+        for item in shown:
+            key = (str(item.get("file_path")), str(item.get("content_hash")))
+            rows[key] = self._rows.get(key) or ipywidgets.HTML(_row(item, folder))
+        note = "No files yet." if not shown else ""
+        if len(newest) > len(shown):
+            note = f"{len(newest) - len(shown)} more of {plural(total, 'file')}: run.files()"
+        assign(self._note, value=f'<div class="cmb-meta">{esc(note)}</div>' if note else "")
+        if list(rows) != list(self._rows) or not self.widget.children:
+            self._rows = rows
+            self.widget.children = (*rows.values(), self._note)
+
+
+def _rank(item: Mapping[str, Any]) -> int:
+    """Pictures and reports first: they are what people look for."""
+    return {"plot": 0, "report": 1, "data": 2, "code": 3}.get(str(item.get("file_type")), 4)
+
+
+def _row(item: Mapping[str, Any], folder: Path | None) -> str:
+    path = str(item.get("file_path"))
+    version = f" · version {item['version']}" if (item.get("version") or 1) > 1 else ""
+    made = " · ".join(str(part) for part in (item.get("node_id"), item.get("created_by_agent")) if part)
+    shown = "open" if item.get("file_type") == "plot" else ""
+    return (
+        f"<details {shown}><summary><code>{esc(path)}</code> "
+        f'<span class="cmb-meta">{size(item.get("size_bytes"))} · {esc(made)}{esc(version)}</span></summary>'
+        f"{preview(folder / path) if folder else ''}</details>"
+    )
+
+
+def preview(path: Path) -> str:
+    """Show the beginning of a file, or the whole of a picture, as HTML in which every text is escaped."""
+    kind = path.suffix.lower()
+    try:
+        if kind in _PICTURES:
+            return _picture(path, _PICTURES[kind])
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        whole = len(head) < _HEAD
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if kind not in _TEXTS and error.start < _HEAD - 4:
+            return '<div class="cmb-meta">No preview of this type of file.</div>'
+        text = head.decode("utf-8", "replace")
+    except OSError:
+        return '<div class="cmb-meta">The file is not there any more.</div>'
+    if kind in {".csv", ".tsv"}:
+        return _table(text, "\t" if kind == ".tsv" else ",", whole)
+    if kind == ".md":
+        return markdown_html(text, path.parent.parent if path.parent.name else path.parent)
+    if kind == ".json" and whole:
+        try:
+            text = json.dumps(json.loads(text), indent=1, ensure_ascii=False)
+        except ValueError:
+            whole = False
+    return f"<pre>{esc(text[:6000])}{'' if whole and len(text) <= 6000 else chr(10) + '…'}</pre>"
+
+
+def _picture(path: Path, kind: str) -> str:
+    data = path.read_bytes()
+    if len(data) > _PICTURE and kind != "image/svg+xml":
+        data, kind = _smaller(data), "image/png"
+    if len(data) > 4 * _PICTURE:
+        return '<div class="cmb-meta">Too large to be shown here.</div>'
+    return f'<img alt="{esc(path.name)}" src="data:{kind};base64,{base64.b64encode(data).decode()}">'
+
+
+def _smaller(data: bytes) -> bytes:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.thumbnail((1000, 800))
+            out = io.BytesIO()
+            image.convert("RGBA" if "A" in image.getbands() else "RGB").save(out, "PNG")
+            return out.getvalue()
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        return data
+
+
+def _table(text: str, separator: str, whole: bool) -> str:
+    lines = text.splitlines()
+    rows = list(csv.reader(lines[: _ROWS + 1], delimiter=separator))
+    if not rows:
+        return '<div class="cmb-meta">Empty.</div>'
+    head = "".join(f"<th>{esc(cut(cell, 40))}</th>" for cell in rows[0][:_COLUMNS])
+    body = "".join(
+        f"<tr>{''.join(f'<td>{esc(cut(cell, 40))}</td>' for cell in row[:_COLUMNS])}</tr>" for row in rows[1:]
+    )
+    more = f"{len(lines) - 1} rows" if whole else f"the first {min(_ROWS, len(lines) - 1)} rows"
+    return (
+        f'<table class="cmb-t"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        f'<div class="cmb-meta">{more}</div>'
+    )

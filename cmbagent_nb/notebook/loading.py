@@ -1,0 +1,164 @@
+"""What ``%load_ext cmbagent_nb`` does.
+
+The line stands at once: it tells what is known without asking anything. The rest (the database,
+ag2, the widgets, whether Ollama answers, runs that were interrupted) is found out in the
+background, and the line is brought up to date.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+_log = logging.getLogger(__name__)
+#: Loaded in the background so that the first view finds them: what it costs otherwise is in the tests.
+_WIDGETS = ("ipywidgets", "ipycytoscape", "anywidget", "markdown_it")
+_loaded = False
+
+
+def load_into(shell: Any) -> None:
+    """Register the magics and the displays in ``shell``, and print one line."""
+    global _loaded  # noqa: PLW0603
+    from cmbagent_nb.errors import CMBAgentError
+    from cmbagent_nb.notebook import magics
+    from cmbagent_nb.notebook.transform import rewrite
+
+    shell.register_magic_function(magics.cell, magic_kind="line_cell", magic_name="cmbagent")
+    transforms = shell.input_transformer_manager.cleanup_transforms
+    if rewrite not in transforms:
+        transforms.insert(0, rewrite)
+    if not _loaded:
+        shell.display_formatter.ipython_display_formatter.for_type_by_name("cmbagent_nb.run", "Run", display_run)
+        shell.events.register("post_run_cell", _after_cell)
+        _loaded = True
+    try:
+        line = Line(shell)
+    except CMBAgentError as error:
+        print(error)  # noqa: T201
+        return
+    line.show()
+    threading.Thread(target=line.complete, name="cmbagent-load", daemon=True).start()
+
+
+def display_run(run: Any) -> None:
+    """Show a run that is the value of a cell: its live view."""
+    from cmbagent_nb.notebook.view import RunView
+
+    RunView(run).show()
+
+
+def _after_cell(_: Any) -> None:
+    import sys
+
+    view = sys.modules.get("cmbagent_nb.notebook.view")
+    if view is not None:
+        view.settle()
+
+
+class Line:
+    """The line that ``%load_ext`` shows."""
+
+    def __init__(self, shell: Any) -> None:
+        from cmbagent_nb.notebook.home import workspace
+
+        self.workspace = workspace()
+        self._live = getattr(shell, "kernel", None) is not None
+        self._handle: Any = None
+        self._notes: list[str] = []
+        self._model = self._first_model()
+
+    def _first_model(self) -> str:
+        """What can be said about the model without asking any server."""
+        from cmbagent_nb.llm.spec import PROVIDERS
+
+        settings = self.workspace.settings
+        if settings.model != "auto":
+            return settings.model
+        if settings.base_url:
+            return f"the server at {settings.base_url}"
+        for provider in PROVIDERS.values():
+            variable = next((name for name in provider.keys if os.environ.get(name)), None)
+            if variable:
+                return f"{provider.name}:{provider.default} ({variable} is set)"
+        return "none found yet; playbooks answer their own recorded tasks"
+
+    def text(self) -> str:
+        """The line as it stands."""
+        from cmbagent_nb import __version__
+
+        home = str(self.workspace.home)
+        own = str(Path.home())
+        home = "~" + home[len(own) :] if home.startswith(own + os.sep) else home
+        parts = [f"cmbagent_nb {__version__}", f"workspace {home}", f"model: {self._model}", *self._notes]
+        return " · ".join(parts)
+
+    def show(self) -> None:
+        """Show the line; in a kernel it can be changed later."""
+        if not self._live:
+            print(self.text())  # noqa: T201
+            return
+        from IPython.display import display
+
+        self._handle = display({"text/plain": self.text()}, raw=True, display_id=True)
+
+    def complete(self) -> None:
+        """Load what comes later, and say what it found. The first cell comes first: this waits for it."""
+        try:
+            self._load()
+            before = self.text()
+            self._look()
+            if self._handle is not None and self.text() != before:
+                self._handle.update({"text/plain": self.text()}, raw=True)
+        except Exception:
+            _log.exception("loading in the background has failed; commands load what they need themselves")
+
+    def _load(self) -> None:
+        import importlib
+
+        if self._live:
+            for name in _WIDGETS:
+                importlib.import_module(name)
+                time.sleep(0)  # lets a cell that runs meanwhile have its turn
+        self.workspace.warm()
+
+    def _look(self) -> None:
+        from cmbagent_nb.errors import CMBAgentError
+
+        try:
+            if self.workspace.settings.model == "auto":
+                from cmbagent_nb.llm.providers import available
+
+                choices = available(settings=self.workspace.settings)
+                self._model = (
+                    f"{choices[0].spec} ({choices[0].reason})"
+                    if choices
+                    else "playbook: recorded replies for their own tasks, no model is called; "
+                    "set a key or start Ollama to use one"
+                )
+            self._notes = _interrupted(self.workspace)
+        except CMBAgentError as error:
+            self._notes = [str(error)]
+        if not _panel():
+            self._notes.append("no side panel in this installation")
+
+
+def _interrupted(workspace: Any) -> list[str]:
+    if not (workspace.home / "cmbagent.db").exists() and not workspace.settings.database_url:
+        return []
+    rows = workspace.runs()
+    names = [str(name) for name in rows.loc[rows["status"] == "interrupted", "name"]]
+    if not names:
+        return []
+    return [f"interrupted: {', '.join(names[:3])}{' …' if len(names) > 3 else ''} (%cmbagent show RUN)"]
+
+
+def _panel() -> bool:
+    """Tell whether JupyterLab has the side panel."""
+    import sys
+
+    folder = Path(sys.prefix) / "share" / "jupyter" / "labextensions" / "cmbagent-nb"
+    return (folder / "package.json").exists()

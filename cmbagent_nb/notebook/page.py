@@ -1,0 +1,49 @@
+"""A tiny invisible widget that tells Python about the page: its theme, and that a view was drawn.
+
+The graph is drawn on a canvas, which knows nothing of style sheets; it has to be told the colours,
+and to fit itself anew when its place appears (a page reload too) or changes its width.
+"""
+
+from __future__ import annotations
+
+import anywidget
+import traitlets
+
+_SCRIPT = """
+export default {
+  render({ model, el }) {
+    el.style.display = "none";
+    const body = document.body;
+    const dark = () => body.dataset.jpThemeLight === "false" || body.classList.contains("vscode-dark");
+    const tell = (values) => {
+      let changed = false;
+      for (const [name, value] of Object.entries(values))
+        if (model.get(name) !== value) { model.set(name, value); changed = true; }
+      if (changed) model.save_changes();
+    };
+    tell({ theme: dark() ? "dark" : "light", drawn: Date.now() });
+    const theme = new MutationObserver(() => tell({ theme: dark() ? "dark" : "light" }));
+    theme.observe(body, { attributes: true });
+    let wait = 0;
+    const place = new ResizeObserver((entries) => {
+      const width = Math.round(entries[0].contentRect.width);
+      clearTimeout(wait);
+      if (width > 0) wait = setTimeout(() => tell({ width }), 150);
+    });
+    const watch = setInterval(() => {
+      const frame = el.closest(".cmb-frame");
+      if (frame) { clearInterval(watch); place.observe(frame); }
+    }, 50);
+    return () => { theme.disconnect(); place.disconnect(); clearInterval(watch); clearTimeout(wait); };
+  },
+};
+"""
+
+
+class Page(anywidget.AnyWidget):  # type: ignore[misc]
+    """The page as the front end sees it; empty until a front end has drawn the view."""
+
+    _esm = _SCRIPT
+    theme = traitlets.Unicode("").tag(sync=True)
+    width = traitlets.Int(0).tag(sync=True)
+    drawn = traitlets.Float(0.0).tag(sync=True)

@@ -1,0 +1,326 @@
+"""The parts of which the live view and the static page are made, as HTML.
+
+Each takes a snapshot, or a piece of one, and returns markup in which every text is escaped.
+None needs the style sheet to be understood: tables are tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cmbagent_nb.ids import short
+from cmbagent_nb.render.labels import agents_of, label, step_number
+from cmbagent_nb.render.status import look
+from cmbagent_nb.render.text import clock, count, cut, esc, plural, seconds, size, usd
+from cmbagent_nb.store.snapshot import Snapshot
+
+_MODES = {"planning_and_control": "plan", "deep_research": "deep", "one_shot": "one_shot"}
+_HIDDEN = {"state_transition", "message", "info"}
+_LONG = 4000
+
+
+def pill(status: str | None) -> str:
+    """The status of a run in its frame, with its shape."""
+    shown = look(status)
+    return f'<span class="cmb-pill cmb-{shown.tone.name}">{esc(shown.glyph)} {esc(shown.label)}</span>'
+
+
+def glyph(status: str | None) -> str:
+    """The shape of a status in its colour."""
+    shown = look(status)
+    return f'<span class="cmb-{shown.tone.name}" title="{esc(shown.label)}">{esc(shown.glyph)}</span>'
+
+
+def spent(run: Mapping[str, Any]) -> str:
+    """What a run has cost so far, as far as it is known."""
+    if run.get("model_source") == "playbook":
+        return "recorded replies, no cost"
+    meta = run.get("meta")
+    limit = meta.get("max_cost_usd") if isinstance(meta, Mapping) else None
+    of = f" of {usd(limit)}" if limit else ""
+    if run.get("cost_usd") is not None:
+        return usd(run["cost_usd"]) + of
+    known = run.get("cost_known") or 0.0
+    return (f"{usd(known)} + unknown cost" if known else "cost unknown") + of
+
+
+def status_line(snapshot: Snapshot, *, elapsed: float | None = None) -> str:
+    """The first line of every view: the name, the status, and what it has taken so far."""
+    run = snapshot.run
+    calls = int(run.get("calls") or 0)
+    lost = int(run.get("failed_calls") or 0)
+    facts = [
+        _MODES.get(str(run.get("mode")), str(run.get("mode") or "")),
+        clock(run.get("elapsed_s") if elapsed is None else elapsed),
+        plural(calls, "call") + (f" ({lost} failed)" if lost else ""),
+        f"{count(run.get('tokens'))} tokens",
+        spent(run),
+    ]
+    model = run.get("model") or ""
+    error = f'<div class="cmb-error">{esc(cut(run["error"], 400))}</div>' if run.get("error") else ""
+    return (
+        f'<div class="cmb-head"><span class="cmb-name">{esc(run.get("name") or short(str(run["id"])))}</span> '
+        f"{pill(run.get('status'))} "
+        f'<span class="cmb-meta">{esc(" · ".join(fact for fact in facts if fact))}</span>'
+        f'<span class="cmb-sp"></span> <span class="cmb-meta">{esc(model)}</span></div>{error}'
+    )
+
+
+def footer(snapshot: Snapshot, *, place: str = "") -> str:
+    """The last line: the ids, and how to ask for more."""
+    run = snapshot.run
+    hint = "run.events() · run.files() · run.lineage(path)" if snapshot.finished else "run.cancel() · run.events()"
+    return (
+        f'<div class="cmb-foot"><span>run {esc(short(str(run["id"])))} · session {esc(_session(run))}</span>'
+        f"<span>{plural(run.get('n_events'), 'event')}</span>"
+        f"<span>recorded in {esc(place or 'the workspace')}</span>"
+        f'<span class="cmb-sp"></span><code>{hint}</code></div>'
+    )
+
+
+def _session(run: Mapping[str, Any]) -> str:
+    return str(run.get("session") or run.get("session_name") or "default")
+
+
+def plan_table(plan: Mapping[str, Any] | None) -> str:
+    """A plan: one row a step."""
+    steps = (plan or {}).get("steps") or []
+    rows = []
+    for index, step in enumerate(steps, start=1):
+        after = ", ".join(str(item).removeprefix("step_") for item in step.get("depends_on") or ())
+        number = step.get("number") or step.get("step_number") or index
+        makes = ", ".join(str(item) for item in step.get("expected_outputs") or ())
+        points = "".join(f"<li>{esc(point)}</li>" for point in step.get("bullet_points") or ())
+        more = (
+            f"<details><summary>{esc(step.get('title'))}</summary>"
+            f'<div class="cmb-meta">{esc(step.get("instructions"))}</div>'
+            f"{f'<ul>{points}</ul>' if points else ''}"
+            f"{f'<div>makes <code>{esc(makes)}</code></div>' if makes else ''}</details>"
+        )
+        rows.append(
+            f'<tr><td class="cmb-n">{esc(number)}</td><td>{more}</td><td class="cmb-w">{esc(step.get("agent"))}</td>'
+            f'<td class="cmb-w">{esc(after) or "–"}</td></tr>'
+        )
+    goal = (plan or {}).get("goal")
+    first = f'<div class="cmb-meta">{esc(goal)}</div>' if goal else ""
+    return f"{first}{_table(('#', 'Step', 'Agent', 'After'), rows, numbers=(0,))}" if rows else first
+
+
+def _table(heads: Sequence[str], rows: Iterable[str], *, numbers: Sequence[int] = ()) -> str:
+    cells = "".join(
+        f"<th{' class=cmb-n' if index in numbers else ''}>{esc(head)}</th>" for index, head in enumerate(heads)
+    )
+    return f'<table class="cmb-t"><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def event_list(snapshot: Snapshot) -> str:
+    """What happened, in order, the newest last."""
+    events = [event for event in snapshot.events if event.get("event_type") not in _HIDDEN]
+    if not events:
+        return '<div class="cmb-meta">Nothing has happened yet.</div>'
+    least = min(int(event.get("depth") or 0) for event in events)
+    return "".join(_event(event, int(event.get("depth") or 0) - least) for event in events)
+
+
+def _event(event: Mapping[str, Any], depth: int) -> str:
+    status = "waiting_approval" if _waits(event) else str(event.get("status") or "")
+    cost, tokens = event.get("cost_usd"), event.get("tokens")
+    side = usd(cost) if cost else f"{count(tokens)} tok" if tokens else ""
+    taken = event.get("duration_ms")
+    text = esc(event.get("label") or event.get("event_type"))
+    indent = f' style="padding-left:{min(depth, 4) * 14}px"' if depth else ""
+    title = cut(event.get("error") or "", 300)
+    return (
+        f'<div class="cmb-ev"{f" title={chr(34)}{esc(title)}{chr(34)}" if title else ""}>{glyph(status)}'
+        f"<span{indent}>{f'<b>{text}</b>' if event.get('event_type') == 'approval' else text}</span>"
+        f'<span class="cmb-v">{esc(side)}</span>'
+        f'<span class="cmb-v">{seconds(None if taken is None else taken / 1000)}</span></div>'
+    )
+
+
+def _waits(event: Mapping[str, Any]) -> bool:
+    return event.get("event_type") == "approval" and event.get("status") == "running"
+
+
+def node_panel(snapshot: Snapshot, node_id: str) -> str:
+    """Everything about one node: what it was told, its attempts, its errors, its agents, its files."""
+    node = next((item for item in snapshot.nodes if item.get("node_id") == node_id), None)
+    if node is None:
+        return (
+            '<div class="cmb-meta">Click a node of the graph to see its instructions, agents, errors and files.</div>'
+        )
+    text = label(node)
+    events = [event for event in snapshot.events if _within(event.get("node_id"), node_id)]
+    facts = [
+        str(node.get("agent") or ""),
+        _attempts(node),
+        seconds(node.get("duration_s")),
+        usd(node.get("cost_usd")) if node.get("cost_usd") else "",
+        plural(node.get("n_events"), "event") if node.get("n_events") else "",
+    ]
+    out = [
+        f'<div class="cmb-head"><span class="cmb-name">{esc(text.title)}</span>{pill(node.get("status"))}'
+        f'<span class="cmb-meta">{esc(" · ".join(fact for fact in facts if fact))}</span></div>'
+    ]
+    step = _step_of(snapshot, node)
+    if step:
+        points = "".join(f"<li>{esc(point)}</li>" for point in step.get("bullet_points") or ())
+        makes = ", ".join(str(item) for item in step.get("expected_outputs") or ())
+        out.append(f'<h4>Instructions</h4><div class="cmb-text">{esc(step.get("instructions"))}</div>')
+        out.append(f"<ul>{points}</ul>" if points else "")
+        out.append(f'<div class="cmb-meta">makes <code>{esc(makes)}</code></div>' if makes else "")
+    elif node.get("node_type") == "planning":
+        out.append(plan_table(snapshot.plan))
+    failed = [event for event in events if event.get("status") == "failed" and event.get("error")]
+    if failed:
+        out.append("<h4>Errors</h4>")
+        out.extend(_failure(event) for event in _distinct(failed))
+    out.append(_agents(snapshot, node_id, events))
+    out.append(_codes(snapshot, node_id))
+    files = [item for item in snapshot.files if _within(item.get("node_id"), node_id)]
+    if files:
+        out.append(f"<h4>Files</h4>{file_table(files)}")
+    return "".join(out)
+
+
+def _within(name: Any, node_id: str) -> bool:
+    return name == node_id or str(name).startswith(f"{node_id}.")
+
+
+def _attempts(node: Mapping[str, Any]) -> str:
+    attempt, most = int(node.get("attempt") or 0), int(node.get("max_attempts") or 0)
+    return f"attempt {attempt} of {most}" if attempt and most else ""
+
+
+def _step_of(snapshot: Snapshot, node: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    number = step_number(node)
+    steps = (snapshot.plan or {}).get("steps") or []
+    if number.isdigit() and 0 < int(number) <= len(steps):
+        found: Mapping[str, Any] = steps[int(number) - 1]
+        return found
+    return None
+
+
+def _distinct(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Keep one event of those that passed the same error up."""
+    seen: dict[tuple[Any, Any], Mapping[str, Any]] = {}
+    for event in events:
+        seen.setdefault((event.get("attempt"), _last_line(event.get("error"))), event)
+    return list(seen.values())[-6:]
+
+
+def _last_line(text: Any) -> str:
+    lines = str(text or "").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _failure(event: Mapping[str, Any]) -> str:
+    attempt = f"attempt {event['attempt']} · " if event.get("attempt") else ""
+    text = str(event.get("error") or "")
+    return (
+        f'<details><summary><span class="cmb-fail">✕</span> {esc(attempt)}{esc(cut(_last_line(text), 160))}</summary>'
+        f"<pre>{esc(text[-_LONG:])}</pre></details>"
+    )
+
+
+def _agents(snapshot: Snapshot, node_id: str, events: Sequence[Mapping[str, Any]]) -> str:
+    calls: dict[str, int] = {}
+    for event in events:
+        if event.get("event_type") == "agent_call" and event.get("agent_name"):
+            calls[str(event["agent_name"])] = calls.get(str(event["agent_name"]), 0) + 1
+    inner = {str(node.get("agent")): node for node in agents_of(snapshot.nodes, node_id)}
+    names = list(dict.fromkeys([*calls, *inner]))
+    if not names:
+        return ""
+    rows = [
+        f"<li>{glyph(inner[name].get('status')) + ' ' if name in inner else ''}{esc(name)}"
+        f' <span class="cmb-meta">{plural(calls.get(name, 0), "call")}</span></li>'
+        for name in names
+    ]
+    return f"<h4>Agents</h4><ul>{''.join(rows)}</ul>"
+
+
+def _codes(snapshot: Snapshot, node_id: str) -> str:
+    found = [
+        message
+        for message in snapshot.messages
+        if _within(message.get("node_id"), node_id) and message.get("code_generated")
+    ]
+    newest = sorted(found, key=lambda message: message.get("created_at") or 0.0)[-3:]
+    return "".join(
+        f"<details><summary>Code by {esc(message.get('sender'))}</summary>"
+        f"<pre>{esc(str(message['code_generated'])[:_LONG])}</pre></details>"
+        for message in newest
+    )
+
+
+def file_table(files: Sequence[Mapping[str, Any]]) -> str:
+    """Files with their type, size and maker."""
+    rows = [
+        f'<tr><td><code>{esc(item.get("file_path"))}</code></td><td class="cmb-w">{esc(item.get("file_type"))}</td>'
+        f'<td class="cmb-n">{size(item.get("size_bytes"))}</td><td class="cmb-w">{esc(_maker(item))}</td></tr>'
+        for item in files
+    ]
+    return _table(("File", "Type", "Size", "Made by"), rows, numbers=(2,))
+
+
+def _maker(item: Mapping[str, Any]) -> str:
+    return " · ".join(str(part) for part in (item.get("node_id"), item.get("created_by_agent")) if part)
+
+
+def message_list(snapshot: Snapshot) -> str:
+    """What the agents said to each other, in order."""
+    found = sorted(snapshot.messages, key=lambda message: (message.get("created_at") or 0.0, message.get("id") or 0))
+    if not found:
+        return '<div class="cmb-meta">No messages yet.</div>'
+    total = int(snapshot.run.get("n_messages") or len(found))
+    first = f'<div class="cmb-meta">The newest {len(found)} of {total}; all: <code>run.messages()</code></div>'
+    return (first if total > len(found) else "") + "".join(map(_message, found))
+
+
+def _message(message: Mapping[str, Any]) -> str:
+    facts = [
+        str(message.get("node_id") or ""),
+        f"{count(message['tokens'])} tokens" if message.get("tokens") else "",
+        seconds(message["duration_ms"] / 1000) if message.get("duration_ms") else "",
+    ]
+    content, reasoning, code = (message.get(name) for name in ("content", "reasoning", "code_generated"))
+    text = str(content or "")
+    body = f'<div class="cmb-text">{esc(text[:_LONG])}{"…" if len(text) > _LONG else ""}</div>'
+    why = (
+        f"<details><summary>Reasoning</summary><pre>{esc(str(reasoning)[:_LONG])}</pre></details>" if reasoning else ""
+    )
+    made = f"<details><summary>Code</summary><pre>{esc(str(code)[:_LONG])}</pre></details>" if code else ""
+    return (
+        f'<div class="cmb-msg"><b>{esc(message.get("sender"))}</b> → {esc(message.get("recipient"))} '
+        f'<span class="cmb-meta">{esc(" · ".join(fact for fact in facts if fact))}</span>{body}{why}{made}</div>'
+    )
+
+
+def cost_table(snapshot: Snapshot) -> str:
+    """Tokens and money by agent and model."""
+    if not snapshot.costs:
+        return '<div class="cmb-meta">No model has been called yet.</div>'
+    rows = [
+        f"<tr><td>{esc(item.get('agent_name'))}</td><td>{esc(_model(item))}</td>"
+        f'<td class="cmb-n">{esc(item.get("calls"))}</td>'
+        f'<td class="cmb-n">{count(item.get("prompt_tokens"))}</td>'
+        f'<td class="cmb-n">{count(item.get("completion_tokens"))}</td>'
+        f'<td class="cmb-n">{esc(_price(snapshot.run, item))}</td></tr>'
+        for item in snapshot.costs
+    ]
+    run = snapshot.run
+    rows.append(
+        f'<tr><td><b>All</b></td><td></td><td class="cmb-n">{esc(run.get("calls"))}</td>'
+        f'<td class="cmb-n" colspan="2">{count(run.get("tokens"))}</td><td class="cmb-n">{esc(spent(run))}</td></tr>'
+    )
+    return _table(("Agent", "Model", "Calls", "Tokens in", "Tokens out", "Cost"), rows, numbers=(2, 3, 4, 5))
+
+
+def _model(item: Mapping[str, Any]) -> str:
+    return ":".join(str(part) for part in (item.get("provider"), item.get("model")) if part)
+
+
+def _price(run: Mapping[str, Any], item: Mapping[str, Any]) -> str:
+    return "recorded" if run.get("model_source") == "playbook" else usd(item.get("cost_usd"))
