@@ -99,12 +99,12 @@ def plan_model(agent_names: Iterable[str]) -> type[Reply]:
     >>> form.model_validate({"goal": "g", "steps": [step]}).model_dump()["steps"][0]["depends_on"]
     [1, 'step_2']
     """
-    names = tuple(agent_names)
+    agent: Any = Literal[tuple(agent_names)]
     step: Any = create_model(
         "PlannedStep",
         __config__=ConfigDict(extra="ignore"),
         title=(str, Field(min_length=1)),
-        agent=(Literal[names], Field(description="The name of the agent that does this step.")),
+        agent=(agent, Field(description="The name of the agent that does this step.")),
         instructions=(str, Field(min_length=1)),
         bullet_points=(Texts, Field(default_factory=list)),
         depends_on=(
