@@ -79,8 +79,12 @@ yearly.axhline(0, color="#333333", lw=0.6)
 yearly.set(xlim=(0, 12), xlabel="month", ylabel="CO$_2$ above trend  [ppm]")
 yearly.set_xticks(np.arange(12) + 0.5, list("JFMAMJJASOND"))
 yearly.tick_params(axis="x", length=0)
-extremes = f"highest {summary['cycle_maximum']}, lowest {summary['cycle_minimum']}"
-yearly.set_title(f"{summary['cycle_peak_to_peak']:.1f} ppm peak to peak: {extremes}", fontsize=9.5)
+yearly.text(
+    0.04, 0.06,
+    f"{summary['cycle_peak_to_peak']:.1f} ppm peak to peak\n"
+    f"highest around {summary['cycle_maximum']}\nlowest around {summary['cycle_minimum']}",
+    transform=yearly.transAxes, va="bottom", color="#0072b2", fontsize=9,
+)
 fig.savefig("plots/keeling_curve.png", dpi=100, facecolor="white")
 
 print(f"Growth: {summary['growth_first']:.2f} ppm/yr in {int(first)}, {summary['growth_last']:.2f} ppm/yr in {int(last)}")
