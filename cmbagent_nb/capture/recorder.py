@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 #: Events that are written even when capture is turned off: resume and lineage stand on them.
 KEPT = frozenset({"code_exec", "file_gen", "approval", "retry", "state_transition", "skill", "error"})
 
+#: Events whose depth is remembered, so that one that has ended can still be given as a parent.
+REMEMBERED = 10_000
+
 
 class _Current:
     def __repr__(self) -> str:
@@ -187,6 +190,7 @@ class Recorder:
         self.roles: dict[str, str] = dict(roles or {})
         self.faults = 0
         self._order = itertools.count(first_order)
+        self._depths: dict[str, int] = {}
 
     @contextmanager
     def at(self, node_id: str, attempt: int = 1, agent: str | None = None) -> Iterator[Where]:
@@ -321,7 +325,7 @@ class Recorder:
                 self._fault(error)
 
         try:
-            self.writer.call(change).add_done_callback(settled)
+            self.writer.call(change, touches=[self.run_id]).add_done_callback(settled)
         except Exception as error:
             self._fault(error)
 
@@ -336,13 +340,13 @@ class Recorder:
             span.depth = above.depth + 1 if above is not None else 0
         else:
             parent_id = parent
-            known = above
-            while known is not None and known.id != parent:
-                known = known.parent
-            span.depth = 0 if parent is None else (known.depth + 1 if known is not None else 1)
+            span.depth = 0 if parent is None else self._depths.get(parent, 0) + 1
         if not (self.enabled or span.event_type in KEPT):
             return
         span.recorded = True
+        self._depths[span.id] = span.depth
+        if len(self._depths) > REMEMBERED:
+            del self._depths[next(iter(self._depths))]
         self.writer.insert(
             "execution_events",
             {

@@ -89,10 +89,7 @@ class Redactor:
             if not found:
                 return
             self._names = {**self._names, **found}
-            forms: dict[str, str] = {}
-            for value, name in self._names.items():
-                for form in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], quote(value)):
-                    forms.setdefault(form, name)
+            forms = {form: name for value, name in self._names.items() for form in _forms_of(value)}
             # Longest first: a secret may be a part of another.
             self._forms = tuple(sorted(forms.items(), key=lambda item: -len(item[0])))
 
@@ -108,6 +105,15 @@ class Redactor:
                 keep = r"\g<keep>" if "keep" in pattern.groupindex else ""
                 text = pattern.sub(f"{keep}[redacted:{name}]", text)
         return text
+
+
+def _forms_of(value: str) -> set[str]:
+    """Return what a value looks like in texts, in Python's output, in URLs, and in JSON within JSON within JSON."""
+    forms = newest = {value, repr(value)[1:-1], quote(value), quote(value, safe="")}
+    for _ in range(3):
+        newest = {json.dumps(form, ensure_ascii=plain)[1:-1] for form in newest for plain in (True, False)} - forms
+        forms = forms | newest
+    return forms
 
 
 def is_secret(name: str, value: str) -> bool:

@@ -103,18 +103,24 @@ class Playbook:
         return PlaybookInfo(self.name, self.title, self.task, self.mode, self.note)
 
     def find(self, agent: str, node_id: str, attempt: int, ordinal: int) -> Recorded:
-        """Return the reply recorded for a call.
+        """Return the reply recorded for a call; one for a sub-agent may be recorded at its step.
 
         Raises
         ------
         PlaybookMiss
             None was recorded; the error says what a playbook cannot do and how to set a model.
         """
-        recorded = self.replies.get((agent, node_id, attempt, ordinal))
-        if recorded is not None:
-            return recorded
+        node = node_id
+        while node:
+            recorded = self.replies.get((agent, node, attempt, ordinal))
+            if recorded is not None:
+                return recorded
+            node = node.rpartition(".")[0]
         place = f"{agent} in {node_id}, attempt {attempt}, call {ordinal}"
-        earlier = any(key[:2] == (agent, node_id) and key[2:] < (attempt, ordinal) for key in self.replies)
+        earlier = any(
+            key[0] == agent and key[1] == node_id.partition(".")[0] and key[2:] < (attempt, ordinal)
+            for key in self.replies
+        )
         why = (
             "a playbook holds only recorded replies and cannot react to comments or do a step again"
             if earlier

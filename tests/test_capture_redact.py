@@ -1,0 +1,100 @@
+"""Redaction: a planted key appears nowhere; ids, hashes and paths are left alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cmbagent_nb.capture import redact
+from cmbagent_nb.capture.redact import Redactor, is_secret
+from tests.recorded_run import recorded_run
+
+KEY = 'pl4nted/"key"-Zäh9-0123456789'
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-abcdefghijklmnopqrstuvwx0123",
+        "sk-ant-api03-abcdefghijklmnopqrst-0",
+        "AKIAABCDEFGHIJKLMNOP",
+        "ghp_" + "a1" * 18,
+        "AIza" + "Sy0-_" * 7,
+        "xoxb-1234567890-abcdef",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijklmnop",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
+    ],
+)
+def test_keys_of_vendors_are_known_by_their_shape(secret: str) -> None:
+    """A key that is in no environment variable is masked too."""
+    scrubbed = Redactor({}).scrub(f"before {secret} after")
+    assert secret not in scrubbed
+    assert scrubbed.startswith("before [redacted:") and scrubbed.endswith("] after")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "018f3c1e-7b1a-7e22-9f57-0242ac120002",
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "/home/ada/.local/share/task-abcdefghijklmnopqrstuv/plots/tt.png",
+        "sk-learn-contrib-is-a-name-without-digits",
+        "https://example.org/a:b/c@2x.png",
+        "the token count and the key of the plot",
+    ],
+)
+def test_ordinary_text_stays(text: str) -> None:
+    """Ids, hashes, paths and words are not masked."""
+    assert Redactor({"HOME": "/home/ada", "SOME_KEY": "short"}).scrub(text) == text
+
+
+def test_every_form_of_a_value_is_masked() -> None:
+    """As it is, in JSON, and in a URL."""
+    redactor = Redactor({"MY_TOKEN": KEY})
+    for form in (KEY, json.dumps(KEY), json.dumps(KEY, ensure_ascii=False), json.dumps({"a": [KEY]})):
+        scrubbed = redactor.scrub(f"<{form}>")
+        assert "0123456789" not in scrubbed and "[redacted:MY_TOKEN]" in scrubbed
+
+
+def test_a_password_in_a_url_is_masked() -> None:
+    """The rest of the URL stays readable."""
+    url = "postgresql://ada:v3ry-s3cret@db.example.org:5432/x"
+    assert Redactor({}).scrub(url) == "postgresql://ada:[redacted:PASSWORD]@db.example.org:5432/x"
+
+
+def test_which_variables_are_secret() -> None:
+    """By name, and never when the value is a path."""
+    long = "x" * 20
+    assert all(is_secret(name, long) for name in ("OPENAI_API_KEY", "HF_TOKEN", "DB_PASSWORD", "aws_secret", "X_AUTH"))
+    assert not any(is_secret(name, long) for name in ("HOME", "PWD", "KEYBOARD_LAYOUT", "SSH_AUTH_SOCK", "LANG"))
+    assert not is_secret("GOOGLE_CREDENTIALS", "/home/ada/.config/gcloud/key.json")
+
+
+def test_a_key_that_is_set_later_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key set in a later cell is masked, and so is one that has been removed again."""
+    environ: dict[str, str] = {}
+    redactor = Redactor(environ)
+    environ["LATE_KEY"] = "0123456789-late-key"
+    redactor.refresh()
+    del environ["LATE_KEY"]
+    assert redactor.scrub("0123456789-late-key") == "[redacted:LATE_KEY]"
+    monkeypatch.setattr(redact, "FRESH", -1.0)
+    environ["LATER_KEY"] = "0123456789-later-key"
+    assert redactor.scrub("0123456789-later-key") == "[redacted:LATER_KEY]"
+
+
+def test_a_planted_key_appears_nowhere_in_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the database's bytes nor in the journal, wherever it was said."""
+    monkeypatch.setenv("PLANTED_API_KEY", KEY)
+    with recorded_run(tmp_path) as run:
+        with run.recorder.at("step_1"), run.recorder.span("tool_call", inputs={"argument": KEY}) as span:
+            span.outputs = {"result": f"the environment has {KEY}"}
+            span.fail(f"bad key {KEY}")
+            run.recorder.message(sender="a", recipient="b", content=KEY, tool_calls=[{"arguments": json.dumps([KEY])}])
+        run.writer.journal(run.journal, "note", {"text": KEY})
+        assert "[redacted:PLANTED_API_KEY]" in run.events()[0]["error"]
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            assert b"0123456789" not in file.read_bytes(), file
