@@ -38,9 +38,9 @@ $(VENV)/.made:
 	  if [ -z "$$python" ]; then \
 	    echo "There is no Python 3.11, 3.12 or 3.13 with venv here. Install one (on Debian: apt-get install python3-venv)," \
 	      "or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
-	  echo "· environment: $$$($$python --version) in $(VENV)"; \
+	  echo "· environment: $$($$python --version) in $(VENV)"; \
 	  $$python -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet -c constraints.txt uv || echo "· uv cannot be had; pip does its work, more slowly"
+	@$(BIN)/python -m pip install -qq -c constraints.txt uv || echo "· uv cannot be had; pip does its work, more slowly"
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.made $(PACKAGING)

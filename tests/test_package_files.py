@@ -22,7 +22,10 @@ def canonical(name: str) -> str:
 
 def test_every_requirement_of_every_extra_has_an_exact_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *(need for needs in project["optional-dependencies"].values() for need in needs)]
+    wanted = [
+        *project["dependencies"],
+        *(need for needs in project["optional-dependencies"].values() for need in needs),
+    ]
     names = {canonical(re.split(r"[\[<>=~! ;]", need)[0]) for need in wanted} - {"cmbagent-nb"}
     pinned = set()
     for line in (ROOT / "constraints.txt").read_text().splitlines():
@@ -32,7 +35,9 @@ def test_every_requirement_of_every_extra_has_an_exact_version() -> None:
     assert names <= pinned
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "extension/yarn.lock", "extension/.yarnrc.yml", "extension/package.json"])
+@pytest.mark.parametrize(
+    "name", ["constraints.txt", "extension/yarn.lock", "extension/.yarnrc.yml", "extension/package.json"]
+)
 def test_no_lock_names_a_host(name: str) -> None:
     assert not re.search(r"https?:|file:/|//", (ROOT / name).read_text())
 

@@ -32,6 +32,7 @@ from cmbagent_nb.errors import (
 from cmbagent_nb.server import reading
 from cmbagent_nb.server.places import Places, no_such
 from cmbagent_nb.workflow.gates import check_answer
+from cmbagent_nb.workflow.ownership import interrupt_orphans
 
 if TYPE_CHECKING:
     from cmbagent_nb.workspace import Workspace
@@ -126,26 +127,24 @@ class Handler(APIHandler):
         AmbiguousReference
             More than one run fits.
         """
-        from cmbagent_nb.store.lookup import find_run
-
-        found: list[tuple[Path, Workspace, str]] = []
-        for home, workspace in self.places:
-            try:
-                found.append((home, workspace, find_run(workspace.db, reference)["id"]))
-            except RunNotFound:
-                continue
-        if not found:
+        found, _ = self.places.read(lambda workspace: _find(workspace, reference))
+        fitting = [(home, workspace, fit) for home, workspace, fit in found if fit is not None]
+        for _, _, fit in fitting:
+            if isinstance(fit, AmbiguousReference):
+                raise fit
+        if not fitting:
             raise no_such("run", reference)
-        if len(found) > 1:
+        if len(fitting) > 1:
             raise AmbiguousReference(
-                f"{reference!r} fits runs in {len(found)} workspaces",
+                f"{reference!r} fits runs in {len(fitting)} workspaces",
                 "Use the whole id.",
                 reference=reference,
-                candidates=[run_id for _, _, run_id in found],
+                candidates=[fit for _, _, fit in fitting],
             )
-        return found[0]
+        home, workspace, fit = fitting[0]
+        return home, workspace, str(fit)
 
-    def find_approval(self, reference: str) -> tuple[Path, Workspace, dict[str, Any]]:
+    def find_approval(self, reference: str) -> tuple[Workspace, dict[str, Any]]:
         """Find the workspace and the row of a gate by its id.
 
         Raises
@@ -153,11 +152,23 @@ class Handler(APIHandler):
         RunNotFound
             No workspace has it.
         """
-        for home, workspace in self.places:
-            row = reading.approval(workspace.db, reference)
+        found, _ = self.places.read(lambda workspace: reading.approval(workspace.db, reference))
+        for home, workspace, row in found:
             if row is not None:
-                return home, workspace, {**row, "workspace": str(home)}
+                return workspace, {**row, "workspace": str(home)}
         raise no_such("gate", reference)
+
+
+def _find(workspace: Workspace, reference: str) -> str | AmbiguousReference | None:
+    """Return the id of the run that fits in a workspace; that several do is an answer too."""
+    from cmbagent_nb.store.lookup import find_run
+
+    try:
+        return str(find_run(workspace.db, reference)["id"])
+    except RunNotFound:
+        return None
+    except AmbiguousReference as error:
+        return error
 
 
 def status_of(error: CMBAgentError) -> int:
@@ -193,24 +204,20 @@ class Runs(Handler):
         await self.answer(self._list, limit, status)
 
     def _list(self, limit: int, status: str) -> dict[str, Any]:
-        answers, problems = self.places.read(lambda workspace: _listing(workspace, limit, status))
-        rows = [{**row, "workspace": str(home)} for home, found in answers for row in found]
+        answers, problems = self.places.read(
+            lambda workspace: reading.runs(workspace.db, limit=limit, status=status), ("runs", limit, status)
+        )
+        rows = [{**reading.with_life(row), "workspace": str(home)} for home, _, found in answers for row in found]
+        silent = {row["workspace"] for row in rows if row["silent"]}
+        for home, workspace, _ in answers:
+            if str(home) in silent:  # whoever looks marks them as interrupted; the next look shows it
+                interrupt_orphans(workspace.db, workspace.writer)
         rows.sort(key=lambda row: row["created_at"] or 0.0, reverse=True)
         shown = [
             {"workspace": str(problem.workspace), "error": problem.error, "next_step": problem.next_step}
             for problem in problems
         ]
         return {"runs": rows[:limit], "problems": shown}
-
-
-def _listing(workspace: Workspace, limit: int, status: str) -> list[dict[str, Any]]:
-    """The runs of a workspace; one whose process has died is marked as interrupted by whoever looks next."""
-    from cmbagent_nb.workflow.ownership import interrupt_orphans
-
-    found = reading.runs(workspace.db, limit=limit, status=status)
-    if any(row["silent"] for row in found) and interrupt_orphans(workspace.db, workspace.writer):
-        found = reading.runs(workspace.db, limit=limit, status=status)
-    return found
 
 
 class Run(Handler):
@@ -262,8 +269,8 @@ class Pending(Handler):
         await self.answer(self._list)
 
     def _list(self) -> dict[str, Any]:
-        answers, _ = self.places.read(lambda workspace: reading.pending(workspace.db))
-        rows = [{**row, "workspace": str(home)} for home, found in answers for row in found]
+        answers, _ = self.places.read(lambda workspace: reading.pending(workspace.db), "pending")
+        rows = [{**row, "workspace": str(home)} for home, _, found in answers for row in found]
         rows.sort(key=lambda row: row["created_at"] or 0.0)
         return {"approvals": rows}
 
@@ -274,7 +281,7 @@ class Approval(Handler):
     @guarded
     async def get(self, reference: str) -> None:
         """Send a gate."""
-        await self.answer(lambda: self.find_approval(reference)[2])
+        await self.answer(lambda: self.find_approval(reference)[1])
 
 
 class Answer(Handler):
@@ -296,7 +303,7 @@ class Answer(Handler):
         self.reply({"approval": gate})
 
     def _send(self, reference: str, how: str, wanted: str, comment: str) -> tuple[Workspace, dict[str, Any]]:
-        _, workspace, gate = self.find_approval(reference)
+        workspace, gate = self.find_approval(reference)
         if gate["status"] != "pending":
             what = f"this gate is {gate['status']}"
             raise GateError(what, "The run has gone on; nothing is to be done.", id=reference)

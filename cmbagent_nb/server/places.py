@@ -6,16 +6,17 @@
 | looking makes nothing | a folder without a database is passed over, not made into a workspace |
 | one that cannot be read | is a :class:`Problem` in the answer; the others are served |
 | one whose database was replaced | is opened anew |
+| nothing was written since | the last answer is given again: a look costs microseconds |
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import CMBAgentError, RunNotFound
 from cmbagent_nb.settings import default_home, load_settings
@@ -44,6 +45,8 @@ class Problem:
 class _Open:
     workspace: Workspace
     stamp: tuple[int, int] | None
+    #: What was answered to a question, and the version of the data that it was read from.
+    answers: dict[Hashable, tuple[int, Any]] = field(default_factory=dict)
 
 
 class Places:
@@ -55,9 +58,14 @@ class Places:
         self._open: dict[Path, _Open] = {}
         self._broken: dict[Path, tuple[float, Problem]] = {}
 
-    def read(self, question: Callable[[Workspace], T]) -> tuple[list[tuple[Path, T]], list[Problem]]:
-        """Ask every workspace the same, and return the answers and the workspaces that gave none."""
-        answers: list[tuple[Path, T]] = []
+    def read(
+        self, question: Callable[[Workspace], T], key: Hashable = None
+    ) -> tuple[list[tuple[Path, Workspace, T]], list[Problem]]:
+        """Ask every workspace the same, and return the answers and the workspaces that gave none.
+
+        With a ``key`` that names the question, a workspace is asked again only after something was written.
+        """
+        answers: list[tuple[Path, Workspace, T]] = []
         problems: list[Problem] = []
         for home in self._homes():
             found = self._workspace(home)
@@ -65,17 +73,10 @@ class Places:
                 problems.append(found)
                 continue
             try:
-                answers.append((home, question(found)))
+                answers.append((home, found.workspace, _answer(found, question, key)))
             except Exception as error:  # whatever is wrong with one, the others are served
                 problems.append(_problem(home, error))
         return answers, problems
-
-    def __iter__(self) -> Iterator[tuple[Path, Workspace]]:
-        """The workspaces that can be opened."""
-        for home in self._homes():
-            found = self._workspace(home)
-            if not isinstance(found, Problem):
-                yield home, found
 
     def close(self) -> None:
         """Close what was opened."""
@@ -84,14 +85,14 @@ class Places:
         for entry in opened:
             entry.workspace.close()
 
-    def _workspace(self, home: Path) -> Workspace | Problem:
+    def _workspace(self, home: Path) -> _Open | Problem:
         from cmbagent_nb.workspace import Workspace
 
         with self._lock:
             stamp = _stamp(home)
             known = self._open.get(home)
             if known is not None and known.stamp == stamp:
-                return known.workspace
+                return known
             if known is not None:
                 del self._open[home]
                 known.workspace.close()
@@ -106,8 +107,21 @@ class Places:
                 self._broken[home] = (time.monotonic(), problem)
                 return problem
             self._broken.pop(home, None)
-            self._open[home] = _Open(workspace, stamp)
-            return workspace
+            opened = self._open[home] = _Open(workspace, _stamp(home))
+            return opened
+
+
+def _answer(place: _Open, question: Callable[[Workspace], T], key: Hashable) -> T:
+    if key is None:
+        return question(place.workspace)
+    version = place.workspace.db.data_version()
+    known = place.answers.get(key)
+    if known is not None and known[0] == version:
+        answer: T = known[1]
+        return answer
+    answer = question(place.workspace)
+    place.answers[key] = (version, answer)
+    return answer
 
 
 def no_such(kind: str, reference: str) -> RunNotFound:

@@ -36,11 +36,12 @@ SELECT a.*, r.name AS run_name FROM approval_requests a JOIN workflow_runs r ON 
 
 
 def runs(db: Database, *, limit: int, status: str = "") -> list[dict[str, Any]]:
-    """The newest runs with what a list shows: steps done, calls, cost, open gates.
-
-    ``silent`` tells of a run that should go on but whose process is gone.
-    """
-    return [_with_life(row) for row in db.rows(_RUNS, limit=limit, status=status)]
+    """The newest runs with what a list shows: steps done, calls, cost, open gates, and who owns them."""
+    found = [plain(row) for row in db.rows(_RUNS, limit=limit, status=status)]
+    for row in found:
+        if row.pop("unknown_cost_calls"):
+            row["cost_usd"] = None
+    return found
 
 
 def run(db: Database, run_id: str) -> dict[str, Any]:
@@ -109,12 +110,11 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _with_life(row: dict[str, Any]) -> dict[str, Any]:
+def with_life(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a listed run with ``silent``: whether it should go on but its process is gone."""
     from cmbagent_nb.workflow.ownership import is_alive
 
-    shown = plain(row)
+    shown = dict(row)
     owner, beat = shown.pop("lease_owner"), shown.pop("heartbeat_at")
     shown["silent"] = bool(owner) and shown["status"] in ACTIVE and not is_alive(owner, beat)
-    if shown.pop("unknown_cost_calls"):
-        shown["cost_usd"] = None
     return shown

@@ -1,0 +1,353 @@
+"""REST over a real Jupyter server: what the panel and scripts see of the record, and of what is wrong."""
+
+from __future__ import annotations
+
+import http.cookiejar
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmbagent_nb.ids import new_id
+from cmbagent_nb.server.places import Places
+from cmbagent_nb.store.database import Database
+from cmbagent_nb.store.writer import Writer
+
+TOKEN = "a-token-of-the-tests"  # noqa: S105
+NOW = 1_700_000_000.0
+
+
+class Server:
+    """A Jupyter server with nothing of the user's, and a way to ask it."""
+
+    def __init__(self, folder: Path, homes: list[Path]) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        listing = folder / "workspaces.json"
+        listing.write_text(json.dumps({"workspaces": [{"path": str(home), "opened_at": NOW} for home in homes]}))
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("CMBAGENT", "JUPYTER"))
+        }
+        environment |= {
+            "CMBAGENT_HOME": str(folder / "default"),
+            "CMBAGENT_WORKSPACES_FILE": str(listing),
+            "JUPYTER_CONFIG_DIR": str(folder / "config"),
+            "JUPYTER_DATA_DIR": str(folder / "data"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+        }
+        command = [
+            sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--port={self.port}", "--port-retries=0",
+            f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}",
+            "--ServerApp.jpserver_extensions={'cmbagent_nb.server': True}",
+        ]  # fmt: skip
+        self.log = (folder / "server.log").open("w+")
+        self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log, cwd=folder)
+        until = time.monotonic() + 60
+        while self.process.poll() is None and time.monotonic() < until:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api", timeout=5).close()
+                return
+            except OSError:
+                time.sleep(0.05)  # a port that opens cannot be awaited
+        raise AssertionError(Path(self.log.name).read_text())
+
+    def ask(self, path: str, body: Any = None, *, token: str = TOKEN, raw: bytes | None = None) -> tuple[int, Any]:
+        """Send a request below ``/cmbagent/api`` and return status and JSON."""
+        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"token {token}"} if token else {}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/cmbagent/api/{path}", data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        self.log.close()
+
+
+def seed(home: Path, name: str, *, gates: int = 0) -> str:
+    """Write a run of two steps with three events, as its owner would; the owner is this process."""
+    from cmbagent_nb.workflow.ownership import owner
+
+    db = Database.open(home)
+    writer = Writer(db)
+    run, session = new_id(), new_id()
+    writer.insert("sessions", {"id": session, "name": f"session of {name}", "created_at": NOW})
+    writer.insert(
+        "workflow_runs",
+        {
+            "id": run, "session_id": session, "name": name, "mode": "planning_and_control", "model": "openai:gpt-5",
+            "model_source": "live", "status": "executing", "task_description": "Fit <b>it</b>", "created_at": time.time(),
+            "started_at": NOW, "work_dir": str(home / "runs" / name), "plan": {"goal": "to fit", "steps": []},
+        },
+    )  # fmt: skip
+    writer.insert("leases", {"run_id": run, "owner": owner(), "heartbeat_at": time.time()})
+    for number, status in ((1, "completed"), (2, "running")):
+        ours = {"run_id": run, "session_id": session, "node_id": f"step_{number}", "title": f"Step {number}"}
+        writer.insert(
+            "workflow_steps", {"id": new_id(), **ours, "step_number": number, "status": status, "agent": "engineer"}
+        )
+        writer.insert(
+            "dag_nodes", {"id": new_id(), **ours, "node_type": "step", "status": status, "order_index": number}
+        )
+    writer.insert(
+        "dag_edges", {"run_id": run, "from_node_id": "step_1", "to_node_id": "step_2", "dependency_type": "sequential"}
+    )
+    for order in (1, 2, 3):
+        writer.insert(
+            "execution_events",
+            {
+                "id": new_id(), "run_id": run, "session_id": session, "node_id": "step_1", "event_type": "info",
+                "status": "completed", "started_at": NOW + order, "execution_order": order, "depth": 0,
+                "outputs": {"value": float("nan"), "order": order},
+            },
+        )  # fmt: skip
+    for cost in (0.25, None) if name == "unknown-cost" else (0.25, 0.5):
+        writer.insert(
+            "cost_records",
+            {"run_id": run, "session_id": session, "node_id": "step_1", "provider": "openai", "model": "m", "cost_usd": cost,
+             "prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "created_at": NOW},
+        )  # fmt: skip
+    options = [{"id": "approved", "label": "Approve"}, {"id": "modified", "label": "Change", "needs_comment": True}]
+    for number in range(gates):
+        writer.insert(
+            "approval_requests",
+            {"id": new_id(), "run_id": run, "session_id": session, "node_id": "planning", "approval_type": "plan_approval",
+             "status": "pending", "created_at": NOW + number, "context": {"title": f"Gate {number}", "options": options}},
+        )  # fmt: skip
+    writer.barrier().result(30)
+    assert writer.faults == 0
+    writer.close()
+    db.close()
+    return run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def runs(place: Path) -> dict[str, str]:
+    """Three runs in two workspaces; "twin" is in both."""
+    return {
+        "alpha": seed(place / "one", "alpha", gates=2),
+        "unknown-cost": seed(place / "one", "unknown-cost"),
+        "twin": seed(place / "one", "twin"),
+        "other twin": seed(place / "two", "twin", gates=1),
+    }
+
+
+@pytest.fixture(scope="module")
+def server(place: Path, runs: dict[str, str]) -> Iterator[Server]:
+    broken, gone = place / "broken", place / "gone"
+    broken.mkdir()
+    (broken / "cmbagent.db").write_bytes(b"this is not a database" * 100)
+    (place / "empty").mkdir()
+    started = Server(place, [place / "one", broken, place / "two", place / "empty", gone])
+    yield started
+    started.stop()
+
+
+def test_runs_of_all_workspaces_are_listed_newest_first(server: Server, place: Path, runs: dict[str, str]) -> None:
+    status, found = server.ask("runs")
+    assert status == 200
+    assert [row["id"] for row in found["runs"]] == list(reversed(runs.values()))
+    row = found["runs"][-1]
+    assert row["workspace"] == str(place / "one")
+    assert (row["name"], row["status"], row["steps"], row["steps_done"]) == ("alpha", "executing", 2, 1)
+    assert (row["calls"], row["cost_usd"], row["open_gates"], row["silent"]) == (2, 0.75, 2, False)
+
+
+def test_a_cost_that_is_not_known_is_not_a_number(server: Server) -> None:
+    _, found = server.ask("runs")
+    assert [row["cost_usd"] for row in found["runs"] if row["name"] == "unknown-cost"] == [None]
+
+
+def test_a_broken_workspace_is_named_and_breaks_no_other(server: Server, place: Path) -> None:
+    _, found = server.ask("runs")
+    (problem,) = found["problems"]
+    assert problem["workspace"] == str(place / "broken")
+    assert "damaged" in problem["error"]
+    assert problem["next_step"]
+
+
+def test_looking_makes_no_workspace(server: Server, place: Path) -> None:
+    server.ask("runs")
+    assert not list((place / "empty").iterdir())
+    assert not (place / "default").exists()
+
+
+def test_runs_can_be_limited_and_filtered(server: Server) -> None:
+    assert len(server.ask("runs?limit=2")[1]["runs"]) == 2
+    assert server.ask("runs?status=completed")[1]["runs"] == []
+    assert len(server.ask("runs?status=executing")[1]["runs"]) == 4
+
+
+def test_what_was_written_since_is_seen(server: Server, place: Path) -> None:
+    before = len(server.ask("runs")[1]["runs"])
+    seed(place / "two", "late")
+    assert len(server.ask("runs")[1]["runs"]) == before + 1
+
+
+def test_a_run_is_found_by_id_name_and_part_of_its_id(server: Server, runs: dict[str, str]) -> None:
+    for reference in (runs["alpha"], "alpha", runs["alpha"][-10:]):
+        status, row = server.ask(f"runs/{reference}")
+        assert (status, row["id"], row["plan"]) == (200, runs["alpha"], {"goal": "to fit", "steps": []})
+    assert server.ask("runs/alpha/status")[1]["status"] == "executing"
+
+
+def test_a_name_that_is_in_two_workspaces_is_a_conflict(server: Server, runs: dict[str, str]) -> None:
+    status, found = server.ask("runs/twin")
+    assert status == 409
+    assert found["next_step"]
+    assert server.ask(f"runs/{runs['other twin']}")[0] == 200
+
+
+def test_steps_graph_and_events(server: Server) -> None:
+    assert [step["node_id"] for step in server.ask("runs/alpha/steps")[1]["steps"]] == ["step_1", "step_2"]
+    graph = server.ask("runs/alpha/dag")[1]
+    assert [node["node_id"] for node in graph["nodes"]] == ["step_1", "step_2"]
+    assert [(edge["from_node_id"], edge["to_node_id"]) for edge in graph["edges"]] == [("step_1", "step_2")]
+    events = server.ask("runs/alpha/events")[1]
+    assert [event["execution_order"] for event in events["events"]] == [1, 2, 3]
+    assert events["events"][0]["outputs"] == {"value": None, "order": 1}
+
+
+def test_events_come_in_pages(server: Server) -> None:
+    first = server.ask("runs/alpha/events?limit=2")[1]
+    assert [event["execution_order"] for event in first["events"]] == [1, 2]
+    rest = server.ask(f"runs/alpha/events?after={first['after']}")[1]
+    assert [event["execution_order"] for event in rest["events"]] == [3]
+    assert server.ask(f"runs/alpha/events?after={rest['after']}")[1] == {"events": [], "after": 3}
+
+
+def test_open_gates_are_listed_oldest_first(server: Server, runs: dict[str, str]) -> None:
+    gates = server.ask("approvals/pending")[1]["approvals"]
+    assert [gate["created_at"] for gate in gates] == sorted(gate["created_at"] for gate in gates)
+    assert {gate["run_id"] for gate in gates} == {runs["alpha"], runs["other twin"]}
+    assert gates[0]["context"]["options"][0] == {"id": "approved", "label": "Approve"}
+    status, gate = server.ask(f"approvals/{gates[0]['id']}")
+    assert (status, gate["context"], gate["run_name"]) == (200, gates[0]["context"], gates[0]["run_name"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("runs/nothing-like-it", None, 404),
+        ("runs/nothing-like-it/steps", None, 404),
+        ("runs/nothing-like-it/cancel", {}, 404),
+        ("approvals/nothing", None, 404),
+        ("approvals/nothing/approve", {}, 404),
+        ("nothing/here", None, 404),
+        ("runs?limit=many", None, 400),
+        ("runs?limit=-1", None, 400),
+        ("runs/alpha/events?limit=1000000", None, 400),
+        ("approvals/GATE/resolve", {"resolution": "perhaps"}, 400),
+        ("approvals/GATE/resolve", {"resolution": "modified"}, 400),
+        ("approvals/GATE/resolve", {"resolution": ["approved"]}, 400),
+        ("approvals/GATE/reject", {}, 400),
+        ("approvals/GATE/resolve", ["approved"], 400),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_to_do(server: Server, path: str, body: Any, status: int) -> None:
+    gate = server.ask("approvals/pending")[1]["approvals"][0]["id"]
+    found, answer = server.ask(path.replace("GATE", gate), body)
+    assert (found, set(answer)) == (status, {"error", "next_step", "message"})
+    assert answer["error"].endswith(".")
+    assert answer["next_step"]
+
+
+def test_a_body_that_is_not_json_is_refused(server: Server) -> None:
+    gate = server.ask("approvals/pending")[1]["approvals"][0]["id"]
+    status, answer = server.ask(f"approvals/{gate}/resolve", raw=b"{not json")
+    assert (status, bool(answer["error"])) == (400, True)
+
+
+def test_nobody_gets_in_without_the_token(server: Server) -> None:
+    for path, body in (
+        ("runs", None),
+        ("approvals/pending", None),
+        ("runs/alpha/cancel", {}),
+        ("approvals/x/approve", {}),
+    ):
+        status, answer = server.ask(path, body, token="")
+        assert status == 403, path
+        assert answer["next_step"]
+
+
+def test_a_browser_that_is_signed_in_needs_the_xsrf_token_to_decide(server: Server) -> None:
+    """Another site's page has the cookies of the browser sent along, but cannot read them."""
+    jar = http.cookiejar.CookieJar()
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+    browser.open(f"http://127.0.0.1:{server.port}/?token={TOKEN}", timeout=30).close()
+    address = f"http://127.0.0.1:{server.port}/cmbagent/api/"
+    with browser.open(address + "runs", timeout=30) as answer:
+        assert json.loads(answer.read())["runs"]
+    cookies = {cookie.name: cookie.value or "" for cookie in jar}
+    gate = server.ask("approvals/pending")[1]["approvals"][0]["id"]
+    wrong = json.dumps({"resolution": "perhaps"}).encode()
+
+    def decide(headers: dict[str, str]) -> int:
+        try:
+            browser.open(
+                urllib.request.Request(f"{address}approvals/{gate}/resolve", wrong, headers), timeout=30
+            ).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+        return 200
+
+    assert decide({}) == 403
+    assert decide({"X-XSRFToken": cookies["_xsrf"]}) == 400
+
+
+def test_a_gate_whose_owner_does_not_act_is_left_to_it(server: Server, place: Path) -> None:
+    """This process owns the run and looks at no commands: the answer waits for it, and the asker is told."""
+    gate = server.ask("approvals/pending")[1]["approvals"][0]
+    status, answer = server.ask(f"approvals/{gate['id']}/resolve", {"resolution": "modified", "comment": "Plot it too"})
+    assert (status, answer["approval"]["status"]) == (202, "pending")
+    db = Database.open(place / "one" if gate["workspace"].endswith("one") else place / "two")
+    (command,) = db.rows("SELECT command, arguments, origin FROM commands WHERE run_id = :run", run=gate["run_id"])
+    db.close()
+    assert command["command"] == "answer_gate"
+    assert json.loads(command["arguments"]) == {
+        "approval_id": gate["id"], "resolution": "modified", "feedback": "Plot it too",
+    }  # fmt: skip
+
+
+def test_places_open_a_replaced_database_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CMBAGENT_WORKSPACES_FILE", str(tmp_path / "workspaces.json"))
+    home = tmp_path / "home"
+    places = Places(lambda: [home])
+
+    def names() -> list[str]:
+        found, problems = places.read(lambda workspace: workspace.db.rows("SELECT name FROM workflow_runs"), "names")
+        assert not problems
+        return [row["name"] for _, _, rows in found for row in rows]
+
+    try:
+        seed(home, "before")
+        assert names() == ["before"]
+        for path in home.glob("cmbagent.db*"):
+            path.unlink()
+        seed(home, "after")
+        assert names() == ["after"]
+    finally:
+        places.close()
