@@ -143,6 +143,7 @@ def _messages(events: Sequence[Any]) -> list[dict[str, Any]]:
     from ag2.events import ModelRequest, ModelResponse, ToolErrorEvent, ToolResultsEvent, UsageEvent, is_conversational
     from ag2.events.tool_events import ToolCallsEvent, ToolEvent
 
+    told = (ToolEvent, ToolCallsEvent, UsageEvent)  # AG2's events take A | B for something else
     numbers: dict[str, int] = {}
 
     def number(identifier: str) -> int:
@@ -164,7 +165,8 @@ def _messages(events: Sequence[Any]) -> list[dict[str, Any]]:
                 item["content"] = _content(result.result.parts)
                 item["failed"] = isinstance(result, ToolErrorEvent)
                 described.append(item)
-        elif isinstance(event, ToolEvent | ToolCallsEvent | UsageEvent) or not is_conversational(event):
+        # A tuple: AG2's events overload | to make a condition of two of them.
+        elif isinstance(event, (ToolEvent, ToolCallsEvent, UsageEvent)) or not is_conversational(event):
             continue  # told by the response and the results, or not sent to a model
         else:
             described.append({"role": type(event).__name__, "content": _steady(event.to_dict())})
