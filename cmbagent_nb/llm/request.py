@@ -165,8 +165,7 @@ def _messages(events: Sequence[Any]) -> list[dict[str, Any]]:
                 item["content"] = _content(result.result.parts)
                 item["failed"] = isinstance(result, ToolErrorEvent)
                 described.append(item)
-        # A tuple: AG2's events overload | to make a condition of two of them.
-        elif isinstance(event, (ToolEvent, ToolCallsEvent, UsageEvent)) or not is_conversational(event):
+        elif isinstance(event, told) or not is_conversational(event):
             continue  # told by the response and the results, or not sent to a model
         else:
             described.append({"role": type(event).__name__, "content": _steady(event.to_dict())})
