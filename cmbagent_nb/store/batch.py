@@ -89,57 +89,71 @@ def statements(batch: Batch, scrub: Scrub, mark: str) -> Iterator[Statement]:
         columns: tuple[str, ...] = ()
         rows: list[tuple[Any, ...]] = []
         for row in batch.inserts[table]:
-            prepared = prepare(table, row, scrub)
-            names = tuple(prepared)
+            names, values = prepare(table, row, scrub)
             if names != columns and rows:
                 yield Statement(insert_sql(table, columns, mark), table, "insert", columns, rows)
                 rows = []
             columns = names
-            rows.append(tuple(prepared.values()))
+            rows.append(tuple(values))
         if rows:
             yield Statement(insert_sql(table, columns, mark), table, "insert", columns, rows)
     changes: dict[tuple[str, tuple[str, ...]], list[tuple[Any, ...]]] = {}
-    for (table, identifier), values in batch.updates.items():
-        prepared = prepare(table, values, scrub)
-        if prepared:
-            changes.setdefault((table, tuple(prepared)), []).append((*prepared.values(), identifier))
+    for (table, identifier), change in batch.updates.items():
+        names, values = prepare(table, change, scrub)
+        if names:
+            changes.setdefault((table, names), []).append((*values, identifier))
     for (table, columns), rows in changes.items():
         names = (*columns, key_of(table))
         yield Statement(update_sql(table, columns, mark), table, "update", names, rows)
 
 
-def prepare(table: str, row: Row, scrub: Scrub) -> dict[str, Any]:
-    """Return a row as the driver takes it: JSON columns as text, texts masked and clean."""
-    prepared: dict[str, Any] = {}
+_JSON, _VERBATIM, _BOOLEAN, _TEXT = range(4)
+
+
+@lru_cache(maxsize=1024)
+def _kinds(names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(
+        _JSON if name in JSON else _BOOLEAN if name in BOOLEAN else _VERBATIM if is_verbatim(name) else _TEXT
+        for name in names
+    )
+
+
+def prepare(table: str, row: Row, scrub: Scrub) -> tuple[tuple[str, ...], list[Any]]:
+    """Return a row's columns and values as the driver takes them: JSON as text, texts masked and clean."""
+    names = tuple(row)
+    values: list[Any] = []
     masked = False
-    for name, value in row.items():
-        if value is None:
-            prepared[name] = None
-        elif name in JSON:
+    for kind, value in zip(_kinds(names), row.values(), strict=True):
+        if value is None or (kind != _JSON and type(value) in _NUMBERS and kind != _BOOLEAN):
+            values.append(value)
+            continue
+        if kind == _JSON:
             text = to_json(value)
-            prepared[name] = shown = scrub(text)
-            masked = masked or shown != text
         elif isinstance(value, str):
-            text = clean(value)
-            prepared[name] = shown = text if is_verbatim(name) else scrub(text)
-            masked = masked or shown != text
-        elif name in BOOLEAN:
-            prepared[name] = bool(value)
-        elif isinstance(value, int | float | bytes):
-            prepared[name] = value
+            text = value if value.isascii() and "\x00" not in value else clean(value)
+        elif isinstance(value, bool | int | float | bytes):
+            values.append(bool(value) if kind == _BOOLEAN else value)
+            continue
         else:
-            text = value.as_posix() if isinstance(value, PurePath) else _text(value)
-            prepared[name] = clean(text if is_verbatim(name) else scrub(text))
+            text = _text(value)
+        shown = text if kind == _VERBATIM else scrub(text)
+        masked = masked or shown != text
+        values.append(shown)
     if masked and table == "model_replies":
-        prepared["masked"] = True
-    return prepared
+        if "masked" not in row:
+            return (*names, "masked"), [*values, True]
+        values[names.index("masked")] = True
+    return names, values
 
 
-def _text(value: Any) -> Any:
-    """Return the text of a value that stands in a column for text or numbers."""
-    if isinstance(value, BaseException):
-        return str(value)
-    return to_json(value)
+_NUMBERS = frozenset({int, float})
+
+
+def _text(value: Any) -> str:
+    """Return the text of a value that is neither text nor number in a column for these."""
+    if isinstance(value, PurePath):
+        return clean(value.as_posix())
+    return clean(str(value)) if isinstance(value, BaseException) else to_json(value)
 
 
 @lru_cache(maxsize=512)

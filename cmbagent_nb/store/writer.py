@@ -71,6 +71,7 @@ class Writer:
         self.callback_faults = 0
         #: What keeps the writer waiting just now, in words; empty when all is well.
         self.trouble = ""
+        #: Masks secrets; for those who write in :meth:`call`, past the queue.
         self.scrub = scrub
         self._patience = patience
         self._queue: deque[tuple[int, Any, Any, Any]] = deque()
@@ -135,7 +136,7 @@ class Writer:
     def on_commit(self, fn: Callable[[set[str]], None]) -> Callable[[], None]:
         """Call ``fn`` with the ids of the runs that a commit touched, on the writer's thread.
 
-        Returns a function that ends this.
+        ``fn`` must not wait for the writer. Returns a function that ends this.
         """
         self._callbacks = [*self._callbacks, fn]
 
