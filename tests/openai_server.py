@@ -175,6 +175,11 @@ class OpenAIServer:
         with self.lock:
             return len(self.requests)
 
+    def connections(self) -> list[socket.socket]:
+        """Return the connections that are open, as the server sees them."""
+        with self.lock:
+            return list(self._sockets)
+
     def wait_for(self, count: int, timeout: float = 20.0) -> None:
         """Wait until ``count`` model calls have arrived."""
         with self.arrived:
@@ -236,7 +241,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         request = json.loads(body)
         with owner.arrived:
-            owner.requests.append(Request(len(owner.requests) + 1, self.path, request, dict(self.headers.items())))
+            owner.requests.append(
+                Request(
+                    len(owner.requests) + 1,
+                    self.path,
+                    request,
+                    {name.lower(): value for name, value in self.headers.items()},
+                )
+            )
             owner.arrived.notify_all()
         try:
             answer = owner.handler(request)

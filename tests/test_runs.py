@@ -234,8 +234,8 @@ def test_two_runs_at_once_keep_apart(workspace: Workspace, serve: Serve) -> None
     for run, name in zip(runs, ("alpha", "beta"), strict=True):
         assert run.result.text == name
         assert run.files().query("file_type == 'data'").file_path.tolist() == [f"data/{name}.txt"]
-        assert name in run.messages().to_json()
-        assert {"alpha": "beta", "beta": "alpha"}[name] not in run.messages().to_json()
+        assert name in run.messages().to_csv()
+        assert {"alpha": "beta", "beta": "alpha"}[name] not in run.messages().to_csv()
         assert set(run.events().run_id) == {run.id}
 
 

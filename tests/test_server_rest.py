@@ -22,7 +22,7 @@ from cmbagent_nb.server.places import Places
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.writer import Writer
 
-TOKEN = "a-token-of-the-tests"  # noqa: S105
+TOKEN = "a-token-of-the-tests"
 NOW = 1_700_000_000.0
 
 
@@ -48,10 +48,17 @@ class Server:
             "PYTHONPATH": str(Path(__file__).parent.parent),
         }
         command = [
-            sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--port={self.port}", "--port-retries=0",
-            f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}",
+            sys.executable,
+            "-m",
+            "jupyter_server",
+            "--no-browser",
+            "--allow-root",
+            f"--port={self.port}",
+            "--port-retries=0",
+            f"--IdentityProvider.token={TOKEN}",
+            f"--ServerApp.root_dir={folder}",
             "--ServerApp.jpserver_extensions={'cmbagent_nb.server': True}",
-        ]  # fmt: skip
+        ]
         self.log = (folder / "server.log").open("w+")
         self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log, cwd=folder)
         until = time.monotonic() + 60
@@ -92,11 +99,20 @@ def seed(home: Path, name: str, *, gates: int = 0) -> str:
     writer.insert(
         "workflow_runs",
         {
-            "id": run, "session_id": session, "name": name, "mode": "planning_and_control", "model": "openai:gpt-5",
-            "model_source": "live", "status": "executing", "task_description": "Fit <b>it</b>", "created_at": time.time(),
-            "started_at": NOW, "work_dir": str(home / "runs" / name), "plan": {"goal": "to fit", "steps": []},
+            "id": run,
+            "session_id": session,
+            "name": name,
+            "mode": "planning_and_control",
+            "model": "openai:gpt-5",
+            "model_source": "live",
+            "status": "executing",
+            "task_description": "Fit <b>it</b>",
+            "created_at": time.time(),
+            "started_at": NOW,
+            "work_dir": str(home / "runs" / name),
+            "plan": {"goal": "to fit", "steps": []},
         },
-    )  # fmt: skip
+    )
     writer.insert("leases", {"run_id": run, "owner": owner(), "heartbeat_at": time.time()})
     for number, status in ((1, "completed"), (2, "running")):
         ours = {"run_id": run, "session_id": session, "node_id": f"step_{number}", "title": f"Step {number}"}
@@ -113,24 +129,49 @@ def seed(home: Path, name: str, *, gates: int = 0) -> str:
         writer.insert(
             "execution_events",
             {
-                "id": new_id(), "run_id": run, "session_id": session, "node_id": "step_1", "event_type": "info",
-                "status": "completed", "started_at": NOW + order, "execution_order": order, "depth": 0,
+                "id": new_id(),
+                "run_id": run,
+                "session_id": session,
+                "node_id": "step_1",
+                "event_type": "info",
+                "status": "completed",
+                "started_at": NOW + order,
+                "execution_order": order,
+                "depth": 0,
                 "outputs": {"value": float("nan"), "order": order},
             },
-        )  # fmt: skip
+        )
     for cost in (0.25, None) if name == "unknown-cost" else (0.25, 0.5):
         writer.insert(
             "cost_records",
-            {"run_id": run, "session_id": session, "node_id": "step_1", "provider": "openai", "model": "m", "cost_usd": cost,
-             "prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "created_at": NOW},
-        )  # fmt: skip
+            {
+                "run_id": run,
+                "session_id": session,
+                "node_id": "step_1",
+                "provider": "openai",
+                "model": "m",
+                "cost_usd": cost,
+                "prompt_tokens": 1,
+                "completion_tokens": 1,
+                "total_tokens": 2,
+                "created_at": NOW,
+            },
+        )
     options = [{"id": "approved", "label": "Approve"}, {"id": "modified", "label": "Change", "needs_comment": True}]
     for number in range(gates):
         writer.insert(
             "approval_requests",
-            {"id": new_id(), "run_id": run, "session_id": session, "node_id": "planning", "approval_type": "plan_approval",
-             "status": "pending", "created_at": NOW + number, "context": {"title": f"Gate {number}", "options": options}},
-        )  # fmt: skip
+            {
+                "id": new_id(),
+                "run_id": run,
+                "session_id": session,
+                "node_id": "planning",
+                "approval_type": "plan_approval",
+                "status": "pending",
+                "created_at": NOW + number,
+                "context": {"title": f"Gate {number}", "options": options},
+            },
+        )
     writer.barrier().result(30)
     assert writer.faults == 0
     writer.close()
@@ -328,8 +369,10 @@ def test_a_gate_whose_owner_does_not_act_is_left_to_it(server: Server, place: Pa
     db.close()
     assert command["command"] == "answer_gate"
     assert json.loads(command["arguments"]) == {
-        "approval_id": gate["id"], "resolution": "modified", "feedback": "Plot it too",
-    }  # fmt: skip
+        "approval_id": gate["id"],
+        "resolution": "modified",
+        "feedback": "Plot it too",
+    }
 
 
 def test_places_open_a_replaced_database_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

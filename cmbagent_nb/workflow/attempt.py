@@ -388,11 +388,7 @@ def error_text(outcome: Outcome) -> str:
     if outcome.error:
         place = f" ({outcome.error['file']}, line {outcome.error['line']})" if outcome.error.get("line") else ""
         return f"{outcome.error['type']}: {outcome.error['message']}{place}"
-    return {
-        "timeout": "The code was stopped because it ran longer than it may.",
-        "memory": "The code was stopped because it used more memory than it may.",
-        "killed": "The process was killed.",
-    }.get(outcome.status, f"The code ended with exit status {outcome.exit_code}.")
+    return f"The code ended with exit status {outcome.exit_code}."
 
 
 def _category(outcome: Outcome) -> str:
