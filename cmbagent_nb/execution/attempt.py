@@ -157,6 +157,12 @@ def publish(folder: Path, work_dir: Path, made: Iterable[Entry]) -> list[Publish
             temporary.unlink(missing_ok=True)
             place(source, temporary)
             temporary.replace(target)
+        except IsADirectoryError as error:
+            raise WorkDirError(
+                f"the file {path} cannot be published: there is a folder of this name",
+                "Remove the folder, or have the step use another name.",
+                path=path,
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
         published.append(

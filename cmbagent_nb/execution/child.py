@@ -52,6 +52,7 @@ class Reads:
         self.script = script
         self.seen: set[str | bytes] = set()
         self.noted: list[str] = []
+        self.active = True
         roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__), HERE}
         roots.update(path for path in sys.path if path.endswith("-packages"))
         roots.update([os.path.realpath(root) for root in roots])
@@ -60,7 +61,7 @@ class Reads:
         self.descriptor = os.open(os.path.join(folder, READS_FILE), flags, 0o644)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "open":
+        if event != "open" or not self.active:
             return
         path, mode, flags = arguments
         if not isinstance(path, (str, bytes)) or path in self.seen or not _reads(mode, flags):
@@ -130,6 +131,7 @@ class Ending:
         if os.getpid() != self.pid:
             return  # a forked worker that leaves by the front door
         _flush()
+        self.reads.active = False
         main = sys.modules.get("__main__")
         if main is not None:
             main.__dict__.clear()  # so that files left open are written before they are counted

@@ -2,7 +2,8 @@
 
 A child gets a session of its own, so that the session's id names all its descendants, even
 those whose parent is gone. A descendant that opened another session is remembered from when it
-was seen below the child.
+was seen below the child; one that was never seen there is found as an orphan that works in the
+attempt's folder (on Linux).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -26,9 +28,10 @@ Seen = dict[int, float]
 class Group:
     """The processes below a child that was started in a session of its own."""
 
-    def __init__(self, pid: int, started_at: float) -> None:
+    def __init__(self, pid: int, started_at: float, folder: Path | None = None) -> None:
         self.pid = pid
         self.started_at = started_at
+        self.folder = folder
         self._seen: Seen = {}
 
     def look(self) -> None:
@@ -37,6 +40,21 @@ class Group:
             for process in psutil.Process(self.pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     self._seen[process.pid] = process.create_time()
+
+    def _strays(self) -> None:
+        """Remember orphans that work in the attempt's folder."""
+        if self.folder is None or sys.platform != "linux":
+            return
+        inside = str(self.folder.resolve())
+        for pid in psutil.pids():
+            with contextlib.suppress(OSError, psutil.Error):
+                cwd = os.readlink(f"/proc/{pid}/cwd").removesuffix(" (deleted)")  # noqa: PTH115
+                if cwd != inside and not cwd.startswith(inside + os.sep):
+                    continue
+                process = psutil.Process(pid)
+                parent = process.parent()
+                if parent is None or parent.pid == 1 or parent.name() == "systemd":
+                    self._seen[pid] = process.create_time()
 
     def members(self) -> list[psutil.Process]:
         """Return the living processes of the group."""
@@ -78,6 +96,7 @@ class Group:
         self.look()
         while True:
             self.signal()
+            self._strays()
             members = self.members()
             if not members:
                 return True

@@ -37,7 +37,7 @@ from cmbagent_nb.execution.output import Follower, trim
 
 __all__ = ["Limits", "Outcome", "kill_group", "launch", "read_exit"]
 
-#: Seconds between two looks at the output, and at the memory.
+#: Seconds between two looks at the output (and whether it was cancelled), and at the memory.
 OUTPUT_EVERY = 0.1
 MEMORY_EVERY = 0.2
 
@@ -150,7 +150,6 @@ class _Job:
         self.on_start: OnStart = lambda pid, started: None
         self.on_output: OnOutput = lambda stream, text: None
         self.cancelled = threading.Event()
-        self.group: Group | None = None
         self.peak_mb = 0.0
         self.reason = ""  # why the group was killed: timeout, memory, output, killed
 
@@ -178,10 +177,8 @@ class _Job:
         return future
 
     def cancel(self) -> None:
-        """Kill the group at once; the thread sees to the rest."""
+        """Have the thread kill the group, which it does within a tenth of a second."""
         self.cancelled.set()
-        if self.group is not None:
-            self.group.signal()
 
     def run(self) -> Outcome:
         before = self._scan()
@@ -190,12 +187,12 @@ class _Job:
         with Follower(self.folder / "stdout.txt") as out, Follower(self.folder / "stderr.txt") as err:
             process = self._popen(out, err)
             started = start_time(process.pid)
-            self.group = Group(process.pid, started)
+            group = Group(process.pid, started, self.folder)
             self.on_start(process.pid, started)
             try:
-                self._watch(process, self.group, {"stdout": out, "stderr": err})
+                self._watch(process, group, {"stdout": out, "stderr": err})
             finally:
-                self.group.kill()
+                group.kill()
                 exit_code = process.wait()
             ended = time.time()
             self._pass_on({"stdout": out, "stderr": err}, last=True)
