@@ -58,6 +58,7 @@ class Attempt:
         self.transitions: list[dict[str, Any]] = []
         self._id = new_id()
         self._folder = context.work_dir
+        self._given: list[str] = []
         self._ended = False
 
     async def run(self) -> Done | Failure:
@@ -65,6 +66,7 @@ class Attempt:
         context, step = self.context, self.step
         assert context.plan is not None
         seeds = context.credits.of(context.plan.before(step.node_id))
+        self._given = [*(str(item["path"]) for item in context.inputs), *seeds]
         from cmbagent_nb.execution.attempt import prepare
 
         self._folder = await in_thread(prepare, context.work_dir, step.node_id, self.number, seeds)
@@ -155,7 +157,7 @@ class Attempt:
             exit_code=outcome.exit_code,
             error=failure.error if failure else None,
             error_category=_category(outcome) if failure else None,
-            meta={"reads": outcome.reads, "script": f"codebase/{script.name}", "code_hash": code_hash},
+            meta={"reads": self._reads(outcome, code), "script": f"codebase/{script.name}", "code_hash": code_hash},
         )
         if failure is not None:
             self._hand(EXECUTOR, spec.name, "the attempt failed", {"error": failure.error}, event_id)
@@ -214,7 +216,7 @@ class Attempt:
                 "stdout": outcome.stdout,
                 "stderr": outcome.stderr,
                 "files": [entry.path for entry in outcome.made],
-                "reads": outcome.reads,
+                "reads": self._reads(outcome, code),
             }
             if outcome.status != "completed":
                 span.fail(error_text(outcome))
@@ -230,6 +232,13 @@ class Attempt:
             duration_ms=(outcome.ended_at - outcome.started_at) * 1e3,
         )
         return outcome, span.id
+
+    def _reads(self, outcome: Outcome, code: str) -> list[str]:
+        """The files that the code read: those seen to be opened, and those it was given and names.
+
+        Libraries written in C open files unseen (pyarrow reads Parquet like that).
+        """
+        return sorted({*outcome.reads, *(name for name in self._given if name in code)})
 
     async def _judge(self, outcome: Outcome, code: str) -> Failure | None:
         """Tell whether the attempt reached its goal: by its exit status, its files, or a verdict."""

@@ -166,7 +166,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float) 
 
 def import_heavy() -> None:
     """Load what every run needs; it takes about a second, once."""
-    import cmbagent_nb.agents.ask
+    import cmbagent_nb.agents.build
     import cmbagent_nb.agents.replies
     import cmbagent_nb.execution.launcher
     import cmbagent_nb.llm.gateway

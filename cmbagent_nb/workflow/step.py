@@ -88,7 +88,7 @@ class _Step:
             result = await self._attempt()
             if isinstance(result, Done):
                 if self.failures:
-                    context.recorder.record("retry", subtype="succeeded", outputs={"attempt": self.attempts})
+                    self._record_retry("succeeded", {"attempt": self.attempts})
                 if await self._accepted(result):
                     context.done[self.step.node_id] = result
                     return await self._end("completed", result=result)
@@ -193,13 +193,14 @@ class _Step:
         return Ending(status, error)
 
     def _note_retry(self, subtype: str, failure: Failure) -> None:
-        self.context.recorder.record(
-            "retry",
-            subtype=subtype,
-            inputs={"attempt": failure.attempt, "error": failure.error, "suggestion": failure.suggestion},
-        )
+        inputs = {"attempt": failure.attempt, "error": failure.error, "suggestion": failure.suggestion}
+        self._record_retry(subtype, inputs)
         kind = {"scheduled": "step_retry_started", "exhausted": "step_retry_exhausted"}[subtype]
         self.context.stream.emit(kind, node_id=self.step.node_id, attempt=failure.attempt, error=failure.error)
+
+    def _record_retry(self, subtype: str, inputs: dict[str, Any]) -> None:
+        with self.context.recorder.at(self.step.node_id, attempt=self.attempts, agent=self.step.agent):
+            self.context.recorder.record("retry", subtype=subtype, inputs=inputs)
 
 
 def _line(error: str) -> str:
