@@ -169,8 +169,13 @@ def host(home: Path, database_url: str = "") -> Host:
 
 
 def close(home: Path, database_url: str = "") -> None:
-    """Close the host of a workspace, if it is open."""
+    """Close the host of a workspace, if it is open; with the last one go the connections to the models."""
+    from cmbagent_nb.llm.http import close_clients
+
     with _lock:
         found = _hosts.pop((str(home.absolute()), database_url), None)
+        last = not _hosts
     if found is not None:
         found.close()
+        if last:
+            Runtime.get().submit(close_clients()).result(timeout=10)
