@@ -36,7 +36,7 @@ class FilesPanel:
 
     def __init__(self) -> None:
         self.widget = ipywidgets.VBox()
-        self.widget.add_class("cmb-files")
+        self.widget.add_class("cmbv-files")
         self._note = ipywidgets.HTML()
         self._rows: dict[tuple[str, str], Any] = {}
 
@@ -53,7 +53,7 @@ class FilesPanel:
         note = "No files yet." if not shown else ""
         if len(newest) > len(shown):
             note = f"{len(newest) - len(shown)} more of {plural(total, 'file')}: run.files()"
-        assign(self._note, value=f'<div class="cmb-meta">{esc(note)}</div>' if note else "")
+        assign(self._note, value=f'<div class="cmbv-meta">{esc(note)}</div>' if note else "")
         if list(rows) != list(self._rows) or not self.widget.children:
             self._rows = rows
             self.widget.children = (*rows.values(), self._note)
@@ -71,7 +71,7 @@ def _row(item: Mapping[str, Any], folder: Path | None) -> str:
     shown = "open" if item.get("file_type") == "plot" else ""
     return (
         f"<details {shown}><summary><code>{esc(path)}</code> "
-        f'<span class="cmb-meta">{size(item.get("size_bytes"))} · {esc(made)}{esc(version)}</span></summary>'
+        f'<span class="cmbv-meta">{size(item.get("size_bytes"))} · {esc(made)}{esc(version)}</span></summary>'
         f"{preview(folder / path) if folder else ''}</details>"
     )
 
@@ -88,10 +88,10 @@ def preview(path: Path) -> str:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
         if kind not in _TEXTS and error.start < _HEAD - 4:
-            return '<div class="cmb-meta">No preview of this type of file.</div>'
+            return '<div class="cmbv-meta">No preview of this type of file.</div>'
         text = head.decode("utf-8", "replace")
     except OSError:
-        return '<div class="cmb-meta">The file is not there any more.</div>'
+        return '<div class="cmbv-meta">The file is not there any more.</div>'
     if kind in {".csv", ".tsv"}:
         return _table(text, "\t" if kind == ".tsv" else ",", whole)
     if kind == ".md":
@@ -109,7 +109,7 @@ def _picture(path: Path, kind: str) -> str:
     if len(data) > _PICTURE and kind != "image/svg+xml":
         data, kind = _smaller(data), "image/png"
     if len(data) > 4 * _PICTURE:
-        return '<div class="cmb-meta">Too large to be shown here.</div>'
+        return '<div class="cmbv-meta">Too large to be shown here.</div>'
     return f'<img alt="{esc(path.name)}" src="data:{kind};base64,{base64.b64encode(data).decode()}">'
 
 
@@ -130,13 +130,13 @@ def _table(text: str, separator: str, whole: bool) -> str:
     lines = text.splitlines()
     rows = list(csv.reader(lines[: _ROWS + 1], delimiter=separator))
     if not rows:
-        return '<div class="cmb-meta">Empty.</div>'
+        return '<div class="cmbv-meta">Empty.</div>'
     head = "".join(f"<th>{esc(cut(cell, 40))}</th>" for cell in rows[0][:_COLUMNS])
     body = "".join(
         f"<tr>{''.join(f'<td>{esc(cut(cell, 40))}</td>' for cell in row[:_COLUMNS])}</tr>" for row in rows[1:]
     )
     more = f"{len(lines) - 1} rows" if whole else f"the first {min(_ROWS, len(lines) - 1)} rows"
     return (
-        f'<table class="cmb-t"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        f'<div class="cmb-meta">{more}</div>'
+        f'<table class="cmbv-t"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        f'<div class="cmbv-meta">{more}</div>'
     )

@@ -34,9 +34,9 @@ class GateCard:
         self._buttons = [self._button(option, index == 0) for index, option in enumerate(self._options)]
         question = ipywidgets.HTML(_question(gate, context))
         row = ipywidgets.Box([*self._buttons, self._comment])
-        row.add_class("cmb-answer")
+        row.add_class("cmbv-answer")
         self.widget = ipywidgets.VBox([question, row, self._note])
-        self.widget.add_class("cmb-gate")
+        self.widget.add_class("cmbv-gate")
 
     @property
     def interactive(self) -> list[Any]:
@@ -50,7 +50,7 @@ class GateCard:
     def _button(self, option: Mapping[str, Any], first: bool) -> Any:
         button = ipywidgets.Button(description=str(option.get("label") or option.get("id")))
         if first:
-            button.add_class("cmb-primary")
+            button.add_class("cmbv-primary")
         button.on_click(lambda _: self._click(option))
         return button
 
@@ -58,16 +58,16 @@ class GateCard:
         comment = self._comment.value.strip()
         label = str(option.get("label") or option.get("id"))
         if _needs_comment(option) and not comment:
-            self.widget.add_class("cmb-needs")
-            self._say(f"“{label}” needs a comment: write what should be different, then press it again.", "cmb-error")
+            self.widget.add_class("cmbv-needs")
+            self._say(f"“{label}” needs a comment: write what should be different, then press it again.", "cmbv-error")
             return
-        self.widget.remove_class("cmb-needs")
+        self.widget.remove_class("cmbv-needs")
         self._enable(False)
-        self._say(f"Sent: {label}.", "cmb-meta")
+        self._say(f"Sent: {label}.", "cmbv-meta")
         try:
             self._answer(self.id, str(option["id"]), comment)
         except CMBAgentError as error:
-            self._say(str(error), "cmb-error")
+            self._say(str(error), "cmbv-error")
             self._enable(True)
 
     def _enable(self, enabled: bool) -> None:
@@ -83,7 +83,7 @@ def _needs_comment(option: Mapping[str, Any]) -> bool:
 
 
 def _hint(gate_id: str) -> str:
-    return f'<div class="cmb-meta">or <code>%cmbagent approve {esc(short(gate_id))}</code></div>'
+    return f'<div class="cmbv-meta">or <code>%cmbagent approve {esc(short(gate_id))}</code></div>'
 
 
 def _question(gate: Mapping[str, Any], context: Mapping[str, Any]) -> str:
@@ -92,9 +92,9 @@ def _question(gate: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     plan, error = context.get("plan"), context.get("error")
     code = context.get("code")
     return (
-        f'<div class="cmb-q">◆ {esc(title)}</div>'
-        + (f'<div class="cmb-meta cmb-text">{esc(body[:_LONG])}</div>' if body else "")
-        + (f'<div class="cmb-planbox">{parts.plan_table(plan)}</div>' if isinstance(plan, Mapping) else "")
+        f'<div class="cmbv-q">◆ {esc(title)}</div>'
+        + (f'<div class="cmbv-meta cmbv-text">{esc(body[:_LONG])}</div>' if body else "")
+        + (f'<div class="cmbv-planbox">{parts.plan_table(plan)}</div>' if isinstance(plan, Mapping) else "")
         + (f"<pre>{esc(_tail(error))}</pre>" if error and str(error) not in body else "")
         + (f"<details><summary>Code</summary><pre>{esc(str(code)[:_LONG])}</pre></details>" if code else "")
     )

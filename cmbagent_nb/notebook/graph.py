@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -95,7 +96,7 @@ class CytoscapeGraph:
         """Draw this state: new elements are added, old ones taken away, changed ones assigned."""
         main = main_nodes(nodes)
         names = [str(node["node_id"]) for node in main]
-        inner = [node for node in agents_of(nodes, selected.split(".", maxsplit=1)[0])]
+        inner = agents_of(nodes, selected.split(".", maxsplit=1)[0])
         plan = layered(
             {str(node["node_id"]): label(node).width for node in main},
             edges,
@@ -222,7 +223,7 @@ def _curve(plan: Layout, start: str, end: str) -> tuple[str, str]:
     """Give the control points of an edge in cytoscape's terms: along and beside the line between the centres."""
     points = [plan.boxes[start].right, *plan.bends[(start, end)], plan.boxes[end].left]
     controls: list[Point] = []
-    for (x, y), (to_x, to_y) in zip(points, points[1:], strict=False):
+    for (x, y), (to_x, to_y) in pairwise(points):
         half = (x + to_x) / 2
         controls.extend([(half, y), (half, to_y)])
     (ax, ay), (bx, by) = plan.boxes[start].centre, plan.boxes[end].centre
@@ -259,7 +260,7 @@ def _picture(node: Mapping[str, Any], width: float, height: float, theme: str, *
 
 
 def _style(theme: str) -> list[dict[str, Any]]:
-    ink, soft = _inks(theme)
+    ink = _inks(theme)[0]
     idle = {"light": "#8a94a0", "dark": "#6b7480"}.get(theme, "#808a95")
     rules: list[dict[str, Any]] = [
         {

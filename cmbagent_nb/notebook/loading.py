@@ -101,9 +101,10 @@ class Line:
         if not self._live:
             print(self.text())  # noqa: T201
             return
-        from IPython.display import display
+        from IPython import display as ipython
 
-        self._handle = display({"text/plain": self.text()}, raw=True, display_id=True)
+        show: Any = ipython.display
+        self._handle = show({"text/plain": self.text()}, raw=True, display_id=True)
 
     def complete(self) -> None:
         """Load what comes later, and say what it found. The first cell comes first: this waits for it."""

@@ -31,7 +31,7 @@ export default {
       if (width > 0) wait = setTimeout(() => tell({ width }), 150);
     });
     const watch = setInterval(() => {
-      const frame = el.closest(".cmb-frame");
+      const frame = el.closest(".cmbv-frame");
       if (frame) { clearInterval(watch); place.observe(frame); }
     }, 50);
     return () => { theme.disconnect(); place.disconnect(); clearInterval(watch); clearTimeout(wait); };
@@ -40,7 +40,7 @@ export default {
 """
 
 
-class Page(anywidget.AnyWidget):  # type: ignore[misc]
+class Page(anywidget.AnyWidget):
     """The page as the front end sees it; empty until a front end has drawn the view."""
 
     _esm = _SCRIPT

@@ -20,17 +20,21 @@ MIMETYPE = "application/vnd.plotly.v1+json"
 _YOU = "you"
 _LANE = 34
 _MOST_BARS = 400
+#: The least widths of the list and of the figure; below their sum the figure stands under the list.
+_EVENTS, _FIGURE = 340, 400
 
 Event = Mapping[str, Any]
 
 
-def figure(snapshot: Snapshot, *, theme: str = "", now: float | None = None) -> dict[str, Any] | None:
+def figure(snapshot: Snapshot, *, theme: str = "", width: int = 0, now: float | None = None) -> dict[str, Any] | None:
     """Make the figure of who was busy when, or nothing when nothing has happened.
 
     Parameters
     ----------
     theme
         ``light`` or ``dark``; else colours that read on both are taken.
+    width
+        Pixels of width; 0 lets plotly choose.
     now
         Until when running bars are drawn; the time of the call by default.
     """
@@ -85,6 +89,7 @@ def _trace(
             "color": [_colour(_tone(event), theme) for event in events],
             "opacity": [1.0 if event.get("ended_at") else 0.55 for event in events],
             "line": {"width": 0},
+            "cornerradius": 3,
         },
         "text": [_hover(event, titles, length) for event, length in zip(events, lengths, strict=True)],
         "textposition": "none",
@@ -172,6 +177,13 @@ def _layout(lanes: Sequence[str], longest: float, theme: str) -> dict[str, Any]:
     }
 
 
+def _share(width: int) -> int:
+    """The part of the view's width that the figure has; the style sheet shares it out in the same way."""
+    if not width:
+        return 0
+    return width if width < _EVENTS + _FIGURE else int(_FIGURE + (width - _EVENTS - _FIGURE) * 0.6) - 2
+
+
 class Gantt:
     """The figure in its place; drawn again only when bars have changed, and not more than once in two seconds."""
 
@@ -179,24 +191,26 @@ class Gantt:
         import ipywidgets
 
         self.widget = ipywidgets.Output()
-        self.widget.add_class("cmb-gantt")
+        self.widget.add_class("cmbv-gantt")
         self._drawn: Any = None
         self._last = 0.0
 
-    def update(self, snapshot: Snapshot, theme: str) -> None:
-        """Draw this state if it is time to."""
+    def update(self, snapshot: Snapshot, theme: str, width: int) -> None:
+        """Draw this state if it is time to; ``width`` is that of the whole view."""
         state = (
             theme,
+            width,
             snapshot.finished,
             tuple((event.get("id"), event.get("status")) for event in snapshot.events if _lane(event)),
         )
         running = not snapshot.finished and any(event.get("status") == "running" for event in snapshot.events)
         since = time.monotonic() - self._last
-        if not snapshot.finished and (since < 2.0 or (state == self._drawn and not (running and since >= 5.0))):
+        moved = self._drawn is None or state[:2] != self._drawn[:2]
+        if state == self._drawn and not (running and since >= 5.0):
             return
-        if snapshot.finished and state == self._drawn:
+        if not snapshot.finished and not moved and since < 2.0:
             return
-        drawing = figure(snapshot, theme=theme)
+        drawing = figure(snapshot, theme=theme, width=_share(width))
         if drawing is None:
             return
         self._drawn, self._last = state, time.monotonic()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.ids import short
 from cmbagent_nb.notebook.comms import assign, free_routing
-from cmbagent_nb.notebook.style import LIVE_CSS, SAVED_CSS
+from cmbagent_nb.notebook.style import live_css, saved_css
 from cmbagent_nb.render import parts
 from cmbagent_nb.render.html import run_html
 from cmbagent_nb.render.labels import label
@@ -100,32 +100,33 @@ class RunView:
             selected_index=0,
         )
         for widget, name in (
-            (top, "cmb-top"),
-            (self._gates, "cmb-gates"),
-            (self._graph_box, "cmb-graphbox"),
-            (two, "cmb-two"),
-            (self._events, "cmb-events"),
-            (self._gantt_box, "cmb-gantt"),
-            (self._footer, "cmb-bottom"),
+            (top, "cmbv-top"),
+            (self._gates, "cmbv-gates"),
+            (self._graph_box, "cmbv-graphbox"),
+            (two, "cmbv-two"),
+            (self._events, "cmbv-events"),
+            (self._gantt_box, "cmbv-gantt"),
+            (self._footer, "cmbv-bottom"),
         ):
             widget.add_class(name)
         for widget in (self._step, self._files_box, self._messages, self._costs, self._result):
-            widget.add_class("cmb-tab")
+            widget.add_class("cmbv-tab")
         frame = kit.VBox([top, self._gates, self._graph_box, self._tabs, self._footer])
-        frame.add_class("cmb-frame")
-        self._root = kit.VBox([kit.HTML(f"<style>{LIVE_CSS}</style>"), frame])
-        self._root.add_class("cmb")
-        self._root.add_class("cmb-live")
+        frame.add_class("cmbv-frame")
+        self._root = kit.VBox([kit.HTML(f"<style>{live_css()}</style>"), frame])
+        self._root.add_class("cmbv")
+        self._root.add_class("cmbv-live")
         return self._root
 
     # Showing
 
     def show(self) -> RunView:
         """Display the view in the running cell, and keep it up to date until the run ends."""
-        from IPython.display import display
+        from IPython import display as ipython
 
-        display(self._live_bundle(), raw=True)
-        self._handle = display(self._saved_bundle(), raw=True, display_id=True)
+        show: Any = ipython.display
+        show(self._live_bundle(), raw=True)
+        self._handle = show(self._saved_bundle(), raw=True, display_id=True)
         free_routing(*self._interactive())
         _open.add(self)
         self._followed = True
@@ -146,7 +147,7 @@ class RunView:
     def _saved_bundle(self) -> dict[str, Any]:
         html = run_html(self.snapshot, place=self._place())
         return {
-            "text/html": f'<div class="cmb-saved"><style>{SAVED_CSS}</style>{html}</div>',
+            "text/html": f'<div class="cmbv-saved"><style>{saved_css()}</style>{html}</div>',
             "text/plain": graph_mermaid(self.snapshot),
         }
 
@@ -169,7 +170,7 @@ class RunView:
         except Exception:
             _log.exception("the view of run %s stopped", self.run.id)
             self._footer.value = (
-                '<div class="cmb-error">This view has stopped; the run goes on. '
+                '<div class="cmbv-error">This view has stopped; the run goes on. '
                 f"<code>%cmbagent show {esc(short(self.run.id))}</code> shows it.</div>"
             )
         finally:
@@ -233,7 +234,7 @@ class RunView:
         run = snapshot.run
         assign(self._status, value=parts.status_line(snapshot))
         if snapshot.finished:
-            self._cancel.add_class("cmb-none")
+            self._cancel.add_class("cmbv-none")
         self._apply_gates(snapshot)
         self._graph.theme(theme)
         self._graph.update(snapshot.nodes, snapshot.edges, self._selected)
@@ -249,7 +250,7 @@ class RunView:
         if self._files:
             self._files.update(snapshot.files, int(run.get("n_files") or 0), folder)
         if self._gantt:
-            self._gantt.update(snapshot, theme)
+            self._gantt.update(snapshot, theme, self._page.width if self._page else 0)
         if snapshot.finished and snapshot.report and self._result not in self._tabs.children:
             self._result.value = markdown_html(snapshot.report, folder)
             self._tabs.children = (*self._tabs.children, self._result)
@@ -297,7 +298,7 @@ class RunView:
         try:
             self.run.cancel()
         except CMBAgentError as error:
-            self._footer.value = f'<div class="cmb-error">{esc(error)}</div>'
+            self._footer.value = f'<div class="cmbv-error">{esc(error)}</div>'
 
     def _answer(self, gate: str, resolution: str, comment: str) -> None:
         self.run.approve(gate, resolution, feedback=comment)

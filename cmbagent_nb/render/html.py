@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cmbagent_nb.ids import short
 from cmbagent_nb.render import parts
-from cmbagent_nb.render.css import CSS
+from cmbagent_nb.render.css import css
 from cmbagent_nb.render.markdown import markdown_html
 from cmbagent_nb.render.svg import graph_svg
 from cmbagent_nb.render.text import cut, esc
@@ -41,7 +41,7 @@ def run_html(snapshot: Snapshot, *, report: bool = False, place: str = "") -> st
     if snapshot.files:
         shown = snapshot.files[:_MOST_FILES]
         total = int(run.get("n_files") or len(snapshot.files))
-        more = f'<div class="cmb-meta">{total - len(shown)} more: <code>run.files()</code></div>'
+        more = f'<div class="cmbv-meta">{total - len(shown)} more: <code>run.files()</code></div>'
         sections.append(
             f"<details><summary>Files ({total})</summary>{parts.file_table(shown)}"
             f"{more if total > len(shown) else ''}</details>"
@@ -49,8 +49,8 @@ def run_html(snapshot: Snapshot, *, report: bool = False, place: str = "") -> st
     if snapshot.costs:
         sections.append(f"<details><summary>Cost</summary>{parts.cost_table(snapshot)}</details>")
     sections.append(parts.footer(snapshot, place=place))
-    body = "".join(f'<div class="cmb-pad">{section}</div>' for section in sections if section)
-    return f'<style>{CSS}</style><div class="cmb"><div class="cmb-frame cmb-static">{body}</div></div>'
+    body = "".join(f'<div class="cmbv-pad">{section}</div>' for section in sections if section)
+    return f'<style>{css()}</style><div class="cmbv"><div class="cmbv-frame cmbv-static">{body}</div></div>'
 
 
 def _gate(gate: dict[str, object]) -> str:
@@ -65,14 +65,15 @@ def _gate(gate: dict[str, object]) -> str:
         for option in options
     )
     return (
-        f'<div class="cmb-q">◆ {esc(context.get("title") or gate.get("approval_type"))}</div>'
-        f'<div class="cmb-meta">{esc(cut(context.get("body"), 1000))}</div>{shown}{commands}'
+        f'<div class="cmbv-q">◆ {esc(context.get("title") or gate.get("approval_type"))}</div>'
+        f'<div class="cmbv-meta">{esc(cut(context.get("body"), 1000))}</div>{shown}{commands}'
     )
 
 
 def _commands(reference: str) -> str:
     name = esc(reference)
     return (
-        f'<div class="cmb-meta">As it was when this was saved. <code>%cmbagent show {name}</code> shows it as it is now, '
-        f"<code>%cmbagent approvals</code> lists what waits for you, <code>%cmbagent cancel {name}</code> stops it.</div>"
+        '<div class="cmbv-meta">As it was when this was saved. '
+        f"<code>%cmbagent show {name}</code> shows it as it is now, <code>%cmbagent approvals</code> lists what waits "
+        f"for you, <code>%cmbagent cancel {name}</code> stops it.</div>"
     )

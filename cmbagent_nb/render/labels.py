@@ -30,7 +30,7 @@ class Label:
     @property
     def width(self) -> float:
         """The width in pixels that the node needs at 12 and 10.5 pixels of font size."""
-        return min(max(7.0 * (len(self.title) + 2), 5.9 * len(self.note), 76.0) + 24, 200.0)
+        return min(max(6.9 * (len(self.title) + 2), 5.8 * len(self.note), 40.0) + 24, 200.0)
 
 
 def step_number(node: Mapping[str, Any]) -> str:
@@ -55,6 +55,8 @@ def label(node: Mapping[str, Any]) -> Label:
 
 def _note(node: Mapping[str, Any], kind: str) -> str:
     status = str(node.get("status") or "pending")
+    if status == "completed" and kind != "terminator":
+        return _result(node, kind)
     agent = str(node.get("agent") or "")
     if kind == "terminator":
         return "" if status in {"pending", "completed"} else look(status).label
@@ -68,8 +70,11 @@ def _note(node: Mapping[str, Any], kind: str) -> str:
     if status in {"running", "retrying"}:
         word = node.get("error_word") if status == "retrying" else None
         return _line(agent, str(word) if word else tries or "running")
-    if status != "completed":
-        return agent
+    return agent
+
+
+def _result(node: Mapping[str, Any], kind: str) -> str:
+    agent = str(node.get("agent") or "")
     files = int(node.get("n_files") or 0)
     cost = node.get("cost_usd")
     if kind == "step":

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 HEIGHT = 42.0
 CHILD_HEIGHT = 24.0
 CHILD_GAP = 6.0
-GAP_X = 44.0
+GAP_X = 38.0
 GAP_Y = 22.0
 _LANE = 12.0
 
@@ -83,7 +84,7 @@ def layered(
             chain.append(lane)
         chain.append(end)
         chains[(start, end)] = chain
-        links.extend(zip(chain, chain[1:], strict=False))
+        links.extend(pairwise(chain))
     _order(columns, links)
     return _place(columns, chains, widths, children)
 

@@ -22,9 +22,8 @@ def graph_mermaid(snapshot: Snapshot) -> str:
         lines.append(f'  {name}["{text.glyph} {_quote(text.title)}{note}"]:::{look(node.get("status")).tone.name}')
         for index, agent in enumerate(agents_of(snapshot.nodes, str(node["node_id"]))):
             shown = look(agent.get("status"))
-            lines.append(
-                f'  {name}a{index}("{shown.glyph} {_quote(str(agent.get("agent") or ""))}"):::{shown.tone.name}'
-            )
+            called = _quote(str(agent.get("agent") or ""))
+            lines.append(f'  {name}a{index}("{shown.glyph} {called}"):::{shown.tone.name}')
             lines.append(f"  {name} -.- {name}a{index}")
     lines.extend(f"  {names[start]} --> {names[end]}" for start, end in reduced(names, snapshot.edges))
     lines.extend(f"  classDef {tone.name} stroke:{tone.ink},stroke-width:2px" for tone in TONES)
@@ -33,4 +32,4 @@ def graph_mermaid(snapshot: Snapshot) -> str:
 
 def _quote(text: str) -> str:
     """Write a text so that Mermaid takes none of it for syntax or markup."""
-    return re.sub(r"""[#"<>&`;{}\[\]()|\\]""", lambda found: f"#{ord(found.group())};", text)
+    return re.sub(r"""[#"<>&`;\\]""", lambda found: f"#{ord(found.group())};", text)

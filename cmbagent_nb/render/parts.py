@@ -23,13 +23,13 @@ _LONG = 4000
 def pill(status: str | None) -> str:
     """The status of a run in its frame, with its shape."""
     shown = look(status)
-    return f'<span class="cmb-pill cmb-{shown.tone.name}">{esc(shown.glyph)} {esc(shown.label)}</span>'
+    return f'<span class="cmbv-pill cmbv-{shown.tone.name}">{esc(shown.glyph)} {esc(shown.label)}</span>'
 
 
 def glyph(status: str | None) -> str:
     """The shape of a status in its colour."""
     shown = look(status)
-    return f'<span class="cmb-{shown.tone.name}" title="{esc(shown.label)}">{esc(shown.glyph)}</span>'
+    return f'<span class="cmbv-{shown.tone.name}" title="{esc(shown.label)}">{esc(shown.glyph)}</span>'
 
 
 def spent(run: Mapping[str, Any]) -> str:
@@ -58,12 +58,12 @@ def status_line(snapshot: Snapshot, *, elapsed: float | None = None) -> str:
         spent(run),
     ]
     model = run.get("model") or ""
-    error = f'<div class="cmb-error">{esc(cut(run["error"], 400))}</div>' if run.get("error") else ""
+    error = f'<div class="cmbv-error">{esc(cut(run["error"], 400))}</div>' if run.get("error") else ""
     return (
-        f'<div class="cmb-head"><span class="cmb-name">{esc(run.get("name") or short(str(run["id"])))}</span> '
+        f'<div class="cmbv-head"><span class="cmbv-name">{esc(run.get("name") or short(str(run["id"])))}</span> '
         f"{pill(run.get('status'))} "
-        f'<span class="cmb-meta">{esc(" · ".join(fact for fact in facts if fact))}</span>'
-        f'<span class="cmb-sp"></span> <span class="cmb-meta">{esc(model)}</span></div>{error}'
+        f'<span class="cmbv-meta">{esc(" · ".join(fact for fact in facts if fact))}</span>'
+        f'<span class="cmbv-sp"></span> <span class="cmbv-meta">{esc(model)}</span></div>{error}'
     )
 
 
@@ -72,10 +72,10 @@ def footer(snapshot: Snapshot, *, place: str = "") -> str:
     run = snapshot.run
     hint = "run.events() · run.files() · run.lineage(path)" if snapshot.finished else "run.cancel() · run.events()"
     return (
-        f'<div class="cmb-foot"><span>run {esc(short(str(run["id"])))} · session {esc(_session(run))}</span>'
+        f'<div class="cmbv-foot"><span>run {esc(short(str(run["id"])))} · session {esc(_session(run))}</span>'
         f"<span>{plural(run.get('n_events'), 'event')}</span>"
         f"<span>recorded in {esc(place or 'the workspace')}</span>"
-        f'<span class="cmb-sp"></span><code>{hint}</code></div>'
+        f'<span class="cmbv-sp"></span><code>{hint}</code></div>'
     )
 
 
@@ -94,31 +94,31 @@ def plan_table(plan: Mapping[str, Any] | None) -> str:
         points = "".join(f"<li>{esc(point)}</li>" for point in step.get("bullet_points") or ())
         more = (
             f"<details><summary>{esc(step.get('title'))}</summary>"
-            f'<div class="cmb-meta">{esc(step.get("instructions"))}</div>'
+            f'<div class="cmbv-meta">{esc(step.get("instructions"))}</div>'
             f"{f'<ul>{points}</ul>' if points else ''}"
             f"{f'<div>makes <code>{esc(makes)}</code></div>' if makes else ''}</details>"
         )
         rows.append(
-            f'<tr><td class="cmb-n">{esc(number)}</td><td>{more}</td><td class="cmb-w">{esc(step.get("agent"))}</td>'
-            f'<td class="cmb-w">{esc(after) or "–"}</td></tr>'
+            f'<tr><td class="cmbv-n">{esc(number)}</td><td>{more}</td><td class="cmbv-w">{esc(step.get("agent"))}</td>'
+            f'<td class="cmbv-w">{esc(after) or "–"}</td></tr>'
         )
     goal = (plan or {}).get("goal")
-    first = f'<div class="cmb-meta">{esc(goal)}</div>' if goal else ""
+    first = f'<div class="cmbv-meta">{esc(goal)}</div>' if goal else ""
     return f"{first}{_table(('#', 'Step', 'Agent', 'After'), rows, numbers=(0,))}" if rows else first
 
 
 def _table(heads: Sequence[str], rows: Iterable[str], *, numbers: Sequence[int] = ()) -> str:
     cells = "".join(
-        f"<th{' class=cmb-n' if index in numbers else ''}>{esc(head)}</th>" for index, head in enumerate(heads)
+        f"<th{' class=cmbv-n' if index in numbers else ''}>{esc(head)}</th>" for index, head in enumerate(heads)
     )
-    return f'<table class="cmb-t"><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<table class="cmbv-t"><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def event_list(snapshot: Snapshot) -> str:
     """What happened, in order, the newest last."""
     events = [event for event in snapshot.events if event.get("event_type") not in _HIDDEN]
     if not events:
-        return '<div class="cmb-meta">Nothing has happened yet.</div>'
+        return '<div class="cmbv-meta">Nothing has happened yet.</div>'
     least = min(int(event.get("depth") or 0) for event in events)
     return "".join(_event(event, int(event.get("depth") or 0) - least) for event in events)
 
@@ -132,10 +132,10 @@ def _event(event: Mapping[str, Any], depth: int) -> str:
     indent = f' style="padding-left:{min(depth, 4) * 14}px"' if depth else ""
     title = cut(event.get("error") or "", 300)
     return (
-        f'<div class="cmb-ev"{f" title={chr(34)}{esc(title)}{chr(34)}" if title else ""}>{glyph(status)}'
+        f'<div class="cmbv-ev"{f" title={chr(34)}{esc(title)}{chr(34)}" if title else ""}>{glyph(status)}'
         f"<span{indent}>{f'<b>{text}</b>' if event.get('event_type') == 'approval' else text}</span>"
-        f'<span class="cmb-v">{esc(side)}</span>'
-        f'<span class="cmb-v">{seconds(None if taken is None else taken / 1000)}</span></div>'
+        f'<span class="cmbv-v">{esc(side)}</span>'
+        f'<span class="cmbv-v">{seconds(None if taken is None else taken / 1000)}</span></div>'
     )
 
 
@@ -148,7 +148,7 @@ def node_panel(snapshot: Snapshot, node_id: str) -> str:
     node = next((item for item in snapshot.nodes if item.get("node_id") == node_id), None)
     if node is None:
         return (
-            '<div class="cmb-meta">Click a node of the graph to see its instructions, agents, errors and files.</div>'
+            '<div class="cmbv-meta">Click a node of the graph to see its instructions, agents, errors and files.</div>'
         )
     text = label(node)
     events = [event for event in snapshot.events if _within(event.get("node_id"), node_id)]
@@ -160,16 +160,16 @@ def node_panel(snapshot: Snapshot, node_id: str) -> str:
         plural(node.get("n_events"), "event") if node.get("n_events") else "",
     ]
     out = [
-        f'<div class="cmb-head"><span class="cmb-name">{esc(text.title)}</span>{pill(node.get("status"))}'
-        f'<span class="cmb-meta">{esc(" · ".join(fact for fact in facts if fact))}</span></div>'
+        f'<div class="cmbv-head"><span class="cmbv-name">{esc(text.title)}</span>{pill(node.get("status"))}'
+        f'<span class="cmbv-meta">{esc(" · ".join(fact for fact in facts if fact))}</span></div>'
     ]
     step = _step_of(snapshot, node)
     if step:
         points = "".join(f"<li>{esc(point)}</li>" for point in step.get("bullet_points") or ())
         makes = ", ".join(str(item) for item in step.get("expected_outputs") or ())
-        out.append(f'<h4>Instructions</h4><div class="cmb-text">{esc(step.get("instructions"))}</div>')
+        out.append(f'<h4>Instructions</h4><div class="cmbv-text">{esc(step.get("instructions"))}</div>')
         out.append(f"<ul>{points}</ul>" if points else "")
-        out.append(f'<div class="cmb-meta">makes <code>{esc(makes)}</code></div>' if makes else "")
+        out.append(f'<div class="cmbv-meta">makes <code>{esc(makes)}</code></div>' if makes else "")
     elif node.get("node_type") == "planning":
         out.append(plan_table(snapshot.plan))
     failed = [event for event in events if event.get("status") == "failed" and event.get("error")]
@@ -219,7 +219,7 @@ def _failure(event: Mapping[str, Any]) -> str:
     attempt = f"attempt {event['attempt']} · " if event.get("attempt") else ""
     text = str(event.get("error") or "")
     return (
-        f'<details><summary><span class="cmb-fail">✕</span> {esc(attempt)}{esc(cut(_last_line(text), 160))}</summary>'
+        f'<details><summary><span class="cmbv-fail">✕</span> {esc(attempt)}{esc(cut(_last_line(text), 160))}</summary>'
         f"<pre>{esc(text[-_LONG:])}</pre></details>"
     )
 
@@ -235,7 +235,7 @@ def _agents(snapshot: Snapshot, node_id: str, events: Sequence[Mapping[str, Any]
         return ""
     rows = [
         f"<li>{glyph(inner[name].get('status')) + ' ' if name in inner else ''}{esc(name)}"
-        f' <span class="cmb-meta">{plural(calls.get(name, 0), "call")}</span></li>'
+        f' <span class="cmbv-meta">{plural(calls.get(name, 0), "call")}</span></li>'
         for name in names
     ]
     return f"<h4>Agents</h4><ul>{''.join(rows)}</ul>"
@@ -258,8 +258,8 @@ def _codes(snapshot: Snapshot, node_id: str) -> str:
 def file_table(files: Sequence[Mapping[str, Any]]) -> str:
     """Files with their type, size and maker."""
     rows = [
-        f'<tr><td><code>{esc(item.get("file_path"))}</code></td><td class="cmb-w">{esc(item.get("file_type"))}</td>'
-        f'<td class="cmb-n">{size(item.get("size_bytes"))}</td><td class="cmb-w">{esc(_maker(item))}</td></tr>'
+        f'<tr><td><code>{esc(item.get("file_path"))}</code></td><td class="cmbv-w">{esc(item.get("file_type"))}</td>'
+        f'<td class="cmbv-n">{size(item.get("size_bytes"))}</td><td class="cmbv-w">{esc(_maker(item))}</td></tr>'
         for item in files
     ]
     return _table(("File", "Type", "Size", "Made by"), rows, numbers=(2,))
@@ -273,9 +273,9 @@ def message_list(snapshot: Snapshot) -> str:
     """What the agents said to each other, in order."""
     found = sorted(snapshot.messages, key=lambda message: (message.get("created_at") or 0.0, message.get("id") or 0))
     if not found:
-        return '<div class="cmb-meta">No messages yet.</div>'
+        return '<div class="cmbv-meta">No messages yet.</div>'
     total = int(snapshot.run.get("n_messages") or len(found))
-    first = f'<div class="cmb-meta">The newest {len(found)} of {total}; all: <code>run.messages()</code></div>'
+    first = f'<div class="cmbv-meta">The newest {len(found)} of {total}; all: <code>run.messages()</code></div>'
     return (first if total > len(found) else "") + "".join(map(_message, found))
 
 
@@ -287,33 +287,37 @@ def _message(message: Mapping[str, Any]) -> str:
     ]
     content, reasoning, code = (message.get(name) for name in ("content", "reasoning", "code_generated"))
     text = str(content or "")
-    body = f'<div class="cmb-text">{esc(text[:_LONG])}{"…" if len(text) > _LONG else ""}</div>'
+    body = f'<div class="cmbv-text">{esc(text[:_LONG])}{"…" if len(text) > _LONG else ""}</div>'
     why = (
         f"<details><summary>Reasoning</summary><pre>{esc(str(reasoning)[:_LONG])}</pre></details>" if reasoning else ""
     )
     made = f"<details><summary>Code</summary><pre>{esc(str(code)[:_LONG])}</pre></details>" if code else ""
     return (
-        f'<div class="cmb-msg"><b>{esc(message.get("sender"))}</b> → {esc(message.get("recipient"))} '
-        f'<span class="cmb-meta">{esc(" · ".join(fact for fact in facts if fact))}</span>{body}{why}{made}</div>'
+        f'<div class="cmbv-msg"><b>{esc(message.get("sender"))}</b> → {esc(message.get("recipient"))} '
+        f'<span class="cmbv-meta">{esc(" · ".join(fact for fact in facts if fact))}</span>{body}{why}{made}</div>'
     )
+
+
+def _folded(title: str, text: Any) -> str:
+    return f"<details><summary>{esc(title)}</summary><pre>{esc(str(text)[:_LONG])}</pre></details>" if text else ""
 
 
 def cost_table(snapshot: Snapshot) -> str:
     """Tokens and money by agent and model."""
     if not snapshot.costs:
-        return '<div class="cmb-meta">No model has been called yet.</div>'
+        return '<div class="cmbv-meta">No model has been called yet.</div>'
     rows = [
         f"<tr><td>{esc(item.get('agent_name'))}</td><td>{esc(_model(item))}</td>"
-        f'<td class="cmb-n">{esc(item.get("calls"))}</td>'
-        f'<td class="cmb-n">{count(item.get("prompt_tokens"))}</td>'
-        f'<td class="cmb-n">{count(item.get("completion_tokens"))}</td>'
-        f'<td class="cmb-n">{esc(_price(snapshot.run, item))}</td></tr>'
+        f'<td class="cmbv-n">{esc(item.get("calls"))}</td>'
+        f'<td class="cmbv-n">{count(item.get("prompt_tokens"))}</td>'
+        f'<td class="cmbv-n">{count(item.get("completion_tokens"))}</td>'
+        f'<td class="cmbv-n">{esc(_price(snapshot.run, item))}</td></tr>'
         for item in snapshot.costs
     ]
     run = snapshot.run
     rows.append(
-        f'<tr><td><b>All</b></td><td></td><td class="cmb-n">{esc(run.get("calls"))}</td>'
-        f'<td class="cmb-n" colspan="2">{count(run.get("tokens"))}</td><td class="cmb-n">{esc(spent(run))}</td></tr>'
+        f'<tr><td><b>All</b></td><td></td><td class="cmbv-n">{esc(run.get("calls"))}</td>'
+        f'<td class="cmbv-n" colspan="2">{count(run.get("tokens"))}</td><td class="cmbv-n">{esc(spent(run))}</td></tr>'
     )
     return _table(("Agent", "Model", "Calls", "Tokens in", "Tokens out", "Cost"), rows, numbers=(2, 3, 4, 5))
 

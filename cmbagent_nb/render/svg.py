@@ -46,7 +46,7 @@ def nodes_svg(nodes: Sequence[Mapping[str, Any]], edges: Sequence[tuple[str, str
         parts.append(_node(plan.boxes[name], labels[name], str(node.get("status") or "")))
         parts.extend(_agent(plan.boxes[str(agent["node_id"])], agent) for agent in inner[name])
     width, height = plan.width + 2 * _MARGIN, plan.height + 2 * _MARGIN
-    title = "; ".join(f"{text.title}: {look(node.get('status')).label}" for node, text in zip(main, labels.values()))
+    title = "; ".join(f"{labels[str(node['node_id'])].title}: {look(node.get('status')).label}" for node in main)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{esc(title)}" '
         f'viewBox="{-_MARGIN:g} {-_MARGIN:g} {width:g} {height:g}" width="{width:g}" height="{height:g}" '

@@ -76,7 +76,7 @@ def usd(value: float | None) -> str:
         return "$0"
     if value < 0.001:
         return f"${value:.2g}" if value >= 0.0001 else "<$0.0001"
-    return f"${value:.3f}" if value < 1 else f"${value:,.2f}"
+    return f"${value:.3f}" if value < 0.1 else f"${value:,.2f}"
 
 
 def count(value: int | None) -> str:

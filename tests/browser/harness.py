@@ -175,7 +175,9 @@ class Notebook:
 
     def ready(self) -> None:
         """Wait until the kernel is idle."""
-        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
+        self.page.wait_for_selector(
+            ".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached", timeout=60_000
+        )
         self.page.wait_for_timeout(500)  # Lab moves the focus once more after that
 
     def cell(self, index: int) -> Any:
