@@ -51,8 +51,6 @@ def read_journal(path: Path) -> Iterator[Entry]:
 
 
 def _parsed(line: bytes) -> Entry | None:
-    if not line.endswith(b"\n"):
-        return None
     try:
         fields = from_json(line)
         entry = Entry(fields["seq"], fields["at"], fields["kind"], fields["data"], fields["v"])

@@ -1,0 +1,398 @@
+"""The writer: nothing is lost, nothing is out of order, no caller waits, no bad row harms another."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event as sqlalchemy_event
+
+from cmbagent_nb.errors import StoreError
+from cmbagent_nb.ids import new_id
+from cmbagent_nb.store.database import Database
+from cmbagent_nb.store.writer import Writer
+
+from .stored import Record, count, faults
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    """A fresh database."""
+    opened = Database.open(tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def writer(db: Database) -> Iterator[Writer]:
+    """Its writer."""
+    made = Writer(db)
+    yield made
+    made.close()
+
+
+def test_start_and_end_are_one_write(db: Database, writer: Writer) -> None:
+    """A row and the changes to it that fall together are one INSERT; later changes are one UPDATE."""
+    record = Record(writer)
+    record.settle()
+    statements: list[str] = []
+
+    def notice(_c: Any, _cursor: Any, sql: str, *_more: Any) -> None:
+        statements.append(sql)
+
+    sqlalchemy_event.listen(db.engine, "before_cursor_execute", notice)
+    held = threading.Event()
+    writer.call(lambda _connection: held.wait(30))  # so that what follows falls together
+    event = record.event("tool_call", status="running", ended_at=None, inputs={"x": 1})
+    values = {"status": "completed", "ended_at": 9.0, "outputs": [1]}
+    writer.update("execution_events", event, values)
+    writer.update("execution_events", event, {"error": "none"})
+    held.set()
+    record.settle()
+    assert [sql.split()[0] for sql in statements if "execution_events" in sql] == ["INSERT"]
+    assert values == {"status": "completed", "ended_at": 9.0, "outputs": [1]}
+    writer.update("execution_events", event, {"meta": {"late": True}})
+    record.settle()
+    sqlalchemy_event.remove(db.engine, "before_cursor_execute", notice)
+    (row,) = db.rows("SELECT * FROM execution_events")
+    assert (row["status"], row["ended_at"], row["outputs"], row["meta"]) == ("completed", 9.0, "[1]", '{"late":true}')
+    assert writer.faults == 0
+
+
+def test_many_threads_lose_nothing(db: Database, writer: Writer) -> None:
+    """Eight threads at once: every row arrives, each thread's in its order."""
+    record = Record(writer)
+
+    def work(thread: int) -> None:
+        for number in range(500):
+            row = {"run_id": record.run, "sender": str(thread), "content": str(number), "created_at": 1.0}
+            writer.insert("messages", row)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    record.settle()
+    for thread in range(8):
+        rows = db.rows("SELECT content FROM messages WHERE sender = :thread ORDER BY id", thread=str(thread))
+        assert [int(row["content"]) for row in rows] == list(range(500))
+    assert writer.faults == 0
+
+
+def test_a_bad_row_harms_no_other(db: Database, writer: Writer, tmp_path: Path) -> None:
+    """Bad rows are counted and kept in a file with the reason; all good rows of their group go in."""
+    record = Record(writer)
+    for number in range(20):
+        record.event("info")
+        if number % 5 == 0:
+            record.event("info", no_such_column=1)
+    record.event("info", run_id="no such run")
+    record.event("info", execution_order=None)
+    writer.insert("no_such_table", {"id": "x"})
+    writer.insert("messages", 7)  # type: ignore[arg-type]
+    writer.update("execution_events", "no such row", {"status": "completed"})
+    record.settle()
+    assert count(db, "execution_events") == 20
+    assert writer.faults == len(faults(tmp_path)) == 9
+    assert [fault["table"] for fault in faults(tmp_path)].count("execution_events") == 7
+    assert {fault["operation"] for fault in faults(tmp_path)} == {"insert", "update"}
+    assert all(fault["error"] for fault in faults(tmp_path))
+
+
+def test_a_row_is_worth_more_than_its_link(db: Database, writer: Writer) -> None:
+    """A row that names an event that is not there is kept without the link, and counted."""
+    record = Record(writer)
+    event = record.event("info", parent_event_id="nowhere")
+    record.message("hello", event_id="nowhere")
+    record.settle()
+    assert db.rows("SELECT id, parent_event_id FROM execution_events") == [{"id": event, "parent_event_id": None}]
+    assert db.rows("SELECT content, event_id FROM messages") == [{"content": "hello", "event_id": None}]
+    assert writer.faults == 2
+
+
+def test_calls_keep_their_place(db: Database, writer: Writer) -> None:
+    """A call sees every row before it and none after it; what it raises is rolled back and given to the caller."""
+    record = Record(writer)
+    seen = []
+    for _ in range(5):
+        record.event("info")
+        sql = "SELECT COUNT(*) FROM execution_events"
+        seen.append(writer.call(lambda c, sql=sql: c.exec_driver_sql(sql).scalar()))  # type: ignore[misc]
+    assert [future.result(30) for future in seen] == [1, 2, 3, 4, 5]
+
+    def fail(connection: Any) -> None:
+        connection.exec_driver_sql("UPDATE workflow_runs SET status = 'failed'")
+        raise KeyError("no")
+
+    with pytest.raises(KeyError):
+        writer.call(fail).result(30)
+    assert db.rows("SELECT status FROM workflow_runs") == [{"status": "executing"}]
+    future = writer.call(lambda _c: None)
+    assert future.result(30) is None
+    assert writer.faults == 0
+
+
+def test_barriers_on_the_loop(db: Database, writer: Writer) -> None:
+    """``await settled()`` is over when the rows are stored; a cancelled wait does no harm."""
+
+    async def work() -> None:
+        record = Record(writer)
+        for number in range(50):
+            record.event("info")
+            await writer.settled()
+            assert await asyncio.to_thread(count, db, "execution_events") == number + 1
+        for _ in range(20):
+            task = asyncio.ensure_future(writer.settled())
+            await asyncio.sleep(0)
+            task.cancel()
+        await writer.settled()
+
+    asyncio.run(work())
+    assert writer.faults == 0
+
+
+def test_watchers_are_told_which_runs_changed(db: Database, writer: Writer) -> None:
+    """Inserts, updates and calls name their runs; a failing watcher harms no one; one that left is not called."""
+    told: list[set[str]] = []
+
+    def broken(_runs: set[str]) -> None:
+        raise RuntimeError("no")
+
+    writer.on_commit(broken)
+    leave = writer.on_commit(told.append)
+    one, two = Record(writer, name="one"), Record(writer, name="two")
+    two.settle()
+    assert set().union(*told) == {one.run, two.run}
+    told.clear()
+    event = one.event("info")
+    one.settle()
+    writer.update("execution_events", event, {"status": "failed"})
+    one.settle()
+    assert told == [{one.run}, {one.run}]
+    told.clear()
+    sql = "UPDATE workflow_runs SET status = 'completed' WHERE id = ?"
+    writer.call(lambda c: c.exec_driver_sql(sql, (two.run,))).result(30)
+    writer.call(lambda c: None, touches=[one.run]).result(30)
+    assert told == [{two.run}, {one.run}]
+    other = Writer(db)  # it has not seen these runs
+    other.on_commit(told.append)
+    told.clear()
+    other.update("execution_events", event, {"status": "completed"})
+    other.call(lambda c: c.exec_driver_sql(sql, (two.run,))).result(30)
+    other.close()
+    assert told == [{one.run}, {two.run}]
+    leave()
+    told.clear()
+    one.event("info")
+    one.settle()
+    assert told == []
+    assert writer.callback_faults > 0
+    assert writer.faults == 0
+
+
+def test_a_lock_is_waited_for(db: Database, writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process holds the database the callers go on; afterwards all is there."""
+    monkeypatch.setattr("cmbagent_nb.store.database.BUSY_TIMEOUT", 0.05)
+    record = Record(writer)
+    record.settle()
+    db.engine.dispose()
+    writer.close()
+    fresh = Database.open(tmp_path)
+    patient = Writer(fresh)
+    record.writer = patient
+    with closing(sqlite3.connect(tmp_path / "cmbagent.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        events = [record.event("info") for _ in range(100)]
+        call = patient.call(lambda c: c.exec_driver_sql("SELECT COUNT(*) FROM execution_events").scalar())
+        deadline = time.monotonic() + 30
+        while not patient.trouble and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert "locked" in patient.trouble
+        assert not call.done()
+        other.execute("COMMIT")
+    assert call.result(30) == len(events)
+    assert patient.trouble == ""
+    assert patient.faults == 0
+    patient.close()
+    fresh.close()
+
+
+def test_what_cannot_be_written_is_taken_in_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When patience ends, rows go to a file and calls fail; on return the rows are taken in, each once, in order."""
+    monkeypatch.setattr("cmbagent_nb.store.database.BUSY_TIMEOUT", 0.02)
+    db = Database.open(tmp_path)
+    writer = Writer(db, patience=0.1)
+    record = Record(writer)
+    record.settle()
+    with closing(sqlite3.connect(tmp_path / "cmbagent.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        first = record.event("info", inputs={"nan": float("nan")}, status="running")
+        record.settle()
+        writer.update("execution_events", first, {"status": "completed"})
+        second = record.event("info", parent_event_id=first)
+        record.settle()
+        with pytest.raises(StoreError, match="cannot be written"):
+            writer.call(lambda c: None).result(30)
+        assert list(tmp_path.glob("unwritten-*.jsonl"))
+        other.execute("COMMIT")
+    third = record.event("info", parent_event_id=second)
+    record.settle()
+    rows = db.rows("SELECT id, parent_event_id, status, inputs FROM execution_events ORDER BY execution_order")
+    assert [row["id"] for row in rows] == [first, second, third]
+    assert [row["parent_event_id"] for row in rows] == [None, first, second]
+    assert (rows[0]["status"], rows[0]["inputs"]) == ("completed", '{"nan":{"$float":"nan"}}')
+    assert not list(tmp_path.glob("unwritten-*"))
+    assert (writer.faults, writer.trouble) == (0, "")
+    writer.close()
+    db.close()
+
+
+def test_closing_while_the_database_is_locked_keeps_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next writer of the workspace takes them in."""
+    monkeypatch.setattr("cmbagent_nb.store.database.BUSY_TIMEOUT", 0.02)
+    db = Database.open(tmp_path)
+    writer = Writer(db)
+    record = Record(writer)
+    record.settle()
+    with closing(sqlite3.connect(tmp_path / "cmbagent.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        events = [record.event("info") for _ in range(10)]
+        started = time.monotonic()
+        writer.close(timeout=0.2)
+        assert time.monotonic() - started < 5
+        other.execute("COMMIT")
+    events.append(record.event("info"))  # after the end
+    with pytest.raises(StoreError, match="closed"):
+        writer.call(lambda c: None).result(30)
+    writer.barrier().result(30)
+    again = Writer(db)
+    record.writer = again
+    events.append(record.event("info"))
+    again.close()
+    found = db.rows("SELECT id FROM execution_events ORDER BY execution_order")
+    assert [row["id"] for row in found] == events
+    assert (writer.faults, again.faults) == (0, 0)
+    db.close()
+
+
+def test_closing_writes_everything(db: Database) -> None:
+    """Rows handed over right before the end are stored; a second close does nothing."""
+    writer = Writer(db)
+    record = Record(writer)
+    for _ in range(3000):
+        record.event("info")
+    writer.close()
+    writer.close()
+    assert count(db, "execution_events") == 3000
+
+
+def test_secrets_are_masked(db: Database, tmp_path: Path) -> None:
+    """Texts, JSON, journal and refused rows are masked; ids, hashes and paths stay; a masked reply is marked."""
+    secret = "sk-verysecret-0123456789"
+    writer = Writer(db, lambda text: text.replace(secret, "[redacted:KEY]"))
+    record = Record(writer)
+    event = record.event("tool_call", inputs={"key": [secret]}, error=f"bad {secret}")
+    record.file(f"data/{secret}.csv", content_hash=secret)
+    reply = {"id": new_id(), "run_id": record.run, "request": {"k": secret}, "reply": {}, "created_at": 1.0}
+    writer.insert("model_replies", reply)
+    writer.insert("model_replies", {**reply, "id": new_id(), "request": {}, "masked": False})
+    writer.journal(tmp_path / "journal.jsonl", "note", {"key": secret})
+    record.event("info", no_such_column=secret)
+    record.settle()
+    writer.close()
+    (row,) = db.rows("SELECT inputs, error FROM execution_events WHERE id = :id", id=event)
+    assert row == {"inputs": '{"key":["[redacted:KEY]"]}', "error": "bad [redacted:KEY]"}
+    assert db.rows("SELECT file_path, content_hash FROM files") == [
+        {"file_path": f"data/{secret}.csv", "content_hash": secret}
+    ]
+    assert [row["masked"] for row in db.rows("SELECT masked FROM model_replies ORDER BY id")] == [1, 0]
+    assert secret not in (tmp_path / "journal.jsonl").read_text()
+    assert secret not in (tmp_path / "faults.jsonl").read_text()
+    assert writer.faults == 1
+
+
+def test_odd_values_find_their_place(db: Database, writer: Writer) -> None:
+    """Surrogates, NUL, NaN, paths, exceptions and structures in plain columns do not fail."""
+    record = Record(writer)
+    record.event("info", error=ValueError("bad \ud800 \x00"), agent_name="a\x00", node_id=Path("x") / "y")
+    record.message("\ud800", sender={"a": 1}, tokens=3)
+    record.file("a", is_final_output=1, size_bytes=2**40)
+    record.settle()
+    (event,) = db.rows("SELECT error, agent_name, node_id FROM execution_events")
+    assert event == {"error": "bad \ufffd \ufffd", "agent_name": "a\ufffd", "node_id": "x/y"}
+    assert db.rows("SELECT content, sender, tokens FROM messages") == [
+        {"content": "\ufffd", "sender": '{"a":1}', "tokens": 3}
+    ]
+    assert writer.faults == 0
+
+
+def test_a_journal_that_cannot_be_written_harms_no_row(db: Database, writer: Writer, tmp_path: Path) -> None:
+    """It is a fault, and the rows around it are stored."""
+    record = Record(writer)
+    (tmp_path / "file").write_text("x")
+    writer.journal(tmp_path / "file" / "journal.jsonl", "note", {})
+    record.event("info")
+    record.settle()
+    assert count(db, "execution_events") == 1
+    assert [fault["operation"] for fault in faults(tmp_path)] == ["journal"]
+
+
+CRASHING = """
+import os, pathlib, signal, sys, time
+sys.path.insert(0, {root!r})
+from cmbagent_nb.store.database import Database
+from cmbagent_nb.store.writer import Writer
+from tests.stored import Record
+writer = Writer(Database.open(pathlib.Path({home!r})))
+record = Record(writer)
+record.settle()
+for number in range(200):
+    record.event("info")
+    time.sleep(0.001)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["writer.barrier().result(); os.kill(os.getpid(), signal.SIGKILL)", "sys.exit(0)"])
+def test_a_process_that_ends_loses_nothing(db: Database, tmp_path: Path, end: str) -> None:
+    """What a barrier confirmed survives SIGKILL; an orderly end needs no barrier."""
+    code = CRASHING.format(root=str(Path(__file__).parents[1]), home=str(tmp_path), end=end)
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == (-signal.SIGKILL if "kill" in end else 0)
+    assert count(db, "execution_events") == 200
+
+
+def test_two_processes_write_at_once(db: Database, writer: Writer, tmp_path: Path) -> None:
+    """Two writers of one workspace, in two processes, lose nothing."""
+    code = CRASHING.format(root=str(Path(__file__).parents[1]), home=str(tmp_path), end="writer.close()")
+    others = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    record = Record(writer)
+    for _ in range(500):
+        record.event("info")
+        record.settle()
+    assert [other.wait(60) for other in others] == [0, 0]
+    assert count(db, "execution_events") == 500 + 2 * 200
+    assert writer.faults == 0
+
+
+def test_handing_over_is_quick(db: Database, writer: Writer) -> None:
+    """The caller's wait for a row is a few microseconds while the writer is at work."""
+    record = Record(writer)
+    waits = []
+    for number in range(5000):
+        row = {"id": new_id(), "run_id": record.run, "event_type": "info", "started_at": 1.0, "inputs": {"n": number}}
+        before = time.perf_counter()
+        writer.insert("execution_events", row)
+        waits.append(time.perf_counter() - before)
+    record.settle()
+    assert sorted(waits)[2500] < 12e-6
+    assert count(db, "execution_events") == 5000
