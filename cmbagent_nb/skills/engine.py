@@ -1,0 +1,322 @@
+"""Executes a notebook with papermill in a kernel of its own.
+
+| invariant | how |
+|---|---|
+| no API key reaches the kernel | its environment is the allow-list of ``execution.environment`` |
+| the kernel is this interpreter | a kernel specification made here, not whatever ``python3`` resolves to |
+| nobody's working folder changes | the kernel gets its folder; papermill's ``cwd`` (a process-wide chdir) is not used |
+| nothing of it outlives the call | the kernel is killed with its process group, whatever happens |
+| it can be called from any thread, a running event loop or not | the kernel's loop is in a thread of its own |
+| callbacks come in the caller's thread | so that what they show lands in the caller's cell |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import queue
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+#: ``on_progress(done, total, label)``: cells done, cells in all, what is being done.
+OnProgress = Callable[[int, int, str], Any]
+
+ENGINE = "cmbagent_nb"
+_PARAMETERS = ("parameters", "injected-parameters")
+#: Seconds that the kernel may take to start.
+START_TIMEOUT = 120.0
+
+
+@dataclass
+class Executed:
+    """An executed notebook: completed, or failed with the reason."""
+
+    notebook: NotebookNode
+    status: str  #: completed, failed, timeout, cancelled
+    error: str = ""
+    duration_s: float = 0.0
+    #: Seconds that each code cell took, by cell id.
+    cells: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Job:
+    """What one execution needs, handed through papermill to the engine."""
+
+    folder: Path
+    save_to: Path | None
+    deadline: float | None
+    report: Callable[[int, int, str], None]
+    stop: threading.Event
+    notebook: Any = None
+    loop: asyncio.AbstractEventLoop | None = None
+    task: asyncio.Task[Any] | None = None
+
+    def cancel(self) -> None:
+        """Stop the execution from another thread."""
+        self.stop.set()
+        loop, task = self.loop, self.task
+        if loop is not None and task is not None and not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(task.cancel)
+            except RuntimeError:
+                return  # the loop has just closed: it is over anyway
+
+
+def execute(
+    notebook: NotebookNode,
+    folder: Path,
+    *,
+    parameters: dict[str, Any] | None = None,
+    save_to: Path | None = None,
+    timeout_s: float | None = None,
+    on_progress: OnProgress | None = None,
+    stop: threading.Event | None = None,
+) -> Executed:
+    """Execute a notebook in ``folder`` and return it with its outputs; a cell that fails is told, not raised.
+
+    Parameters
+    ----------
+    parameters
+        Values for names of the notebook's parameters cell.
+    save_to
+        Where the executed notebook is written, after every cell.
+    timeout_s
+        Seconds for all cells together; None means no limit.
+    on_progress
+        Called in this thread before each cell and at the end.
+    stop
+        Set it from another thread to stop the execution.
+    """
+    events: queue.SimpleQueue[tuple[int, int, str] | None] = queue.SimpleQueue()
+    job = _Job(
+        folder=folder,
+        save_to=save_to,
+        deadline=None if timeout_s is None else time.monotonic() + timeout_s,
+        report=lambda done, total, label: events.put((done, total, label)),
+        stop=stop or threading.Event(),
+    )
+    results: list[Executed | BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(_execute(notebook, job, parameters or {}))
+        except BaseException as error:
+            results.append(error)
+        finally:
+            events.put(None)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(work,), name="cmbagent-skill", daemon=True)
+    thread.start()
+    try:
+        _follow(events, job, on_progress)
+    except BaseException:
+        job.cancel()
+        thread.join()
+        raise
+    thread.join()
+    result = results[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _follow(events: queue.SimpleQueue[tuple[int, int, str] | None], job: _Job, on_progress: OnProgress | None) -> None:
+    while True:
+        try:
+            event = events.get(timeout=0.2)
+        except queue.Empty:
+            if job.stop.is_set():
+                job.cancel()
+            continue
+        if event is None:
+            return
+        if on_progress is not None:
+            on_progress(*event)
+
+
+def _execute(notebook: NotebookNode, job: _Job, parameters: dict[str, Any]) -> Executed:
+    """Run papermill and sort its ways of failing into one result."""
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill import execute_notebook
+    from papermill.exceptions import PapermillExecutionError
+
+    _register()
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    started = time.monotonic()
+    status, error, executed = "completed", "", None
+    try:
+        executed = execute_notebook(
+            notebook,
+            None,
+            parameters=parameters,
+            engine_name=ENGINE,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            autosave_cell_every=0,
+            start_timeout=START_TIMEOUT,
+            job=job,
+        )
+    except PapermillExecutionError as failure:
+        status, error = "failed", f"{failure.ename}: {failure.evalue}"
+    except CellTimeoutError:
+        status, error = "timeout", "the notebook was stopped because it ran longer than it may"
+    except DeadKernelError:
+        status, error = "failed", "the notebook's kernel died"
+    except asyncio.CancelledError:
+        status, error = "cancelled", "the execution was cancelled"
+    executed = executed if executed is not None else job.notebook if job.notebook is not None else notebook
+    _save(executed, job.save_to)
+    return Executed(executed, status, error, time.monotonic() - started, _cell_times(executed))
+
+
+def _cell_times(notebook: NotebookNode) -> dict[str, float]:
+    times = {}
+    for cell in notebook.cells:
+        seconds = cell.metadata.get("papermill", {}).get("duration")
+        if cell.cell_type == "code" and seconds is not None:
+            times[cell.get("id", "")] = round(float(seconds), 3)
+    return times
+
+
+def _save(notebook: NotebookNode, path: Path | None) -> None:
+    """Write the notebook without what only a live kernel can use."""
+    if path is None:
+        return
+    from cmbagent_nb.skills.notebook import notebook_text
+
+    notebook.metadata.pop("widgets", None)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(notebook_text(notebook), encoding="utf-8")
+    temporary.replace(path)
+
+
+def kernel_environment(scratch: Path) -> dict[str, str]:
+    """Return the environment of a skill's kernel: no key, no start-up files, pictures drawn to files."""
+    from cmbagent_nb.execution.environment import child_environment
+
+    return child_environment(
+        {
+            "IPYTHONDIR": str(scratch),
+            "MPLBACKEND": "Agg",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
+
+
+_registered = False
+_lock = threading.Lock()
+
+
+def _register() -> None:
+    """Make papermill know our engine; its classes need papermill, which is imported late."""
+    global _registered  # noqa: PLW0603 - papermill's registry is one for the process
+    with _lock:
+        if _registered:
+            return
+        from papermill.engines import Engine, papermill_engines
+
+        class SkillEngine(Engine):  # type: ignore[misc] # papermill has no types
+            """Runs a notebook in a kernel of this interpreter, in the job's folder."""
+
+            @classmethod
+            def execute_managed_notebook(
+                cls, nb_man: Any, kernel_name: str, *, job: _Job, start_timeout: float, **_options: Any
+            ) -> None:
+                job.notebook = nb_man.nb
+                asyncio.run(_run_cells(nb_man, job, start_timeout))
+
+        papermill_engines.register(ENGINE, SkillEngine)
+        _registered = True
+
+
+async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
+    from nbclient.exceptions import CellExecutionError
+    from papermill.clientwrap import PapermillNotebookClient
+
+    job.loop, job.task = asyncio.get_running_loop(), asyncio.current_task()
+    if job.stop.is_set():
+        raise asyncio.CancelledError
+    cells = [cell for cell in manager.nb.cells if cell.cell_type == "code" and cell.source.strip()]
+    scratch = Path(tempfile.mkdtemp(prefix="cmbagent-kernel-"))
+    log = (scratch / "kernel.log").open("wb")
+    client = PapermillNotebookClient(
+        manager,
+        km=_kernel_manager(),
+        timeout_func=lambda cell: _left(job.deadline),
+        startup_timeout=int(start_timeout),
+        kernel_name="python3",
+        store_widget_state=False,
+        shutdown_kernel="immediate",
+        coalesce_streams=True,
+    )
+    client.reset_execution_trackers()
+    job.report(0, len(cells), "starting the kernel")
+    try:
+        options = {"env": kernel_environment(scratch), "cwd": str(job.folder), "stdout": log, "stderr": log}
+        async with client.async_setup_kernel(cleanup_kc=True, **options):
+            done = 0
+            for index, cell in enumerate(manager.nb.cells):
+                runs = cell.cell_type == "code" and bool(cell.source.strip())
+                if runs:
+                    job.report(done, len(cells), cell_label(manager.nb.cells, index))
+                manager.cell_start(cell, index)
+                try:
+                    await client.async_execute_cell(cell, index)
+                except CellExecutionError as error:
+                    manager.cell_exception(cell, cell_index=index, exception=error)
+                    return
+                finally:
+                    manager.cell_complete(cell, cell_index=index)
+                    _save(manager.nb, job.save_to)
+                done += runs
+            job.report(done, len(cells), "done")
+    finally:
+        log.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _left(deadline: float | None) -> int | None:
+    """Return the whole seconds that are left, at least one."""
+    return None if deadline is None else max(1, round(deadline - time.monotonic()))
+
+
+def _kernel_manager() -> Any:
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnInterpreter(KernelSpecManager):
+        """Knows one kernel: the interpreter that we run in."""
+
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            return KernelSpec(
+                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                display_name="Python 3",
+                language="python",
+                interrupt_mode="signal",
+            )
+
+    return AsyncKernelManager(kernel_name="python3", kernel_spec_manager=OwnInterpreter())
+
+
+def cell_label(cells: list[Any], index: int) -> str:
+    """Return what a cell does in a few words: its heading, or its tag."""
+    tags = cells[index].metadata.get("tags", [])
+    if "step" in tags and index > 0 and cells[index - 1].cell_type == "markdown":
+        return str(cells[index - 1].source.splitlines()[0].lstrip("# ").strip())
+    names = {"imports": "imports", "setup": "folders and inputs"} | dict.fromkeys(_PARAMETERS, "parameters")
+    return next((names[tag] for tag in tags if tag in names), f"cell {index + 1}")

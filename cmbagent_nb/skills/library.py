@@ -1,0 +1,300 @@
+"""The library: skills by name and version, in a table and a folder each.
+
+``<home>/skills/<name>/v<version>/`` holds ``notebook.ipynb``, ``assets/`` and
+``verification.json``; ``<home>/skills/<name>/runs/`` what its executions made.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import SkillError
+from cmbagent_nb.ids import new_id
+from cmbagent_nb.skills.model import Parameter
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from cmbagent_nb.skills.engine import OnProgress
+    from cmbagent_nb.skills.run import SkillExecution
+    from cmbagent_nb.store.database import Database
+    from cmbagent_nb.store.writer import Writer
+
+NOTEBOOK = "notebook.ipynb"
+ASSETS = "assets"
+VERIFICATION = "verification.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Skill:
+    """A version of a skill: what it takes, where it is, and how to run it."""
+
+    id: str
+    name: str
+    version: int
+    status: str
+    parameters: list[Parameter]
+    description: str
+    tags: list[str]
+    task: str
+    source_run_id: str | None
+    steps: list[str]
+    verification: dict[str, Any]
+    notebook_hash: str
+    trusted: bool
+    folder: Path
+    created_at: float
+    usage_count: int = 0
+    success_count: int = 0
+    failure_count: int = 0
+    avg_execution_time_s: float | None = None
+    input_schema: dict[str, Any] = field(default_factory=dict)
+    output_schema: dict[str, Any] = field(default_factory=dict)
+    db: Database = field(repr=False, compare=False, kw_only=True)
+    writer: Writer = field(repr=False, compare=False, kw_only=True)
+    home: Path = field(repr=False, compare=False, kw_only=True)
+
+    @property
+    def notebook(self) -> Path:
+        """The notebook's place."""
+        return self.folder / NOTEBOOK
+
+    @property
+    def assets(self) -> Path:
+        """The folder of the skill's inputs."""
+        return self.folder / ASSETS
+
+    @property
+    def verified(self) -> bool:
+        """Whether its defaults reproduce the files of its run."""
+        return bool(self.verification.get("verified"))
+
+    def run(self, **parameters: Any) -> SkillExecution:
+        """Run the skill with other values for some of its parameters, and wait for the end.
+
+        Values are checked before anything starts. A cell that fails makes an execution with the
+        status ``failed``; only wrong use raises.
+
+        Raises
+        ------
+        SkillError
+            An unknown parameter, a value of the wrong type, a file that is not there.
+        """
+        return self.execute(parameters)
+
+    def execute(
+        self,
+        parameters: dict[str, Any] | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+        timeout_s: float | None = None,
+        stop: threading.Event | None = None,
+        run_id: str | None = None,
+    ) -> SkillExecution:
+        """Run the skill; like :meth:`run`, with options that are not parameters of the notebook.
+
+        Parameters
+        ----------
+        on_progress
+            Called as ``on_progress(done, total, label)`` before each cell.
+        timeout_s
+            Seconds for the whole notebook; the setting ``step_timeout`` by default.
+        stop
+            Set it from another thread to cancel the execution.
+        run_id
+            The run that this execution belongs to, if it is part of one.
+        """
+        from cmbagent_nb.skills.run import run_skill
+
+        return run_skill(self, parameters or {}, on_progress=on_progress, timeout_s=timeout_s, stop=stop, run_id=run_id)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the skill as JSON shows it."""
+        return {
+            "skill_id": self.id,
+            "name": self.name,
+            "version": self.version,
+            "status": self.status,
+            "parameters": [item.as_dict() for item in self.parameters],
+            "notebook": str(self.notebook),
+            "verification": self.verification,
+        }
+
+    def summary(self) -> str:
+        """Return what was verified and what can be varied, in a line."""
+        said = self.verification.get("summary", "")
+        parts = [
+            f"verified: {said}" if self.verified else f"draft, not verified: {self.verification.get('reason', '')}"
+        ]
+        values = [item for item in self.parameters if item.kind == "value"]
+        if values:
+            shown = ", ".join(item.text() for item in values)
+            parts.append(f"{len(values)} parameter{'s' if len(values) != 1 else ''}: {shown}")
+        else:
+            parts.append("no parameters")
+        for kind in ("input", "output"):
+            files = [item for item in self.parameters if item.kind == kind]
+            if files:
+                shown = ", ".join(f"{item.name} ({item.default})" for item in files)
+                parts.append(f"{len(files)} {kind} file{'s' if len(files) != 1 else ''}: {shown}")
+        return "; ".join(parts)
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}: {self.summary()}"
+
+    def _repr_html_(self) -> str:
+        glyph, colour = ("✔", "#2e7d32") if self.verified else ("✎", "#b26a00")
+        rows = "".join(
+            f"<tr><td><code>{html.escape(item.name)}</code></td><td>{item.type}</td>"
+            f"<td><code>{html.escape(repr(item.default))}</code></td><td>{html.escape(item.unit)}</td>"
+            f"<td>{html.escape(item.help)}</td></tr>"
+            for item in self.parameters
+        )
+        table = (
+            "<table><thead><tr><th>parameter</th><th>type</th><th>default</th><th>unit</th><th>meaning</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
+            if rows
+            else ""
+        )
+        return (
+            f'<div class="cmbagent-skill"><b>{html.escape(self.name)}</b> v{self.version} '
+            f'<span style="color:{colour}">{glyph} {html.escape(self.summary())}</span>{table}'
+            f"<div>Notebook: <code>{html.escape(str(self.notebook))}</code></div></div>"
+        )
+
+
+def check_name(name: str) -> str:
+    """Return a name that can be a folder's, or refuse it."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith("."):
+        raise SkillError(
+            f"{name!r} cannot be the name of a skill",
+            "Use letters, digits, _ and - (at most 64), as in planck_tt_chi2.",
+            name=name,
+        )
+    return name
+
+
+def find(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
+    """Return a skill by its id, its name (the newest active version), ``name@version``, or a part of its id."""
+    from cmbagent_nb.store.lookup import find_skill
+
+    return _from_row(find_skill(db, reference), db, writer, Path(home))
+
+
+def load(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
+    """Return a skill that is there to be run: :func:`find`, and its notebook is in its place and unchanged."""
+    skill = find(db, writer, home, reference)
+    check_notebook(skill)
+    return skill
+
+
+def list_skills(
+    db: Database, writer: Writer, home: Path, *, name: str | None = None, status: str | None = None
+) -> list[Skill]:
+    """Return the skills by name and version, newest version first."""
+    from cmbagent_nb.store.lookup import parsed
+
+    found = db.rows("SELECT * FROM skills ORDER BY name, version DESC")
+    skills = [_from_row(parsed(row), db, writer, Path(home)) for row in found]
+    return [item for item in skills if name in (None, item.name) and status in (None, item.status)]
+
+
+def check_notebook(skill: Skill) -> str:
+    """Return the text of a skill's notebook; refuse one that is gone or was changed."""
+    from cmbagent_nb.skills.notebook import notebook_hash
+
+    try:
+        text = skill.notebook.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SkillError(
+            f"the notebook of skill {skill.name} v{skill.version} cannot be read ({error.strerror})",
+            "Extract the skill again, or run another version of it.",
+            path=str(skill.notebook),
+        ) from error
+    if skill.notebook_hash and notebook_hash(text) != skill.notebook_hash:
+        raise SkillError(
+            f"the notebook of skill {skill.name} v{skill.version} was changed after it was verified",
+            "Work on a copy of it, and extract the skill again to get back the one that was verified.",
+            path=str(skill.notebook),
+        )
+    return text
+
+
+def add(db: Database, writer: Writer, home: Path, made: Path, row: dict[str, Any]) -> Skill:
+    """Put a finished folder into the library as the next version of its name.
+
+    The folder gets its place and the row is written in one transaction: there is never one without the other.
+    """
+    from cmbagent_nb.skills import rows
+
+    home = Path(home)
+    name = check_name(row["name"])
+    skill_id = new_id()
+    mark = rows.mark(db)
+
+    def store(connection: Connection) -> int:
+        query = f"SELECT id, version FROM skills WHERE name = {mark} ORDER BY version DESC"  # noqa: S608 - a mark of ours
+        found = connection.exec_driver_sql(query, (name,)).fetchall()
+        version = found[0][1] + 1 if found else 1
+        while (folder := home / "skills" / name / f"v{version}").exists():
+            version += 1
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        values = {
+            "id": skill_id,
+            "version": version,
+            "parent_skill_id": found[0][0] if found else None,
+            "created_at": time.time(),
+            "notebook": f"skills/{name}/v{version}/{NOTEBOOK}",
+            **row,
+        }
+        rows.insert(connection, db, writer, "skills", values)
+        made.rename(folder)
+        return version
+
+    writer.call(store).result()
+    return find(db, writer, home, skill_id)
+
+
+def _from_row(row: dict[str, Any], db: Database, writer: Writer, home: Path) -> Skill:
+    steps = row["source_step_range"]
+    place = row["notebook"] or f"skills/{row['name']}/v{row['version']}/{NOTEBOOK}"
+    return Skill(
+        id=row["id"],
+        name=row["name"],
+        version=row["version"],
+        status=row["status"],
+        parameters=[Parameter.from_dict(item) for item in row["parameters"] or []],
+        description=row["description"] or "",
+        tags=list(row["tags"] or []),
+        task=row["task_pattern"] or "",
+        source_run_id=row["source_run_id"],
+        steps=list(steps) if isinstance(steps, list) else [],
+        verification=row["verification"] or {},
+        notebook_hash=row["notebook_hash"] or "",
+        trusted=bool(row["trusted"]),
+        folder=(home / place).parent,
+        created_at=row["created_at"],
+        usage_count=row["usage_count"] or 0,
+        success_count=row["success_count"] or 0,
+        failure_count=row["failure_count"] or 0,
+        avg_execution_time_s=row["avg_execution_time_s"],
+        input_schema=row["input_schema"] or {},
+        output_schema=row["output_schema"] or {},
+        db=db,
+        writer=writer,
+        home=home,
+    )
+
+
+def write_verification(folder: Path, report: dict[str, Any]) -> None:
+    """Keep the report of a verification beside the notebook."""
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    (folder / VERIFICATION).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,185 @@
+"""What a skill consists of: plain values, made by the extraction and kept in the library.
+
+A :class:`Parameter` is one thing that a user may vary. Its ``kind`` says what its value is:
+``value`` (a number, a text, a truth value, a list), ``input`` (a file that the code reads) or
+``output`` (the name of a file that the code writes).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from cmbagent_nb.errors import SkillError
+
+Value = int | float | str | bool | list[Any]
+Kind = Literal["value", "input", "output"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a skill: its name, type (int, float, str, bool or list), default and help."""
+
+    name: str
+    type: str
+    default: Any
+    help: str = ""
+    kind: Kind = "value"
+    unit: str = ""
+    steps: tuple[str, ...] = ()
+    source: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the parameter as it is kept in the library and shown as JSON."""
+        return {**asdict(self), "steps": list(self.steps)}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Parameter:
+        """Read a parameter back from the library; what a newer version added is passed over."""
+        known = {key: row[key] for key in cls.__dataclass_fields__ if key in row}
+        return cls(**{**known, "steps": tuple(known.get("steps", ()))})
+
+    def text(self) -> str:
+        """Return the parameter in a few words.
+
+        >>> Parameter("lmax", "int", 2508, unit="").text()
+        'lmax (int, 2508)'
+        """
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.name} ({self.type}, {self.default!r}{unit})"
+
+    def check(self, value: Any, skill: str = "") -> Any:
+        """Return ``value`` as this parameter's type, or refuse it.
+
+        A whole number is taken for a float, and a text that reads as the type (from a command
+        line) is taken as its value; nothing else is converted.
+
+        >>> Parameter("lmax", "int", 2508).check("1500"), Parameter("H0", "float", 67.36).check(70)
+        (1500, 70.0)
+        """
+        try:
+            return _convert(self.type, value, self.default)
+        except (TypeError, ValueError):
+            raise SkillError(
+                f"parameter {self.name} of skill {skill or '?'} is {_kind_name(self.type)}, not {value!r}",
+                f"Give it as in {self.name}={self.default!r}.",
+                parameter=self.name,
+                value=value,
+            ) from None
+
+
+def type_of(value: Any) -> str:
+    """Return the name of a parameter's type for a literal.
+
+    >>> [type_of(value) for value in (True, 3, 2.5, "a", [1, 2])]
+    ['bool', 'int', 'float', 'str', 'list']
+    """
+    for kind in (bool, int, float, str, list):
+        if isinstance(value, kind):
+            return kind.__name__
+    raise TypeError(f"{type(value).__name__} cannot be a parameter")
+
+
+def _kind_name(kind: str) -> str:
+    names = {"int": "a whole number", "float": "a number", "bool": "True or False", "list": "a list", "str": "a text"}
+    return names.get(kind, kind)
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy scalars, arrays and tuples into Python's own values."""
+    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
+        value = value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _convert(kind: str, value: Any, default: Any) -> Any:
+    value = _plain(value)
+    if isinstance(value, str) and kind != "str":
+        value = _from_text(kind, value.strip())
+    if kind == "bool":
+        if isinstance(value, bool):
+            return value
+    elif kind == "int":
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif kind == "float":
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value):
+            return float(value)
+    elif kind == "str":
+        if isinstance(value, str):
+            return value
+    elif kind == "list" and isinstance(value, list):
+        return _convert_list(value, default)
+    raise TypeError(value)
+
+
+def _convert_list(value: list[Any], default: Any) -> list[Any]:
+    kinds = {type_of(item) for item in default} if isinstance(default, list) else set()
+    if kinds == {"int", "float"}:
+        kinds = {"float"}
+    if len(kinds) != 1:
+        return value
+    kind = kinds.pop()
+    return [_convert(kind, item, None) for item in value]
+
+
+def _from_text(kind: str, text: str) -> Any:
+    import json
+
+    if kind == "bool":
+        truth = {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "off": False,
+            "0": False,
+        }
+        if text.lower() not in truth:
+            raise ValueError(text)
+        return truth[text.lower()]
+    if kind == "int":
+        return int(text)
+    if kind == "float":
+        return float(text)
+    if text.startswith("["):
+        return json.loads(text)
+    return [_item(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def _item(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+@dataclass(frozen=True)
+class StepCode:
+    """The code of a step's successful attempt, and what it read and made."""
+
+    node_id: str
+    title: str
+    instructions: str
+    agent: str
+    code: str
+    #: The script's path in the attempt's folder, such as ``codebase/fit.py``.
+    script: str
+    #: The attempt's folder, absolute; it holds what the code made just as it made it.
+    folder: str
+    attempt: int = 1
+    depends_on: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    #: Files made, by path in the run, with their sha256.
+    made: dict[str, str] = field(default_factory=dict)
+    event_id: str = ""
+    duration_s: float | None = None
+    #: What the code printed (its end, if it was long).
+    printed: str = ""

@@ -1,0 +1,175 @@
+"""The notebook of a skill: readable on its own, run by papermill, the same for the same code.
+
+Cells: what it is; the parameters (tagged as papermill wants them); the imports; the folders and
+inputs it needs; then for each step a heading and its code. Where it came from is in the
+metadata under ``cmbagent_nb``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.skills.model import Parameter, StepCode
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+#: The folders that code which a model wrote may rely on.
+FOLDERS = ("input", "data", "plots", "codebase")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the notebook is made of."""
+
+    name: str
+    task: str
+    description: str
+    parameters: list[Parameter]
+    imports: str
+    steps: list[tuple[StepCode, str]]
+    assets: list[str]
+    modules: list[str]
+    provenance: dict[str, Any]
+
+
+def build(content: Content) -> NotebookNode:
+    """Build the notebook."""
+    nbformat = _nbformat()
+    new_code_cell, new_markdown_cell = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    cells = [new_markdown_cell(_opening(content), id="about")]
+    cells.append(
+        new_code_cell(parameters_source(content.parameters), id="parameters", metadata={"tags": ["parameters"]})
+    )
+    if content.imports:
+        cells.append(new_code_cell(content.imports, id="imports", metadata={"tags": ["imports"]}))
+    cells.append(new_code_cell(_setup(content), id="setup", metadata={"tags": ["setup"]}))
+    for step, code in content.steps:
+        cell_id = re.sub(r"[^A-Za-z0-9_-]", "-", step.node_id)[:50]
+        cells.append(new_markdown_cell(_heading(step), id=f"{cell_id}-about"))
+        cells.append(
+            new_code_cell(code, id=cell_id, metadata={"tags": ["step"], "cmbagent_nb": {"node_id": step.node_id}})
+        )
+    notebook: NotebookNode = nbformat.v4.new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "language_info": {"name": "python"},
+            "cmbagent_nb": content.provenance,
+        },
+    )
+    notebook.nbformat_minor = 5
+    nbformat.validate(notebook)
+    return notebook
+
+
+def _nbformat() -> Any:
+    """Import nbformat, which has no types."""
+    import nbformat
+
+    return nbformat
+
+
+def read_notebook(text: str) -> NotebookNode:
+    """Read a notebook from its text."""
+    notebook: NotebookNode = _nbformat().reads(text, as_version=4)
+    return notebook
+
+
+def notebook_text(notebook: NotebookNode) -> str:
+    """Return a notebook's text, as it is in its file."""
+    return str(_nbformat().writes(notebook)) + "\n"
+
+
+def parameters_source(parameters: list[Parameter]) -> str:
+    """Return the source of the parameters cell.
+
+    >>> print(parameters_source([Parameter("lmax", "int", 2508, help="highest multipole")]))
+    lmax: int = 2508  # highest multipole
+    """
+    if not parameters:
+        return "# This skill has no parameters."
+    return "\n".join(_line(item) for item in parameters)
+
+
+def _line(item: Parameter) -> str:
+    help_ = " ".join(item.help.split())
+    if item.unit and item.unit not in help_:
+        help_ = f"{help_} [{item.unit}]" if help_ else f"[{item.unit}]"
+    return f"{item.name}: {item.type} = {item.default!r}" + (f"  # {help_}" if help_ else "")
+
+
+def _opening(content: Content) -> str:
+    run = content.provenance["run"]
+    lines = [f"# {content.name}", ""]
+    if content.description:
+        lines += [content.description, ""]
+    if content.task:
+        lines += ["Made from a run of this task:", "", *(f"> {line}" for line in content.task.strip().splitlines()), ""]
+    steps = ", ".join(step.node_id for step, _ in content.steps)
+    lines += [
+        f"Run `{run['name'] or run['id']}`, {steps}. "
+        "No model is called when this notebook runs; change the parameters below.",
+    ]
+    return "\n".join(lines)
+
+
+def _heading(step: StepCode) -> str:
+    number = step.node_id.removeprefix("step_")
+    lines = [f"## {number}. {step.title}" if number.isdigit() and step.title != step.node_id else f"## {step.title}"]
+    if step.instructions:
+        lines += ["", step.instructions.strip()]
+    about = f"Code by {step.agent or 'an agent'}, attempt {step.attempt}"
+    made = [f"`{path}`" for path in step.made]
+    lines += ["", f"<small>{about}{'; makes ' + ', '.join(made) if made else ''}.</small>"]
+    return "\n".join(lines)
+
+
+def _setup(content: Content) -> str:
+    """Make the folders that the code writes to, and bring the inputs when the notebook is opened in its own folder."""
+    lines = ["import shutil", "from pathlib import Path", ""]
+    if content.modules:
+        lines[:0] = ["import sys"]
+        lines += ["# modules of the run that the code imports", "sys.path[:0] = ['codebase', '.']"]
+    lines += [f"for folder in {FOLDERS!r}:", "    Path(folder).mkdir(exist_ok=True)"]
+    if content.assets:
+        lines += [
+            'if Path("assets").is_dir():  # opened in the skill\'s own folder',
+            '    shutil.copytree("assets", ".", dirs_exist_ok=True)',
+        ]
+    else:
+        lines.remove("import shutil")
+    return "\n".join(lines)
+
+
+def notebook_hash(text: str) -> str:
+    """Return the sha256 by which a changed notebook is noticed."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def package_versions(codes: list[str]) -> dict[str, str]:
+    """Return the versions of the packages that the code imports, and Python's own."""
+    import ast
+    import platform
+    import sys
+    from importlib.metadata import PackageNotFoundError, packages_distributions, version
+
+    modules: set[str] = set()
+    for code in codes:
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules.add(node.module.partition(".")[0])
+    known = packages_distributions()
+    versions = {"python": platform.python_version()}
+    for module in sorted(modules - set(sys.stdlib_module_names)):
+        for distribution in known.get(module, [])[:1]:
+            try:
+                versions[distribution] = version(distribution)
+            except PackageNotFoundError:
+                continue
+    return versions
