@@ -124,7 +124,9 @@ def test_a_step_that_failed_is_retried_with_the_comment(workspace: Workspace, te
     assert run.steps().attempts.tolist() == [3]
 
 
-@pytest.mark.parametrize(("answer", "status", "step"), [("skip", "completed", "skipped"), ("abort", "failed", "failed")])
+@pytest.mark.parametrize(
+    ("answer", "status", "step"), [("skip", "completed", "skipped"), ("abort", "failed", "failed")]
+)
 def test_a_step_that_failed_is_skipped_or_ends_the_run(
     workspace: Workspace, team: Team, answer: str, status: str, step: str
 ) -> None:
@@ -159,9 +161,7 @@ def test_gates_are_answered_by_the_environment(
     assert run.decisions().resolved_by.tolist() == [f"CMBAGENT_GATES={policy}"]
 
 
-def test_a_run_with_a_step_that_moves_is_not_waiting(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_with_a_step_that_moves_is_not_waiting(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of two parallel steps waits at a gate while the other is being thought about."""
     go = threading.Event()
 
@@ -202,5 +202,3 @@ def test_a_playbook_says_that_it_cannot_react(workspace: Workspace) -> None:
     assert "cannot react to comments" in run.approvals()[0]["context"]["body"]
     run.reject()
     assert run.wait(30).status == "cancelled"
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,7 @@ def test_every_status_is_defined_and_every_target_is_reachable() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(targets=st.lists(st.sampled_from(sorted(RUN)), max_size=12))
-def test_no_sequence_of_changes_of_a_run_leaves_the_machine(
-    store: tuple[Database, Writer], targets: list[str]
-) -> None:
+def test_no_sequence_of_changes_of_a_run_leaves_the_machine(store: tuple[Database, Writer], targets: list[str]) -> None:
     """Whatever is asked for, the status is what the allowed changes made of it, and the history tells each."""
     db, writer = store
     run_id, expected = new_run(writer), ["draft"]
@@ -78,7 +77,7 @@ def test_no_sequence_of_changes_of_a_run_leaves_the_machine(
     assert row["status"] == expected[-1]
     assert row["ended_at"] is not None or expected[-1] not in ENDED
     history = db.rows("SELECT from_state, to_state FROM state_history WHERE run_id = :id ORDER BY id", id=run_id)
-    assert [(item["from_state"], item["to_state"]) for item in history] == list(zip(expected, expected[1:], strict=False))
+    assert [(item["from_state"], item["to_state"]) for item in history] == list(pairwise(expected))
 
 
 @settings(max_examples=60, deadline=None)

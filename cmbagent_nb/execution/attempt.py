@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -152,7 +153,7 @@ def publish(folder: Path, work_dir: Path, made: Iterable[Entry]) -> list[Publish
         target = work_dir / path
         replaced = target.is_file()
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
         try:
             temporary.unlink(missing_ok=True)
             place(source, temporary)

@@ -287,21 +287,16 @@ class Attempt:
         """Credit the code to its author and the files to the run of the code; publish them if it succeeded."""
         path = f"codebase/{script.name}"
         entries = [await in_thread(_entry, script, path), *(entry for entry in made if entry.path != path)]
-        files = await self._place(entries, published=published)
-        for file in files:
-            is_code = file.path.endswith(path)
-            self.context.credits.credit(
-                file,
-                agent=spec.name,
-                parent=answer.event_id if is_code else event_id,
-                phase=PHASE,
-                code_hash=code_hash,
-                final=published,
-            )
-            if published:
-                self.context.note("published", {"node": self.step.node_id, "path": file.path, "sha256": file.sha256})
-                self.context.stream.emit(
-                    "file_created", path=file.path, node_id=self.step.node_id, file_type=file.file_type
+        async with self.context.publishing:
+            files = await self._place(entries, published=published)
+            for file in files:
+                is_code = file.path.endswith(path)
+                self._credit(
+                    file,
+                    spec.name,
+                    answer.event_id if is_code else event_id,
+                    code_hash=code_hash,
+                    final=published,
                 )
         return [file.path for file in files] if published else []
 
@@ -350,11 +345,10 @@ class Attempt:
         path = self._folder / name
         await in_thread(_write, path, self.context.writer.scrub(markdown))
         entry = await in_thread(_entry, path, name)
-        files = await self._place([entry], published=True)
-        for file in files:
-            self.context.credits.credit(file, agent=spec.name, parent=answer.event_id, phase=PHASE, meta=meta)
-            self.context.note("published", {"node": self.step.node_id, "path": file.path, "sha256": file.sha256})
-            self.context.stream.emit("file_created", path=file.path, node_id=self.step.node_id, file_type="report")
+        async with self.context.publishing:
+            files = await self._place([entry], published=True)
+            for file in files:
+                self._credit(file, spec.name, answer.event_id, meta=meta)
         self._end("completed", meta={"reads": sorted({item["path"] for item in meta.get("references", [])})})
         return Done(
             node_id=self.step.node_id,
@@ -363,6 +357,13 @@ class Attempt:
             summary=markdown,
             files=[file.path for file in files],
         )
+
+    def _credit(self, file: MadeFile, agent: str, parent: str | None, *, final: bool = True, **more: Any) -> None:
+        context, node_id = self.context, self.step.node_id
+        context.credits.credit(file, agent=agent, parent=parent, phase=PHASE, final=final, **more)
+        if final:
+            context.note("published", {"node": node_id, "path": file.path, "sha256": file.sha256})
+            context.stream.emit("file_created", path=file.path, node_id=node_id, file_type=file.file_type)
 
     def _hand(self, from_agent: str, to_agent: str, reason: str, passed: Any, parent: str | None) -> None:
         change = self.context.hand_over(from_agent, to_agent, reason, passed, parent)

@@ -68,6 +68,8 @@ class Context:
     plan_event: str | None = None
     last_node: str = "planning"
     done: dict[str, Done] = field(default_factory=dict)
+    #: Held while files are put into the work dir and credited: the last version is the one that is there.
+    publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def journal(self) -> Path:

@@ -57,13 +57,12 @@ def is_alive(lease_owner: str, heartbeat_at: float | None) -> bool:
 def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
     """Mark the runs whose process has died as interrupted; returns their ids."""
     rows = db.rows(
-        "SELECT r.id AS id, l.owner AS owner, l.heartbeat_at AS heartbeat_at, r.last_heartbeat_at AS last_seen,"
-        " r.created_at AS created_at FROM workflow_runs r LEFT JOIN leases l ON l.run_id = r.id"
-        f" WHERE r.status IN ({', '.join(repr(status) for status in ACTIVE)})"
+        "SELECT r.id AS id, l.owner AS owner, l.heartbeat_at AS heartbeat_at FROM workflow_runs r"
+        f" JOIN leases l ON l.run_id = r.id WHERE r.status IN ({', '.join(repr(status) for status in ACTIVE)})"  # noqa: S608
     )
     orphans = []
     for row in rows:
-        if row["owner"] is None or is_alive(row["owner"], row["heartbeat_at"]):
+        if is_alive(row["owner"], row["heartbeat_at"]):
             continue
         if writer.call(lambda connection, row=row: _interrupt(connection, row["id"], row["owner"])).result():  # type: ignore[misc]
             orphans.append(row["id"])
