@@ -42,6 +42,10 @@ log = logging.getLogger("cmbagent_nb.store")
 #: The most rows of one transaction.
 GROUP = 1000
 
+#: Seconds that rows wait for others to go with them, unless somebody waits for them: what starts and ends
+#: within this time is one write, and an agent's turn is not disturbed by two commits.
+LINGER = 0.01
+
 _INSERT, _UPDATE, _JOURNAL, _CALL, _BARRIER = range(5)
 
 
@@ -76,6 +80,7 @@ class Writer:
         self._patience = patience
         self._queue: deque[tuple[int, Any, Any, Any]] = deque()
         self._signal = threading.Event()
+        self._awaited = threading.Event()
         self._idle = False
         self._closing = threading.Event()
         self._deadline = float("inf")
@@ -117,6 +122,7 @@ class Writer:
         """
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._queue.append((_CALL, fn, future, tuple(touches)))
+        self._awaited.set()
         if self._idle:
             self._wake()
         return future
@@ -125,6 +131,7 @@ class Writer:
         """Return a future that is done when all that was handed over before is stored."""
         future: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._queue.append((_BARRIER, future, None, None))
+        self._awaited.set()
         if self._idle:
             self._wake()
         return future
@@ -158,6 +165,7 @@ class Writer:
         """
         self._deadline = time.monotonic() + timeout
         self._closing.set()
+        self._awaited.set()
         self._signal.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -175,6 +183,9 @@ class Writer:
         try:
             while True:
                 if queue:
+                    if len(queue) < GROUP and not self._closing.is_set():
+                        self._awaited.wait(LINGER)
+                    self._awaited.clear()
                     self._step()
                 elif self._closing.is_set():
                     break
