@@ -147,6 +147,4 @@ def _truth(value: Any) -> bool:
 
 
 def _kind_text(kind: type) -> str:
-    return {bool: "yes or no", int: "a whole number of 0 or more", float: "a number of 0 or more"}.get(
-        kind, "a text"
-    )
+    return {bool: "yes or no", int: "a whole number of 0 or more", float: "a number of 0 or more"}.get(kind, "a text")

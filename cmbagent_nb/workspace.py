@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import NoModel, UsageError, WorkDirError
+from cmbagent_nb.errors import CMBAgentError, NoModel, UsageError, WorkDirError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.settings import Settings, default_home, load_settings
 
@@ -56,18 +56,21 @@ class Workspace:
 
     def __init__(self, path: str | Path | None = None, *, database_url: str = "", session: str = "") -> None:
         self.home = Path(path).expanduser().absolute() if path is not None else default_home()
-        settings = load_settings(self.home)
         given = {"database_url": database_url, "session": session}
         self._changes: dict[str, Any] = {name: value for name, value in given.items() if value}
-        self.settings = replace(settings, **self._changes)
-        self._lock = threading.Lock()
-        self._session_id = ""
+        self._sessions: dict[str, str] = {}
         self._registered: list[Any] = []
+        _ = self.settings  # a broken setting is told here, not later
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.home)!r}, session={self.settings.session!r})"
 
     # ---- what it stands on
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they are now: environment, then ``config.toml``, then the defaults."""
+        return replace(load_settings(self.home), **self._changes)
 
     @property
     def host(self) -> Host:
@@ -91,7 +94,6 @@ class Workspace:
         threading.Thread(target=self._warm, name="cmbagent-warm", daemon=True).start()
 
     def _warm(self) -> None:
-        from cmbagent_nb.errors import CMBAgentError
         from cmbagent_nb.workflow.launch import import_heavy
 
         try:
@@ -179,7 +181,7 @@ class Workspace:
         from cmbagent_nb.workflow.launch import Request, start
         from cmbagent_nb.workflow.plan import Plan, checked, one_step
 
-        settings = replace(load_settings(self.home), **self._changes)
+        settings = self.settings
         task = task.strip()
         if not task:
             raise UsageError("there is no task", "Say what is to be done.")
@@ -188,7 +190,7 @@ class Workspace:
         mode = MODES[mode]
         max_attempts = more.pop("max_n_attempts", max_attempts)
         work_dir_may_exist = bool(more.pop("clear_work_dir", False))
-        registry = self.agents(settings)
+        registry = self.agents()
         models, instructions = _per_agent(more, registry.names())
         if agent not in registry.names():
             raise UsageError(
@@ -224,7 +226,13 @@ class Workspace:
         host = self.host
         session_id = self._session(settings.session)
         folder, run_name = self._work_dir(task, name, work_dir, work_dir_may_exist)
-        stored = _store_inputs(inputs, folder, made=work_dir is None)
+        try:
+            stored = _store_inputs(inputs, folder)
+        except CMBAgentError:
+            reserved = self.home / "runs" / run_name
+            if reserved.is_dir() and not any(reserved.iterdir()):
+                reserved.rmdir()
+            raise
         request = Request(
             run_id=new_id(),
             session_id=session_id,
@@ -249,11 +257,11 @@ class Workspace:
         self.agents().register(agent)
         self._registered.append(agent)
 
-    def agents(self, settings: Settings | None = None) -> Registry:
+    def agents(self) -> Registry:
         """Return the agents that a run can use: the roster, those in ``agents/``, and those registered here."""
         from cmbagent_nb.agents.registry import Registry
 
-        registry = Registry.load((settings or self.settings).agents_dir, self.home)
+        registry = Registry.load(self.settings.agents_dir, self.home)
         for agent in self._registered:
             registry.register(agent)
         return registry
@@ -295,9 +303,9 @@ class Workspace:
 
     def _session(self, name: str) -> str:
         """Return the id of the session of this name, made if there is none."""
-        if not self._session_id:
-            self._session_id = self.writer.call(lambda connection: _find_session(connection, name)).result()
-        return self._session_id
+        if name not in self._sessions:
+            self._sessions[name] = self.writer.call(lambda connection: _find_session(connection, name)).result()
+        return self._sessions[name]
 
     def _work_dir(self, task: str, name: str | None, given: str | Path | None, may_exist: bool) -> tuple[Path, str]:
         """Make the run's folder. The folder's name is the run's: making it reserves the name."""
@@ -415,18 +423,12 @@ def _find_session(connection: Any, name: str) -> str:
     return session_id
 
 
-def _store_inputs(inputs: Mapping[str, Any] | None, folder: Path, *, made: bool) -> list[dict[str, Any]]:
-    from cmbagent_nb.errors import InputError
-    from cmbagent_nb.execution.inputs import store_inputs
-
+def _store_inputs(inputs: Mapping[str, Any] | None, folder: Path) -> list[dict[str, Any]]:
     if not inputs:
         return []
-    try:
-        return store_inputs(dict(inputs), folder / "input")
-    except InputError:
-        if made:
-            folder.rmdir()
-        raise
+    from cmbagent_nb.execution.inputs import store_inputs
+
+    return store_inputs(dict(inputs), folder / "input")
 
 
 def _per_agent(options: Mapping[str, Any], agents: list[str]) -> tuple[dict[str, str], dict[str, str]]:

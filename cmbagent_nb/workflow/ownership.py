@@ -58,7 +58,7 @@ def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
     """Mark the runs whose process has died as interrupted; returns their ids."""
     rows = db.rows(
         "SELECT r.id AS id, l.owner AS owner, l.heartbeat_at AS heartbeat_at FROM workflow_runs r"
-        f" JOIN leases l ON l.run_id = r.id WHERE r.status IN ({', '.join(repr(status) for status in ACTIVE)})"  # noqa: S608
+        f" JOIN leases l ON l.run_id = r.id WHERE r.status IN ({', '.join(repr(status) for status in ACTIVE)})"
     )
     orphans = []
     for row in rows:
@@ -83,7 +83,7 @@ def _interrupt(connection: Connection, run_id: str, dead_owner: str) -> bool:
     change_run(connection, run_id, "interrupted", reason=reason, by=by)
     unfinished = ", ".join(repr(status) for status in UNFINISHED)
     nodes: Any = connection.execute(
-        text(f"SELECT node_id FROM dag_nodes WHERE run_id = :run AND status IN ({unfinished})"),  # noqa: S608
+        text(f"SELECT node_id FROM dag_nodes WHERE run_id = :run AND status IN ({unfinished})"),
         {"run": run_id},
     )
     for (node_id,) in nodes.fetchall():
@@ -91,7 +91,7 @@ def _interrupt(connection: Connection, run_id: str, dead_owner: str) -> bool:
     for table in ("execution_events", "step_attempts"):
         connection.execute(
             text(
-                f"UPDATE {table} SET status = 'interrupted', ended_at = :now"  # noqa: S608
+                f"UPDATE {table} SET status = 'interrupted', ended_at = :now"
                 " WHERE run_id = :run AND status = 'running'"
             ),
             {"run": run_id, "now": now},
