@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ag2.events import TextInput, ToolErrorEvent, ToolNotFoundEvent, ToolResultEvent
+from ag2.events import ModelResponse, TextInput, ToolErrorEvent, ToolNotFoundEvent, ToolResultEvent
 from ag2.middleware import BaseMiddleware
 from ag2.utils import AGENT_CONTEXT_DEPENDENCY_KEY
 
@@ -28,8 +28,8 @@ from cmbagent_nb.capture.subagents import sub_agent_node
 
 if TYPE_CHECKING:
     from ag2.annotations import Context
-    from ag2.events import BaseEvent, ModelResponse, ToolCallEvent
-    from ag2.middleware.base import AgentTurn, ToolExecution, ToolResultType
+    from ag2.events import BaseEvent, ToolCallEvent
+    from ag2.middleware.base import AgentTurn, LLMCall, ToolExecution, ToolResultType
 
 #: Characters of a text that an event keeps; the whole prompt and reply are in ``model_replies``.
 TEXT_LIMIT = 4000
@@ -62,21 +62,36 @@ class Capture(BaseMiddleware):
             _place(recorder, where, agent, event),
             recorder.span("agent_call", agent=agent, inputs={"message": bounded(_text(event))}) as span,
         ):
-
-            async def unknown_tool(missing: ToolNotFoundEvent) -> None:
-                recorder.record(
-                    "tool_call",
-                    agent=agent,
-                    inputs={"tool": missing.name},
-                    status="failed",
-                    error=f"there is no tool {missing.name!r}",
-                    meta={"tool_call_id": missing.parent_id},
-                )
-
-            with context.stream.where(ToolNotFoundEvent).sub_scope(unknown_tool):
-                response = await call_next(event, context)
+            response = await call_next(event, context)
+            if response.response_force:  # a tool ended the turn: no call follows that would show the others
+                self._unknown_tools(await context.stream.history.get_events())
             span.outputs = {"text": bounded(response.content)}
             return response
+
+    async def on_llm_call(self, call_next: LLMCall, events: Sequence[BaseEvent], context: Context) -> ModelResponse:
+        """Record the tools that the last reply called and that do not exist."""
+        self._unknown_tools(events)
+        return await call_next(events, context)
+
+    def _unknown_tools(self, events: Sequence[BaseEvent]) -> None:
+        """Record calls of tools that do not exist, which AG2 tells to no middleware.
+
+        They are looked for in the history, since a subscription costs every turn a third of a millisecond.
+        """
+        where = current_where()
+        if where is None:
+            return
+        for event in reversed(events):
+            if isinstance(event, ModelResponse) and not event.response_force:
+                return
+            if isinstance(event, ToolNotFoundEvent):
+                where.recorder.record(
+                    "tool_call",
+                    inputs={"tool": event.name},
+                    status="failed",
+                    error=f"there is no tool {event.name!r}",
+                    meta={"tool_call_id": event.parent_id},
+                )
 
     async def on_tool_execution(
         self, call_next: ToolExecution, event: ToolCallEvent, context: Context

@@ -250,6 +250,8 @@ class Gateway:
             return response, None
 
     async def _send(self, inner: Any, asked: Asked) -> tuple[ModelResponse, str | None]:
+        if asked.info.provider == PLAYBOOK:
+            return await inner(asked.messages, asked.context, **asked.options), None
         from ag2.events import ModelReasoning
 
         thoughts: list[str] = []
