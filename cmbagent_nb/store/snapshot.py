@@ -186,12 +186,10 @@ def _totals(
 def _nodes(run: dict[str, Any], counts: dict[str, Any], select: _Select) -> list[dict[str, Any]]:
     found = select("SELECT * FROM dag_nodes WHERE run_id = :run ORDER BY order_index, depth, id")
     steps = {row["node_id"]: row for row in select("SELECT * FROM workflow_steps WHERE run_id = :run")}
-    attempts = {
-        row["node_id"]: row
-        for row in select(
-            "SELECT node_id, attempt, status, error FROM step_attempts WHERE run_id = :run ORDER BY attempt"
-        )
-    }
+    attempts: dict[str, dict[str, Any]] = {}
+    for row in select("SELECT node_id, attempt, error FROM step_attempts WHERE run_id = :run ORDER BY attempt"):
+        before = attempts.get(row["node_id"], {})
+        attempts[row["node_id"]] = {**row, "error": row["error"] or before.get("error")}
     files = _numbers(select("SELECT node_id, COUNT(*) AS n FROM files WHERE run_id = :run GROUP BY node_id"))
     spent: dict[str, float | None] = defaultdict(float)
     for row in select(
