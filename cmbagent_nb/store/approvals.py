@@ -14,7 +14,7 @@ def open_gates(db: Database, run_id: str | None = None) -> list[dict[str, Any]]:
     """Return the open gates of all runs, or of one, oldest first; ``context`` is parsed, ``run_name`` is added."""
     where = "" if run_id is None else " AND a.run_id = :run"
     rows = db.rows(
-        "SELECT a.id, a.run_id, r.name AS run_name, a.session_id, a.node_id, a.event_id, a.approval_type, a.context,"  # noqa: S608
+        "SELECT a.id, a.run_id, r.name AS run_name, a.session_id, a.node_id, a.event_id, a.approval_type, a.context,"
         " a.status, a.created_at, a.expires_at FROM approval_requests a JOIN workflow_runs r ON r.id = a.run_id"
         f" WHERE a.status = 'pending'{where} ORDER BY a.created_at, a.id",
         **({} if run_id is None else {"run": run_id}),

@@ -169,7 +169,7 @@ def _update(
         )
     # A run's start is its first one: going on after a pause or a retry does not move it.
     sets = [f"{name} = COALESCE({name}, :{name})" if name == "started_at" else f"{name} = :{name}" for name in values]
-    statement = f"UPDATE {table} SET {', '.join(['status = :target', *sets])} WHERE {where} AND status = :current"  # noqa: S608
+    statement = f"UPDATE {table} SET {', '.join(['status = :target', *sets])} WHERE {where} AND status = :current"
     result = connection.execute(text(statement), {**values, **key, "target": target, "current": current})
     if result.rowcount != 1:
         raise StateError(f"the status of {table} changed meanwhile", "Try again.", to_state=target)
