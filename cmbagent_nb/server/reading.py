@@ -29,7 +29,7 @@ SELECT {", ".join("r." + name.strip() for name in _LISTED.split(","))}, l.owner 
   (SELECT COUNT(*) FROM approval_requests a WHERE a.run_id = r.id AND a.status = 'pending') AS open_gates
 FROM (SELECT * FROM workflow_runs WHERE (:status = '' OR status = :status) ORDER BY created_at DESC LIMIT :limit) r
 LEFT JOIN leases l ON l.run_id = r.id ORDER BY r.created_at DESC
-"""  # noqa: S608 - built from constants
+"""
 _APPROVALS = """
 SELECT a.*, r.name AS run_name FROM approval_requests a JOIN workflow_runs r ON r.id = a.run_id
 """
@@ -93,9 +93,9 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     shown = {}
     for name, value in row.items():
         if name in columns.JSON and isinstance(value, str):
-            value = from_json(value)  # noqa: PLW2901
+            value = from_json(value)
         elif name in columns.BOOLEAN and value is not None:
-            value = bool(value)  # noqa: PLW2901
+            value = bool(value)
         shown[name] = _finite(value)
     return shown
 

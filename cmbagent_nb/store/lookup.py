@@ -79,7 +79,7 @@ def _matches(db: Database, table: str, reference: str) -> list[dict[str, Any]]:
     """Return the rows that fit best: by id, else by name, else by a part of the id."""
     if not reference:
         return []
-    select = f"SELECT * FROM {table} WHERE "  # noqa: S608 - a name of ours
+    select = f"SELECT * FROM {table} WHERE "
     for condition in ("id = :reference", "name = :reference ORDER BY created_at DESC"):
         found = db.rows(select + condition, reference=reference)
         if found:

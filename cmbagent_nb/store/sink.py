@@ -164,7 +164,7 @@ class Sink:
         if item.operation == "insert" or cursor.rowcount in (len(rows), -1):
             return []
         key = key_of(item.table)
-        query = f'SELECT 1 FROM "{item.table}" WHERE {key} = {self._mark}'  # noqa: S608 - names of ours
+        query = f'SELECT 1 FROM "{item.table}" WHERE {key} = {self._mark}'
         return [
             (item, values) for values in rows if connection.exec_driver_sql(query, (values[-1],)).fetchone() is None
         ]
@@ -199,14 +199,14 @@ class Sink:
     def _looked_up(self, connection: Connection, table: str, identifier: str) -> str | None:
         if table in {"sessions", "projects", "skills"}:
             return None
-        query = f'SELECT run_id FROM "{table}" WHERE id = {self._mark}'  # noqa: S608 - names of ours
+        query = f'SELECT run_id FROM "{table}" WHERE id = {self._mark}'
         found = connection.exec_driver_sql(query, (identifier,)).fetchone()
         return found[0] if found else None
 
     def _runs_among(self, connection: Connection, identifiers: set[str]) -> set[str]:
         some = sorted(identifiers)[:50]
         marks = ", ".join([self._mark] * len(some))
-        query = f"SELECT id FROM workflow_runs WHERE id IN ({marks})"  # noqa: S608 - marks only
+        query = f"SELECT id FROM workflow_runs WHERE id IN ({marks})"
         found = {row[0] for row in connection.exec_driver_sql(query, tuple(some)).fetchall()}
         self._runs |= found
         return found
