@@ -14,6 +14,7 @@ from cmbagent_nb.agents.replies import json_schema
 from cmbagent_nb.capture.middleware import Capture
 from cmbagent_nb.capture.recorder import current_span
 from cmbagent_nb.errors import ReplyInvalid
+from cmbagent_nb.llm.http import shared_client
 
 if TYPE_CHECKING:
     from ag2.annotations import Context
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Model calls that an agent may make in one turn; each but the last was for a tool.
 LONGEST_TURN = 25
+
+#: AG2's configurations that take an HTTP client of the kind that we share.
+SHARING = frozenset({"OpenAIConfig", "OpenAIResponsesConfig", "AnthropicConfig"})
 
 AS_TOOL = (
     "Another agent asks you for help with its own work. Answer in plain text, shortly and to the point; the form of "
@@ -112,8 +116,16 @@ def build(spec: AgentSpec, *, gateway: Gateway, tools: ToolBox, form: type[BaseM
     if spec.instructions.strip():
         options["prompt"] = [*agent.system_prompt, spec.instructions]
     own = agent.config
-    options["config"] = gateway.wrap(own) if own is not None and not spec.model else gateway.config(spec.model)
+    keep = own is not None and not spec.model
+    options["config"] = gateway.wrap(_with_shared_client(own)) if keep else gateway.config(spec.model)
     return Built(agent, options, turns)
+
+
+def _with_shared_client(config: Any) -> Any:
+    """Let a user's configuration use the loop's HTTP client, instead of opening one for each conversation."""
+    if getattr(config, "http_client", "") is None and type(config).__name__ in SHARING:
+        return config.copy(http_client=shared_client())
+    return config
 
 
 def _agent(

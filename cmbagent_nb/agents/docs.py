@@ -25,7 +25,8 @@ from cmbagent_nb.execution.environment import child_environment
 #: Seconds that a look-up may take, and what of the sources is read.
 PATIENCE = 20.0
 SEARCH_TIME = 3.0
-SOURCES = 1500
+SOURCES = 3000
+PARSED = 40
 LARGEST = 2**20
 RESULTS = 5
 EXCERPT = 1400
@@ -137,14 +138,28 @@ def _docstrings(words: Sequence[str]) -> Iterator[_Entry]:
         folder = _package_folder(name)
         if folder is None:
             continue
+        others = [word for word in words if word != name] or list(words)
+        promising: list[tuple[int, Path]] = []
         paths = [folder] if folder.is_file() else sorted(folder.rglob("*.py"), key=lambda path: len(path.parts))
         for path in paths[:SOURCES]:
             if time.monotonic() > deadline:
-                return
-            if "tests" in path.parts or path.stat().st_size > LARGEST:
-                continue
+                break
+            if "tests" not in path.parts and (promise := _promise(path, others)):
+                promising.append((promise, path))
+        for _, path in sorted(promising, key=lambda pair: -pair[0])[:PARSED]:
             inner = () if folder.is_file() else path.relative_to(folder).with_suffix("").parts
             yield from _of_source(path, ".".join((name, *(part for part in inner if part != "__init__"))))
+
+
+def _promise(path: Path, words: Sequence[str]) -> int:
+    """Tell at a glance how much a source has to do with some words, most of all by what it defines."""
+    try:
+        if path.stat().st_size > LARGEST:
+            return 0
+        text = path.read_text(encoding="utf-8", errors="replace").lower()
+    except OSError:
+        return 0
+    return sum((word in text) + 3 * (f"def {word}(" in text or f"class {word}" in text) for word in words)
 
 
 def _of_source(path: Path, module: str) -> Iterator[_Entry]:
@@ -191,7 +206,7 @@ def _score(entry: _Entry, words: Sequence[str], enough: int) -> float:
     if len(counts) < enough:
         return 0.0
     hits = sum(min(count, 3) / 3 + 1 for count in counts)
-    named = sum(2 for word in set(words) if word in place)
+    named = sum(2 for word in set(words) if word in place) + 4 * (place.rpartition(".")[2] in words)
     return (hits + named) / (1 + len(text) / 40_000)
 
 

@@ -60,7 +60,8 @@ def _table_or_text(path: Path) -> str:
     header = [line.strip() for line in lines if line.startswith("#")]
     rows = [line.replace(",", " ").split() for line in lines if line.strip() and not line.startswith("#")]
     widths = {len(row) for row in rows[1:]}
-    if not rows or len(widths) > 1 or not rows[-1] or not _is_number(rows[-1][-1]):
+    numbers = sum(_is_number(item) for item in rows[-1]) if rows else 0
+    if len(widths) > 1 or not numbers or (2 * numbers <= len(rows[-1]) and len(rows) < 4):
         return _text(path)
     named = not any(_is_number(item) for item in rows[0])
     with _opened(path) as file:

@@ -138,6 +138,7 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     own = [name for name in schema["properties"] if name not in Reply.model_fields]
     order = [name for name in Reply.model_fields if name in schema["properties"]]
     schema["properties"] = {name: schema["properties"][name] for name in [*order[:1], *own, *order[1:]]}
+    schema["required"] = list(schema["properties"])
     return schema
 
 
