@@ -12,13 +12,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from cmbagent_nb.notebook.comms import assign
 from cmbagent_nb.render.labels import agents_of, label, main_nodes
-from cmbagent_nb.render.layout import Layout, Point, layered
+from cmbagent_nb.render.layout import Layout, layered
 from cmbagent_nb.render.status import TONES, look
 from cmbagent_nb.render.svg import nodes_svg
 from cmbagent_nb.render.text import cut, esc
@@ -26,6 +25,8 @@ from cmbagent_nb.render.text import cut, esc
 Nodes = Sequence[Mapping[str, Any]]
 Edges = Sequence[tuple[str, str]]
 _PADDING = 10
+#: Pixels of width under which the graph runs downwards.
+_NARROW = 640
 
 
 class GraphView(Protocol):
@@ -39,8 +40,8 @@ class GraphView(Protocol):
     def theme(self, name: str) -> None:
         """Take the colours of the page: ``light``, ``dark`` or empty when it is not known."""
 
-    def fit(self) -> None:
-        """Fit the drawing into its place again."""
+    def fit(self, width: int) -> None:
+        """Fit the drawing into its place again, which is ``width`` pixels wide; 0 when that is not known."""
 
     def interactive(self) -> list[Any]:
         """The widgets that people use."""
@@ -61,7 +62,7 @@ class StaticGraph:
     def theme(self, name: str) -> None:
         """Nothing: the SVG takes the page's colours by itself."""
 
-    def fit(self) -> None:
+    def fit(self, width: int) -> None:
         """Nothing: the page fits it."""
 
     def interactive(self) -> list[Any]:
@@ -79,6 +80,7 @@ class CytoscapeGraph:
         self._nodes: dict[str, Any] = {}
         self._edges: dict[tuple[str, str], Any] = {}
         self._theme = ""
+        self._width = self._arranged = 0
         self.widget = ipycytoscape.CytoscapeWidget(
             user_zooming_enabled=False,
             user_panning_enabled=True,
@@ -101,6 +103,7 @@ class CytoscapeGraph:
             {str(node["node_id"]): label(node).width for node in main},
             edges,
             {selected.split(".", maxsplit=1)[0]: [str(node["node_id"]) for node in inner]} if inner else {},
+            down=0 < self._width < _NARROW,
         )
         links = [(start, end) for start, end in plan.bends]
         links.extend((str(node["parent_node_id"]), str(node["node_id"])) for node in inner)
@@ -110,7 +113,7 @@ class CytoscapeGraph:
         }
         classes = {str(node["node_id"]): _classes(node, str(node["node_id"]) == selected) for node in (*main, *inner)}
         changed = self._match(shown, classes, links, plan, set(names))
-        if changed:
+        if changed or self._width != self._arranged:
             self._arrange(plan)
         else:
             for name, data in shown.items():
@@ -153,17 +156,20 @@ class CytoscapeGraph:
             data = _edge_data(plan, start, end, inner=end not in main)
             edge = self._edges.get((start, end))
             if edge is None:
-                edge = self._kit.Edge(data=data, classes="inner" if end not in main else "bent")
+                edge = self._kit.Edge(data=data, classes=_edge_class(plan, inner=end not in main))
                 self._edges[(start, end)] = edge
                 added.append(edge)
             else:
-                assign(edge, data=data)
+                assign(edge, data=data, classes=_edge_class(plan, inner=end not in main))
         if added:
             graph.add_edges(added)
         return moved or bool(added) or bool(gone)
 
     def _arrange(self, plan: Layout) -> None:
-        height = min(max(plan.height + 2 * _PADDING, 70.0), 380.0)
+        self._arranged = self._width
+        room = (self._width or plan.width + 100) - 2 * _PADDING - 20
+        scale = min(1.0, room / max(plan.width, 1.0))
+        height = min(max(plan.height * scale + 2 * _PADDING, 62.0), 480.0)
         assign(self.widget.layout, height=f"{height:g}px")
         self.widget.cytoscape_layout = {
             "name": "preset",
@@ -191,8 +197,9 @@ class CytoscapeGraph:
             for node in self._nodes.values():
                 node.data = {**node.data, "picture": ""}
 
-    def fit(self) -> None:
-        """Fit the drawing into its place again."""
+    def fit(self, width: int) -> None:
+        """Fit the drawing into its place again; in a narrow one the edges run downwards from the next update on."""
+        self._width = width
         self.widget.relayout()
 
     def interactive(self) -> list[Any]:
@@ -210,6 +217,10 @@ def _classes(node: Mapping[str, Any], selected: bool) -> str:
     return " ".join([shown.tone.name, *(["dashed"] if shown.dashed else []), *(["selected"] if selected else [])])
 
 
+def _edge_class(plan: Layout, *, inner: bool) -> str:
+    return "inner" if inner else "bent down" if plan.down else "bent"
+
+
 def _edge_data(plan: Layout, start: str, end: str, *, inner: bool) -> dict[str, Any]:
     data: dict[str, Any] = {"id": f"{start}->{end}", "source": start, "target": end}
     if not inner:
@@ -221,11 +232,7 @@ def _edge_data(plan: Layout, start: str, end: str, *, inner: bool) -> dict[str, 
 
 def _curve(plan: Layout, start: str, end: str) -> tuple[str, str]:
     """Give the control points of an edge in cytoscape's terms: along and beside the line between the centres."""
-    points = [plan.boxes[start].right, *plan.bends[(start, end)], plan.boxes[end].left]
-    controls: list[Point] = []
-    for (x, y), (to_x, to_y) in pairwise(points):
-        half = (x + to_x) / 2
-        controls.extend([(half, y), (half, to_y)])
+    controls = plan.controls(start, end)
     (ax, ay), (bx, by) = plan.boxes[start].centre, plan.boxes[end].centre
     dx, dy = bx - ax, by - ay
     length = max((dx * dx + dy * dy) ** 0.5, 1.0)
@@ -306,6 +313,7 @@ def _style(theme: str) -> list[dict[str, Any]]:
                 "target-endpoint": "-50% 0%",
             },
         },
+        {"selector": "edge.down", "style": {"source-endpoint": "0% 50%", "target-endpoint": "0% -50%"}},
         {
             "selector": "edge.inner",
             "style": {

@@ -22,7 +22,7 @@ _loaded = False
 
 def load_into(shell: Any) -> None:
     """Register the magics and the displays in ``shell``, and print one line."""
-    global _loaded  # noqa: PLW0603
+    global _loaded
     from cmbagent_nb.errors import CMBAgentError
     from cmbagent_nb.notebook import magics
     from cmbagent_nb.notebook.transform import rewrite
@@ -38,7 +38,7 @@ def load_into(shell: Any) -> None:
     try:
         line = Line(shell)
     except CMBAgentError as error:
-        print(error)  # noqa: T201
+        print(error)
         return
     line.show()
     threading.Thread(target=line.complete, name="cmbagent-load", daemon=True).start()
@@ -99,7 +99,7 @@ class Line:
     def show(self) -> None:
         """Show the line; in a kernel it can be changed later."""
         if not self._live:
-            print(self.text())  # noqa: T201
+            print(self.text())
             return
         from IPython import display as ipython
 

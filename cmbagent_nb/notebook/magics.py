@@ -126,7 +126,7 @@ def start(line: str, body: str) -> Run | None:
     shell: Any = get_ipython()
     options = _parse(line)
     if options.help:
-        print(cell_parser().format_help())  # noqa: T201
+        print(cell_parser().format_help())
         return None
     if options.mode not in _MODES:
         close = difflib.get_close_matches(options.mode, _MODES, 1)
@@ -145,7 +145,7 @@ def start(line: str, body: str) -> Run | None:
     run = _begin(workspace(options.session), task, mode, options, _inputs(options.inputs, shell.user_ns))
     shell.user_ns[options.out] = run
     if options.no_view:
-        print(f"Run {run.name} has started; it is bound to {options.out}.")  # noqa: T201
+        print(f"Run {run.name} has started; it is bound to {options.out}.")
     else:
         from cmbagent_nb.notebook.view import RunView
 
@@ -190,6 +190,6 @@ def verb(line: str) -> Any:
     args = verbs.parser("%cmbagent").parse_args(words)
     output = verbs.execute(workspace(getattr(args, "session", None)), args)
     if output.display is None:
-        print(output.text)  # noqa: T201
+        print(output.text)
         return None
     return output.display

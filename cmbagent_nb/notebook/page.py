@@ -31,7 +31,7 @@ export default {
       if (width > 0) wait = setTimeout(() => tell({ width }), 150);
     });
     const watch = setInterval(() => {
-      const frame = el.closest(".cmbv-frame");
+      const frame = el.closest(".cmbv-live")?.querySelector(".cmbv-frame");
       if (frame) { clearInterval(watch); place.observe(frame); }
     }, 50);
     return () => { theme.disconnect(); place.disconnect(); clearInterval(watch); clearTimeout(wait); };

@@ -240,7 +240,8 @@ class RunView:
         self._graph.update(snapshot.nodes, snapshot.edges, self._selected)
         if self._fit:
             self._fit -= 1
-            self._graph.fit()
+            self._graph.fit(self._page.width if self._page else 0)
+            self._graph.update(snapshot.nodes, snapshot.edges, self._selected)
         assign(self._events, value=parts.event_list(snapshot))
         assign(self._step, value=parts.node_panel(snapshot, self._selected or _interesting(snapshot)))
         assign(self._messages, value=parts.message_list(snapshot))

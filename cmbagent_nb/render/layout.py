@@ -42,6 +42,16 @@ class Box:
         return self.x, self.y + self.height / 2
 
     @property
+    def top(self) -> Point:
+        """Where edges come in when they run downwards."""
+        return self.x + self.width / 2, self.y
+
+    @property
+    def bottom(self) -> Point:
+        """Where edges go out when they run downwards."""
+        return self.x + self.width / 2, self.y + self.height
+
+    @property
     def right(self) -> Point:
         """Where edges go out."""
         return self.x + self.width, self.y + self.height / 2
@@ -55,14 +65,31 @@ class Layout:
     bends: Mapping[Edge, tuple[Point, ...]]
     width: float
     height: float
+    down: bool = False
+
+    def controls(self, start: str, end: str) -> list[Point]:
+        """The control points of an edge: two for each of its S-shaped pieces."""
+        first, last = self.boxes[start], self.boxes[end]
+        ends = (first.bottom, last.top) if self.down else (first.right, last.left)
+        points = [ends[0], *self.bends[(start, end)], ends[1]]
+        found: list[Point] = []
+        for (x, y), (to_x, to_y) in pairwise(points):
+            half_x, half_y = (x + to_x) / 2, (y + to_y) / 2
+            found.extend([(x, half_y), (to_x, half_y)] if self.down else [(half_x, y), (half_x, to_y)])
+        return found
 
 
 def layered(
-    widths: Mapping[str, float], edges: Iterable[Edge], children: Mapping[str, Sequence[str]] | None = None
+    widths: Mapping[str, float],
+    edges: Iterable[Edge],
+    children: Mapping[str, Sequence[str]] | None = None,
+    *,
+    down: bool = False,
 ) -> Layout:
     """Place nodes of the given widths, in the given order, so that edges run from left to right.
 
-    ``children`` are drawn as small boxes under their parent.
+    ``children`` are drawn as small boxes under their parent. ``down`` makes the edges run downwards, for
+    places that are narrow.
 
     >>> plan = layered({"a": 100, "b": 100, "c": 100}, [("a", "b"), ("a", "c")])
     >>> plan.boxes["a"].x < plan.boxes["b"].x == plan.boxes["c"].x
@@ -86,7 +113,8 @@ def layered(
         chains[(start, end)] = chain
         links.extend(pairwise(chain))
     _order(columns, links)
-    return _place(columns, chains, widths, children)
+    place = _place_down if down else _place
+    return place(columns, chains, widths, children)
 
 
 def reduced(nodes: Collection[str], edges: Iterable[Edge]) -> list[Edge]:
@@ -188,3 +216,33 @@ def _place(
         x += wide + GAP_X
     bends = {edge: tuple(point for lane in chain[1:-1] for point in lanes[lane]) for edge, chain in chains.items()}
     return Layout(boxes, bends, max(x - GAP_X, 0.0), height)
+
+
+def _place_down(
+    rows: list[list[str]],
+    chains: Mapping[Edge, list[str]],
+    widths: Mapping[str, float],
+    children: Mapping[str, Sequence[str]],
+) -> Layout:
+    across = [sum(widths.get(node, _LANE) for node in row) + GAP_Y * (len(row) - 1) for row in rows]
+    whole = max(across, default=0.0)
+    boxes: dict[str, Box] = {}
+    lanes: dict[str, tuple[Point, Point]] = {}
+    y = 0.0
+    for row, own in zip(rows, across, strict=True):
+        most = max((len(children.get(node, ())) for node in row), default=0)
+        tall = HEIGHT + most * (CHILD_HEIGHT + CHILD_GAP)
+        x = (whole - own) / 2
+        for node in row:
+            wide = widths.get(node, _LANE)
+            if node in widths:
+                boxes[node] = Box(x, y, wide, HEIGHT)
+                for index, child in enumerate(children.get(node, ())):
+                    under = y + HEIGHT + CHILD_GAP + index * (CHILD_HEIGHT + CHILD_GAP)
+                    boxes[child] = Box(x + 14, under, wide - 14, CHILD_HEIGHT)
+            else:
+                lanes[node] = ((x + wide / 2, y), (x + wide / 2, y + tall))
+            x += wide + GAP_Y
+        y += tall + GAP_Y
+    bends = {edge: tuple(point for lane in chain[1:-1] for point in lanes[lane]) for edge, chain in chains.items()}
+    return Layout(boxes, bends, whole, max(y - GAP_Y, 0.0), down=True)

@@ -6,13 +6,13 @@ run's own folder, and are put into the page, so that nothing is asked from the n
 
 from __future__ import annotations
 
-import base64
 import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from cmbagent_nb.render.pictures import data_uri
 from cmbagent_nb.render.text import esc
 
 _MOST_BYTES = 3_000_000
@@ -69,6 +69,6 @@ def picture(base: Path, name: str) -> str | None:
         kind = mimetypes.guess_type(path.name)[0]
         if not inside or kind not in _PICTURES or not path.is_file() or path.stat().st_size > _MOST_BYTES:
             return None
-        return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+        return data_uri(path.read_bytes(), kind)
     except (OSError, ValueError):
         return None
