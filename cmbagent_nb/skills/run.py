@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import base64
 import difflib
 import html
 import json
@@ -123,10 +122,10 @@ class SkillExecution:
         place = self.path(name)
         if kind is None or not place.is_file() or place.stat().st_size > _LARGEST_PICTURE:
             return ""
-        data = base64.b64encode(place.read_bytes()).decode()
-        return (
-            f'<img alt="{html.escape(name, quote=True)}" style="max-width:100%" src="data:image/{kind};base64,{data}">'
-        )
+        from cmbagent_nb.render.pictures import data_uri
+
+        source = data_uri(place.read_bytes(), f"image/{kind}")
+        return f'<img alt="{html.escape(name, quote=True)}" style="max-width:100%" src="{source}">'
 
 
 def check_parameters(skill: Skill, given: dict[str, Any]) -> dict[str, Any]:
@@ -416,12 +415,12 @@ class _Ledger:
             if success:
                 average = f"(COALESCE(avg_execution_time_s, 0) * success_count + {mark}) / (success_count + 1)"
                 connection.exec_driver_sql(
-                    f"UPDATE skills SET avg_execution_time_s = {average}, avg_cost_usd = 0 WHERE id = {mark}",  # noqa: S608
+                    f"UPDATE skills SET avg_execution_time_s = {average}, avg_cost_usd = 0 WHERE id = {mark}",
                     (duration_s, skill.id),
                 )
             column = "success_count" if success else "failure_count"
             connection.exec_driver_sql(
-                f"UPDATE skills SET usage_count = usage_count + 1, {column} = {column} + 1,"  # noqa: S608 - names of ours
+                f"UPDATE skills SET usage_count = usage_count + 1, {column} = {column} + 1,"
                 f" last_used_at = {mark} WHERE id = {mark}",
                 (now, skill.id),
             )
