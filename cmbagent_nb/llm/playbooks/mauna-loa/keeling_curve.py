@@ -85,7 +85,7 @@ yearly.text(
     f"highest around {summary['cycle_maximum']}\nlowest around {summary['cycle_minimum']}",
     transform=yearly.transAxes, va="bottom", color="#0072b2", fontsize=9,
 )
-fig.savefig("plots/keeling_curve.png", dpi=100, facecolor="white")
+fig.savefig("plots/keeling_curve.png", dpi=150, facecolor="white")
 
 print(f"Growth: {summary['growth_first']:.2f} ppm/yr in {int(first)}, {summary['growth_last']:.2f} ppm/yr in {int(last)}")
 print(f"Seasonal cycle: {summary['cycle_peak_to_peak']:.1f} ppm peak to peak, highest around {summary['cycle_maximum']}")

@@ -106,7 +106,7 @@ ax.text(
     rf"$\chi^2 = {chi2:.1f}$ for {dof} d.o.f.",
     transform=ax.transAxes, ha="right", va="top", linespacing=1.5,
 )
-fig.savefig("plots/desi_contours.png", dpi=130, bbox_inches="tight", facecolor="white")
+fig.savefig("plots/desi_contours.png", dpi=150, bbox_inches="tight", facecolor="white")
 
 print(f"Omega_m = {omega_m:.4f} +- {omega_m_error:.4f}, h r_d = {h_rd:.2f} +- {h_rd_error:.2f} Mpc")
 print(f"chi2 = {chi2:.1f} for {len(bao)} measurements and 2 parameters (PTE {summary['pte']:.2f})")

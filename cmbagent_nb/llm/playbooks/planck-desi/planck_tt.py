@@ -85,8 +85,9 @@ top.legend(frameon=False, loc="upper right", title=rf"$\chi^2 = {chi2:.1f}$ for 
 bottom.axhspan(-1, 1, color="#0072b2", alpha=0.12, lw=0)
 bottom.axhline(0, color="#0072b2", lw=1.0)
 bottom.plot(table["ell"], table["pull"], "o", ms=2.2, color="#333333")
-bottom.set(xlabel=r"multipole $\ell$", ylabel=r"residual / $\sigma$", ylim=(-4, 4), yticks=[-3, 0, 3])
+limit = max(4.0, 1.1 * table["pull"].abs().max())
+bottom.set(xlabel=r"multipole $\ell$", ylabel=r"residual / $\sigma$", ylim=(-limit, limit))
 fig.align_ylabels()
-fig.savefig("plots/tt.png", dpi=130, bbox_inches="tight", facecolor="white")
+fig.savefig("plots/tt.png", dpi=150, bbox_inches="tight", facecolor="white")
 
 print(f"chi2 = {chi2:.1f} for {bins} TT band powers (PTE {summary['pte']:.2f}), H0 = {H0} km/s/Mpc, lmax = {LMAX}")
