@@ -86,7 +86,7 @@ lab: $(VENV)/.demo
 # ---- what must pass
 
 lint: $(VENV)/.test
-	@echo "· ruff"; $(BIN)/ruff check .
+	@echo "· ruff"; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@echo "· mypy"; $(BIN)/mypy
 	@echo "· layers"; $(BIN)/lint-imports
 

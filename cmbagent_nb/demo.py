@@ -20,6 +20,7 @@ from cmbagent_nb.errors import ExecutionFailed, WorkDirError
 
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
+    from cmbagent_nb.workspace import Workspace
 
 NOTEBOOK = "01_quickstart.ipynb"
 PLAYBOOK = "playbook:planck-desi"
@@ -135,6 +136,7 @@ def report(place: Path, executed: Path, seconds: float) -> Iterator[str]:
             yield from _steps(run)
             yield from _numbers(run)
             yield from _files(run)
+        yield from _skills(workspace)
     finally:
         workspace.close()
     yield f"\nThe executed notebook is {_shown(executed)}"
@@ -192,6 +194,19 @@ def _files(run: Run) -> Iterator[str]:
     if made:
         yield f"\nFiles made, in {_shown(work_dir)}"
         yield from (f"    {path} ({size / 1000:.1f} kB)" for path, size in made.items())
+
+
+def _skills(workspace: Workspace) -> Iterator[str]:
+    """The skills that were made, whether they reproduce the run, and what running them again gave."""
+    from cmbagent_nb.store import frames
+
+    executions = frames.skill_executions(workspace.db)
+    for skill in workspace.skills().to_dict("records"):
+        yield f"\nKept as a skill\n  {skill['name']}: {(skill['verification'] or {}).get('summary', skill['status'])}"
+        for done in executions[executions["skill_id"] == skill["id"]].to_dict("records"):
+            given = ", ".join(f"{name}={value}" for name, value in (done["parameters"] or {}).items())
+            found = ", ".join(f"{name} {value:.6g}" for name, value in list(_flat(done["metrics"] or {}))[:3])
+            yield f"  run again with {given or 'its defaults'}: {done['status']} in {done['duration_s']:.0f} s, {found}"
 
 
 def _shown(path: Path) -> str:

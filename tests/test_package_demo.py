@@ -54,6 +54,13 @@ def test_the_demonstration_finds_the_right_numbers(ran: tuple[Path, str]) -> Non
     assert close(101.54, 0.1), "h r_d of DESI DR2"
 
 
+def test_the_demonstration_keeps_a_skill_and_runs_it_again(ran: tuple[Path, str]) -> None:
+    _, said = ran
+    kept = said.split("Kept as a skill")[1]
+    assert "3 of 3 files" in kept
+    assert re.search(r"run again with H0=70.0: completed in \d+ s, chi2 \d+", kept)
+
+
 def test_the_demonstration_lists_only_files_that_are_there(ran: tuple[Path, str]) -> None:
     _, said = ran
     block = said.split("Files made, in ")[1].splitlines()
