@@ -52,6 +52,7 @@ def test_a_run_in_the_middle(db: Database, record: Record) -> None:
     reply = record.event("model_call", agent_name="engineer", parent_event_id=call, depth=1)
     record.event("model_call", agent_name="engineer", parent_event_id=call, status="failed", error="HTTP 429")
     record.event("code_exec", inputs={"path": "codebase/step_1.py", "code": "x" * 50_000})
+    record.event("info", inputs={"text": "x" * 500_000})
     record.cost("engineer", event=reply, cost=0.5)
     record.cost("planner", node="planning", cost=None)
     record.file("plots/tt.png", version=1)
@@ -71,7 +72,7 @@ def test_a_run_in_the_middle(db: Database, record: Record) -> None:
     run = snapshot.run
     assert (run["calls"], run["failed_calls"], run["tokens"]) == (2, 1, 60)
     assert (run["cost_usd"], run["cost_known"], run["unknown_cost_calls"]) == (None, 0.5, 1)
-    assert (run["n_events"], run["n_messages"], run["n_files"]) == (4, 2, 2)
+    assert (run["n_events"], run["n_messages"], run["n_files"]) == (5, 2, 2)
     assert run["elapsed_s"] == pytest.approx(time.time() - T0, abs=5)
     assert not snapshot.finished
     assert snapshot.plan == {"goal": "g", "steps": []}
@@ -81,7 +82,7 @@ def test_a_run_in_the_middle(db: Database, record: Record) -> None:
     assert list(nodes) == ["planning", "step_1", "step_1.researcher", "step_2"]
     step = nodes["step_1"]
     assert (step["attempt"], step["max_attempts"], step["error_word"]) == (2, 3, "KeyError: 'DM'")
-    assert (step["n_events"], step["n_files"], step["cost_usd"]) == (4, 3, 0.5)
+    assert (step["n_events"], step["n_files"], step["cost_usd"]) == (5, 3, 0.5)
     assert step["duration_s"] > 0
     assert nodes["planning"]["cost_usd"] is None
     assert nodes["planning"]["duration_s"] == 2
@@ -96,10 +97,13 @@ def test_a_run_in_the_middle(db: Database, record: Record) -> None:
         "model_call engineer",
         "model_call engineer",
         "code_exec step_1.py",
+        "info",
     ]
-    assert [event["execution_order"] for event in snapshot.events] == [1, 2, 3, 4]
+    assert [event["execution_order"] for event in snapshot.events] == [1, 2, 3, 4, 5]
     assert (snapshot.events[1]["cost_usd"], snapshot.events[1]["tokens"]) == (0.5, 30)
-    assert (snapshot.events[3]["inputs"], snapshot.events[3]["long"]) == ({"path": "codebase/step_1.py"}, True)
+    assert snapshot.events[3]["long"]
+    assert snapshot.events[3]["inputs"] == {"path": "codebase/step_1.py", "code": "x" * 2000 + "…"}
+    assert snapshot.events[4]["inputs"] is None
     assert not snapshot.events[0]["long"]
     assert [(file["file_path"], file["version"]) for file in snapshot.files] == [("plots/tt.png", 2), ("data/x.csv", 1)]
     assert [message["content"][:6] for message in snapshot.messages] == ["first", "ssssss"]

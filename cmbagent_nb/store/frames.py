@@ -113,7 +113,7 @@ def runs(
         FROM workflow_runs AS r LEFT JOIN (
             SELECT run_id, SUM(total_tokens) AS tokens, SUM(cost_usd) AS known, COUNT(*) AS calls,
                    COUNT(*) - COUNT(cost_usd) AS unknown FROM cost_records GROUP BY run_id) AS c ON c.run_id = r.id
-        {where} ORDER BY r.created_at DESC, r.id DESC"""  # noqa: S608 - constants
+        {where} ORDER BY r.created_at DESC, r.id DESC"""
     return _frame(db, sql, values)
 
 
@@ -126,7 +126,7 @@ def skill_executions(db: Database, skill_id: str | None = None) -> pd.DataFrame:
     """Return the executions of one skill, or of all."""
     where = "WHERE skill_id = :skill" if skill_id else ""
     values = {"skill": skill_id} if skill_id else {}
-    return _frame(db, f"SELECT * FROM skill_executions {where} ORDER BY started_at, id", values)  # noqa: S608
+    return _frame(db, f"SELECT * FROM skill_executions {where} ORDER BY started_at, id", values)
 
 
 # -- making frames -------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def _table(db: Database, table: str, order: str, run_id: str | None, session: st
     conditions, values = _conditions(run_id, session)
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     order = order if run_id is not None else f"run_id, {order}"
-    return _frame(db, f"SELECT * FROM {table} {where} ORDER BY {order}", values)  # noqa: S608 - names of ours
+    return _frame(db, f"SELECT * FROM {table} {where} ORDER BY {order}", values)
 
 
 def _conditions(run_id: str | None, session: str | None, prefix: str = "") -> tuple[list[str], dict[str, Any]]:

@@ -87,7 +87,7 @@ def _repr(value: Any) -> str:
     return _SURROGATES.sub("\ufffd", text)
 
 
-def _simpler(value: Any) -> Any:  # noqa: PLR0911, PLR0912 - a table of kinds
+def _simpler(value: Any) -> Any:
     """Make one step towards plain JSON values."""
     if isinstance(value, enum.Enum):
         return value.value
@@ -130,7 +130,7 @@ def _in_order(values: Iterable[Any]) -> list[Any]:
     return list(values)
 
 
-def _tagged(value: Any, depth: int) -> Any:  # noqa: PLR0911 - a table of kinds
+def _tagged(value: Any, depth: int) -> Any:
     kind = type(value)
     if kind is str:
         return _SURROGATES.sub("\ufffd", value)

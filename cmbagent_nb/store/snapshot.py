@@ -19,8 +19,14 @@ from cmbagent_nb.store.lookup import parsed
 #: Statuses after which a run does nothing more by itself.
 FINISHED = frozenset({"completed", "failed", "cancelled", "interrupted"})
 
-#: Payloads of events longer than this are left out of a snapshot; ``run.events()`` has them.
-_LONGEST_PAYLOAD = 20_000
+#: The texts within payloads of events longer than this are shortened; ``run.events()`` has them whole.
+_LONG_PAYLOAD = 20_000
+
+#: Payloads longer than this are left out of a snapshot.
+_LONGEST_PAYLOAD = 100_000
+
+#: Characters of a text within a long payload.
+_LONGEST_TEXT = 2_000
 
 #: Characters of a message that a snapshot holds.
 _LONGEST_MESSAGE = 20_000
@@ -47,7 +53,7 @@ class Snapshot:
         The gates that are open, the oldest first.
     events
         The newest events, in the order in which they happened, each with ``label``, ``cost_usd``, ``tokens``;
-        ``long`` tells that a payload was left out for its length.
+        ``long`` tells that a payload was shortened or left out.
     files
         The newest version of each file, the newest first.
     messages
@@ -132,7 +138,7 @@ SELECT id, run_id, session_id, node_id, parent_event_id, event_type, event_subty
        CASE WHEN LENGTH(inputs) <= :longest THEN inputs END AS inputs,
        CASE WHEN LENGTH(outputs) <= :longest THEN outputs END AS outputs,
        CASE WHEN LENGTH(meta) <= :longest THEN meta END AS meta,
-       COALESCE(LENGTH(inputs), 0) > :longest OR COALESCE(LENGTH(outputs), 0) > :longest AS long,
+       COALESCE(LENGTH(inputs), 0) > :long OR COALESCE(LENGTH(outputs), 0) > :long AS long,
        error, execution_order, depth
 FROM execution_events WHERE run_id = :run ORDER BY execution_order DESC LIMIT :n
 """
@@ -234,15 +240,25 @@ def _trouble(node: dict[str, Any], step: dict[str, Any], last: dict[str, Any], s
 def _events(select: _Select, most: int) -> list[dict[str, Any]]:
     costs = {row["event_id"]: row for row in select(_EVENT_COSTS, n=most)}
     found = []
-    for row in reversed(select(_EVENTS, n=most, longest=_LONGEST_PAYLOAD)):
+    for row in reversed(select(_EVENTS, n=most, long=_LONG_PAYLOAD, longest=_LONGEST_PAYLOAD)):
         event = parsed(row)
         cost = costs.get(event["id"])
         event["long"] = bool(event["long"])
+        if event["long"]:
+            event |= {part: _shortened(event[part]) for part in ("inputs", "outputs")}
         event["label"] = event_label(event)
         event["tokens"] = cost["tokens"] if cost else None
         event["cost_usd"] = cost["cost_known"] if cost and not cost["unknown"] else None
         found.append(event)
     return found
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST_TEXT else value[:_LONGEST_TEXT] + "…"
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    return [_shortened(item) for item in value[:_LONGEST_TEXT]] if isinstance(value, list) else value
 
 
 def _by_agent_and_model(costs: list[dict[str, Any]]) -> list[dict[str, Any]]:

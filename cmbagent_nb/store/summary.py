@@ -31,7 +31,7 @@ def node_summary(connection: Connection, run_id: str, node_id: str) -> dict[str,
     values = {f"n{place}": member for place, member in enumerate(members)} | {"run": run_id}
 
     def select(columns: str, table: str, end: str = "") -> list[dict[str, Any]]:
-        query = f"SELECT {columns} FROM {table} WHERE run_id = :run AND node_id IN ({marks}) {end}"  # noqa: S608
+        query = f"SELECT {columns} FROM {table} WHERE run_id = :run AND node_id IN ({marks}) {end}"
         return rows(connection, query, values)
 
     events = select(

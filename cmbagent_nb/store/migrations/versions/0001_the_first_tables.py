@@ -30,7 +30,7 @@ TABLES = (
 )
 
 
-def upgrade() -> None:  # noqa: PLR0915 - a list of tables
+def upgrade() -> None:
     op.create_table(
         "sessions",
         sa.Column("id", sa.String(length=36), nullable=False),
