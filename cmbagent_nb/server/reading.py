@@ -90,14 +90,13 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     >>> plain({"id": "x", "meta": '{"a": 1}', "is_branch": 0, "cost_usd": float("nan")})
     {'id': 'x', 'meta': {'a': 1}, 'is_branch': False, 'cost_usd': None}
     """
-    shown = {}
-    for name, value in row.items():
-        if name in columns.JSON and isinstance(value, str):
-            value = from_json(value)
-        elif name in columns.BOOLEAN and value is not None:
-            value = bool(value)
-        shown[name] = _finite(value)
-    return shown
+    return {name: _finite(_parsed(name, value)) for name, value in row.items()}
+
+
+def _parsed(name: str, value: Any) -> Any:
+    if name in columns.JSON and isinstance(value, str):
+        return from_json(value)
+    return bool(value) if name in columns.BOOLEAN and value is not None else value
 
 
 def _finite(value: Any) -> Any:
