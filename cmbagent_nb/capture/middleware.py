@@ -64,7 +64,7 @@ class Capture(BaseMiddleware):
         ):
             response = await call_next(event, context)
             if response.response_force:  # a tool ended the turn: no call follows that would show the others
-                self._unknown_tools(await context.stream.history.get_events())
+                self._unknown_tools(list(await context.stream.history.get_events()))
             span.outputs = {"text": bounded(response.content)}
             return response
 

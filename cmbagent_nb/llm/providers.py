@@ -60,7 +60,7 @@ def check(spec: ModelSpec, settings: Settings, environ: Mapping[str, str] | None
     provider = PROVIDERS.get(spec.provider)
     if provider is None:
         raise ModelError(f"the model {str(spec)!r} cannot be called", "Name a model as provider:name.", model=str(spec))
-    if not _installed(provider.package):
+    if not installed(provider.package):
         raise MissingExtra(
             f"{provider.title} needs the package {provider.package.split('.')[0]!r}, which is not installed",
             f'Install it with: pip install "cmbagent-nb[{provider.extra}]".',
@@ -131,15 +131,15 @@ def available(
     environ = os.environ if environ is None else environ
     base_url = settings.base_url if settings is not None else environ.get("CMBAGENT_BASE_URL", "")
     choices: list[Choice] = []
-    if base_url and _installed("openai"):
+    if base_url and installed("openai"):
         key = environ.get("OPENAI_API_KEY")
         names = _names(_get(f"{base_url.rstrip('/')}/models", timeout, key), "data", "id")
         choices += [Choice(ModelSpec("openai", name), f"the server at {base_url} answers") for name in names[:1]]
     for provider in PROVIDERS.values():
         variable = next((name for name in provider.keys if environ.get(name)), None)
-        if variable and _installed(provider.package) and not (provider.name == "openai" and base_url):
+        if variable and installed(provider.package) and not (provider.name == "openai" and base_url):
             choices.append(Choice(ModelSpec(provider.name, provider.default), f"{variable} is set"))
-    if _installed("ollama"):
+    if installed("ollama"):
         url = ollama_url(environ)
         names = probe_ollama(timeout, url=url)
         choices += [Choice(ModelSpec("ollama", name), f"Ollama answers at {url}") for name in names[:1]]
@@ -162,11 +162,12 @@ def ollama_url(environ: Mapping[str, str]) -> str:
         return OLLAMA_URL
     scheme, _, rest = host.rpartition("://")
     name, _, port = rest.partition(":")
-    name = "localhost" if name in ("", "0.0.0.0") else name  # noqa: S104 - read, not bound
+    name = "localhost" if name in ("", "0.0.0.0") else name
     return f"{scheme or 'http'}://{name}:{port or '11434'}"
 
 
-def _installed(package: str) -> bool:
+def installed(package: str) -> bool:
+    """Tell whether a provider's package is there, without importing it."""
     try:
         return importlib.util.find_spec(package) is not None
     except ModuleNotFoundError:
@@ -177,7 +178,7 @@ def _get(url: str, timeout: float, key: str | None = None) -> Any:
     if not url.startswith(("http://", "https://")):
         return None
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked
+    request = urllib.request.Request(url, headers=headers)
     # A proxy of the environment is not asked for this machine's own servers.
     local = urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
     opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
