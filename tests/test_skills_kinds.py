@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from skill_runs import Home, Step, make_run
 
 from cmbagent_nb.skills.extract import extract
+from tests.skill_runs import Home, Step, make_run
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ assert datetime.date.today().year > 2000
         "Histogram of the squares.",
         [
             Step(
-                '''import argparse
+                """import argparse
 import json
 import os
 import sys
@@ -288,7 +288,7 @@ if __name__ == "__main__":
     values = [i**2 for i in range(args.count)]
     with open(os.path.join(ROOT, "data", "histogram.json"), "w") as file:
         json.dump({"counts": histogram(values), "script": os.path.basename(sys.argv[0])}, file)
-''',
+""",
                 failing=('import json\njson.loads("{")\n',),
                 filename="squares.py",
             )
@@ -318,7 +318,8 @@ params = {"H0": 67.36, "omega_m": 0.315, "label": "flat"}
 
 async def distance(z):
     steps = 200
-    total = sum(1 / math.sqrt(params["omega_m"] * (1 + z * i / steps) ** 3 + 1 - params["omega_m"]) for i in range(steps))
+    om = params["omega_m"]
+    total = sum(1 / math.sqrt(om * (1 + z * i / steps) ** 3 + 1 - om) for i in range(steps))
     return C_KMS / params["H0"] * total * z / steps
 
 
@@ -333,7 +334,7 @@ asyncio.run(main())
                 depends_on=(1,),
             ),
         ],
-        {"H0": 67.36, "omega_m": 0.315, "steps": 200, "redshifts": [0.1, 0.5, 1.0]},
+        {"H0": 67.36, "omega_m": 0.315, "redshifts": [0.1, 0.5, 1.0]},
         {"h0": 70, "redshifts": [0.2, 0.4]},
         ["data/distances.json"],
         choose="2",
@@ -365,4 +366,6 @@ def test_extracted_verified_and_run_with_other_values(home: Home, name: str) -> 
     assert compared <= set(same.outputs)
     for path in kind.changed_files:
         assert same.path(path).read_bytes() != other.path(path).read_bytes(), path
-    assert json.loads(home.db.rows("SELECT parameters FROM skill_executions WHERE id = :id", id=other.id)[0]["parameters"])
+    assert json.loads(
+        home.db.rows("SELECT parameters FROM skill_executions WHERE id = :id", id=other.id)[0]["parameters"]
+    )

@@ -8,10 +8,14 @@
 | a module of the run, such as ``codebase/tools.py`` | an asset beside the code |
 | a file outside the run | an asset where the code names it; else read from its place |
 | a data set of this package | nothing: the package has it |
+
+What was read is what the launcher saw being opened; C libraries (parquet, HDF5, FITS) open files unseen, so
+an input that the code names, or may find by listing a folder, counts as read too.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -45,7 +49,7 @@ def find_needs(record: RunRecord, chosen: list[StepCode]) -> Needs:
     for step in chosen:
         own: dict[str, str] = {}
         modules: set[str] = set()
-        for read in step.reads:
+        for read in [*step.reads, *_named(record, step)]:
             if read.startswith("package:"):
                 continue
             if PurePosixPath(read).is_absolute():
@@ -62,6 +66,30 @@ def find_needs(record: RunRecord, chosen: list[StepCode]) -> Needs:
         needs.modules[step.node_id] = frozenset(modules)
         made |= set(step.made)
     return needs
+
+
+def _named(record: RunRecord, step: StepCode) -> list[str]:
+    """Return files that the step could have opened unseen: inputs and predecessors' files that its code speaks of."""
+    inputs = record.work_dir / "input"
+    there = [path.relative_to(record.work_dir).as_posix() for path in sorted(inputs.rglob("*")) if path.is_file()]
+    before, todo = [], list(step.depends_on)
+    while todo:
+        other = record.step(todo.pop())
+        if other is not None and other not in before:
+            before.append(other)
+            todo += other.depends_on
+    there += sorted({path for other in before for path in other.made})
+    known = {*step.reads, *step.made}
+    return [path for path in there if path not in known and _speaks_of(step.code, path)]
+
+
+def _speaks_of(code: str, path: str) -> bool:
+    pure = PurePosixPath(path)
+    if pure.name in code:
+        return True
+    lists = re.search(r"\b(glob|rglob|iterdir|listdir|scandir|walk)\b", code) is not None
+    puts_together = re.search(r"""\bf["'][^"']*\{[^"']*["']""", code) is not None and pure.suffix in code
+    return (lists or puts_together) and pure.parts[0] in code
 
 
 def _outside(read: str, step: StepCode, needs: Needs, own: dict[str, str]) -> None:

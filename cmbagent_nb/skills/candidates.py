@@ -228,14 +228,14 @@ class _Collector(cst.CSTVisitor):
     def __init__(self, source: Source) -> None:
         self.source = source
 
-    def visit_AugAssign(self, node: cst.AugAssign) -> None:  # noqa: N802 - libcst's naming
+    def visit_AugAssign(self, node: cst.AugAssign) -> None:
         if isinstance(node.target, cst.Name):
             self.source.augmented.add(node.target.value)
 
-    def visit_Global(self, node: cst.Global) -> None:  # noqa: N802
+    def visit_Global(self, node: cst.Global) -> None:
         self.source.globals_declared.update(item.name.value for item in node.names)
 
-    def visit_Call(self, node: cst.Call) -> None:  # noqa: N802
+    def visit_Call(self, node: cst.Call) -> None:
         self.source.calls.append(node)
 
 
@@ -269,7 +269,7 @@ class Finder(cst.CSTVisitor):
 
     # -- constants with a name ------------------------------------------------------------------
 
-    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> None:  # noqa: N802
+    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> None:
         if len(node.body) != 1:
             return
         statement = node.body[0]
@@ -346,10 +346,12 @@ class Finder(cst.CSTVisitor):
         """Decide whether a named constant is something that a user would vary."""
         lower, loud = name.lower(), name.isupper() or annotated
         known = lower in words.KNOBS
-        if name.startswith("_") or lower in words.WORKING or words.is_constant(name, value):
+        if name.startswith("_"):
             return False
         if self._file_kind(value) != "value":
             return True
+        if lower in words.WORKING or words.is_constant(name, value):
+            return False
         if (words.is_cosmetic(name) and not known) or self._only_draws(target):
             return False
         if isinstance(value, bool):
@@ -416,7 +418,7 @@ class Finder(cst.CSTVisitor):
         value = try_literal(node)
         if is_number(value) and not words.is_cosmetic(name) and not words.is_constant(name, value):
             help_, unit = self._comment(line)
-            self._add(name, value, node, "value", help=help_, unit=unit, source="field", extra=frozenset())
+            self._add(name, value, node, "value", help=help_, unit=unit, source="field", target=name)
 
     def _path_call(self, name: str, node: cst.BaseExpression) -> None:
         """``DATA = Path("input/df.parquet")``: the file is the parameter, named by its variable."""
@@ -448,7 +450,7 @@ class Finder(cst.CSTVisitor):
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def visit_Call(self, node: cst.Call) -> None:  # noqa: N802
+    def visit_Call(self, node: cst.Call) -> None:
         function = dotted(node.func)[-1]
         if function == "add_argument":
             self._option(node)
@@ -470,9 +472,7 @@ class Finder(cst.CSTVisitor):
         if trivial(value) and "seed" not in name and name != "random_state":
             return
         if known or self.task.speaks_of(name, value):
-            self._add(
-                name, value, node, "value", source=f"{function}({name}=…)", extra=frozenset({f"{function}_{name}"})
-            )
+            self._add(name, value, node, "value", source=f"{function}({name}=…)")
 
     def _positional(self, function: str, node: cst.BaseExpression) -> None:
         value = try_literal(node)
@@ -497,7 +497,7 @@ class Finder(cst.CSTVisitor):
         text = re.sub(r"\s*\(default.*?\)", "", help_ or "", flags=re.IGNORECASE).strip()
         self._add(name, value, given["default"], "value", kind=kind, help=text, unit=unit_in(text), source="option")
 
-    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:  # noqa: N802
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
         if self.source.enclosing(node):
             return
         for position, parameter in enumerate([*node.params.params, *node.params.kwonly_params]):
@@ -507,8 +507,7 @@ class Finder(cst.CSTVisitor):
                 continue
             wanted = name.lower() in words.KNOBS or self.task.speaks_of(name, value)
             if wanted and parameter.default is not None and self._left_out(node, position, name):
-                extra = frozenset({f"{node.name.value}_{name}"})
-                self._add(name, value, parameter.default, "value", source=f"default of {node.name.value}", extra=extra)
+                self._add(name, value, parameter.default, "value", source=f"default of {node.name.value}")
 
     def _left_out(self, function: cst.FunctionDef, position: int, name: str) -> bool:
         """Tell whether some call leaves an argument to its default."""
@@ -521,7 +520,7 @@ class Finder(cst.CSTVisitor):
 
     # -- values that the task names --------------------------------------------------------------
 
-    def visit_Comparison(self, node: cst.Comparison) -> None:  # noqa: N802
+    def visit_Comparison(self, node: cst.Comparison) -> None:
         if len(node.comparisons) != 1:
             return
         operator, right = node.comparisons[0].operator, node.comparisons[0].comparator
@@ -541,9 +540,9 @@ class Finder(cst.CSTVisitor):
         else:
             wanted = is_number(value) and self.task.speaks_of(base, value) and not trivial(value)
         if wanted:
-            self._add(name, value, right, "value", source="comparison", extra=frozenset({f"{base}_value"}))
+            self._add(name, value, right, "value", source="comparison")
 
-    def visit_SimpleString(self, node: cst.SimpleString) -> None:  # noqa: N802
+    def visit_SimpleString(self, node: cst.SimpleString) -> None:
         value = try_literal(node)
         if not isinstance(value, str) or id(node) in self.taken_nodes:
             return
@@ -566,16 +565,16 @@ class Finder(cst.CSTVisitor):
         call = self.source.parents.get(parent) if isinstance(parent, cst.Arg) else None
         return isinstance(call, cst.Call) and dotted(call.func)[-2:] == ["path", "join"] and call.args[-1] is parent
 
-    def visit_Integer(self, node: cst.Integer) -> None:  # noqa: N802
+    def visit_Integer(self, node: cst.Integer) -> None:
         self._named_number(node)
 
-    def visit_Float(self, node: cst.Float) -> None:  # noqa: N802
+    def visit_Float(self, node: cst.Float) -> None:
         self._named_number(node)
 
     def _named_number(self, node: cst.Integer | cst.Float) -> None:
         """A number of three digits or more, bare in a call's arguments, that the task introduces by a word."""
         value, parent = node.evaluated_value, self.source.parents.get(node)
-        digits = len(node.value.replace(".", "").strip("0_"))
+        digits = len(node.value.replace(".", "").replace("_", "").lstrip("0"))
         if (
             digits < 3
             or not isinstance(parent, cst.Arg)
@@ -612,14 +611,13 @@ class Finder(cst.CSTVisitor):
         unit: str = "",
         source: str = "",
         target: str = "",
-        extra: frozenset[str] = frozenset(),
         literal_node: cst.CSTNode | None = None,
     ) -> None:
         key = literal_node if literal_node is not None else node
         if id(key) in self.taken_nodes:
             return
         self.taken_nodes.update({id(key), *(id(item) for item in getattr(key, "children", ()))})
-        local = self.source.shadowed(node) - ({target} if target and how == "assign" else set())
+        local = self.source.shadowed(node) - ({target} if target and how != "tuple" else set())
         line = self.source.line(node)
         self.found.append(Candidate(name, value, node, how, kind, help, unit, source, line, local, target))
 

@@ -314,13 +314,13 @@ def _catch_exit(module: cst.Module) -> str:
 class _Awaiter(cst.CSTTransformer):
     """``asyncio.run(x)`` at the top of a script becomes ``await x``."""
 
-    def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:  # noqa: N802 - libcst's naming
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
         return False
 
-    def visit_Lambda(self, node: cst.Lambda) -> bool:  # noqa: N802
+    def visit_Lambda(self, node: cst.Lambda) -> bool:
         return False
 
-    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:  # noqa: N802
+    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
         if dotted(original_node.func) == ["asyncio", "run"] and updated_node.args:
             return cst.Await(updated_node.args[0].value, lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
         return updated_node

@@ -218,17 +218,16 @@ def kernel_environment(scratch: Path) -> dict[str, str]:
     )
 
 
-_registered = False
 _lock = threading.Lock()
 
 
 def _register() -> None:
     """Make papermill know our engine; its classes need papermill, which is imported late."""
-    global _registered  # noqa: PLW0603 - papermill's registry is one for the process
     with _lock:
-        if _registered:
-            return
         from papermill.engines import Engine, papermill_engines
+
+        if ENGINE in papermill_engines._engines:
+            return
 
         class SkillEngine(Engine):  # type: ignore[misc] # papermill has no types
             """Runs a notebook in a kernel of this interpreter, in the job's folder."""
@@ -241,7 +240,6 @@ def _register() -> None:
                 asyncio.run(_run_cells(nb_man, job, start_timeout))
 
         papermill_engines.register(ENGINE, SkillEngine)
-        _registered = True
 
 
 async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:

@@ -38,11 +38,11 @@ def note(
     mark = rows.mark(db)
 
     def store(connection: Connection) -> bool:
-        query = f"SELECT session_id, status FROM workflow_runs WHERE id = {mark}"  # noqa: S608 - a mark of ours
+        query = f"SELECT session_id, status FROM workflow_runs WHERE id = {mark}"
         run = connection.exec_driver_sql(query, (run_id,)).fetchone()
         if run is None or run[1] not in _OVER:
             return False
-        last = f"SELECT COALESCE(MAX(execution_order), 0) FROM execution_events WHERE run_id = {mark}"  # noqa: S608
+        last = f"SELECT COALESCE(MAX(execution_order), 0) FROM execution_events WHERE run_id = {mark}"
         order = connection.exec_driver_sql(last, (run_id,)).scalar_one()
         began = started_at if started_at is not None else now
         row = {

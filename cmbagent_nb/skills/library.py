@@ -241,7 +241,7 @@ def add(db: Database, writer: Writer, home: Path, made: Path, row: dict[str, Any
     mark = rows.mark(db)
 
     def store(connection: Connection) -> int:
-        query = f"SELECT id, version FROM skills WHERE name = {mark} ORDER BY version DESC"  # noqa: S608 - a mark of ours
+        query = f"SELECT id, version FROM skills WHERE name = {mark} ORDER BY version DESC"
         found = connection.exec_driver_sql(query, (name,)).fetchall()
         version = found[0][1] + 1 if found else 1
         while (folder := home / "skills" / name / f"v{version}").exists():

@@ -233,7 +233,7 @@ class _Rewriter(cst.CSTTransformer):
         replacement = self.plan.replace.get(id(original_node))
         return replacement if replacement is not None else super().on_leave(original_node, updated_node)
 
-    def leave_SimpleStatementLine(  # noqa: N802 - libcst's naming
+    def leave_SimpleStatementLine(
         self, original_node: cst.SimpleStatementLine, updated_node: cst.SimpleStatementLine
     ) -> Any:
         if id(original_node) in self.plan.remove:
@@ -246,7 +246,7 @@ class _Rewriter(cst.CSTTransformer):
             return updated_node.with_changes(body=[statement.with_changes(value=cst.parse_expression(text))])
         return updated_node
 
-    def leave_IndentedBlock(  # noqa: N802
+    def leave_IndentedBlock(
         self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
     ) -> cst.IndentedBlock:
         if updated_node.body:
@@ -266,10 +266,10 @@ class _OutputReader(cst.CSTVisitor):
     def __init__(self, plan: _Plan, named: dict[str, str]) -> None:
         self.plan, self.named = plan, named
 
-    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> bool:  # noqa: N802
+    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> bool:
         return id(node) not in self.plan.remove and id(node) not in self.plan.assign
 
-    def visit_SimpleString(self, node: cst.SimpleString) -> None:  # noqa: N802
+    def visit_SimpleString(self, node: cst.SimpleString) -> None:
         value = try_literal(node)
         name = self.named.get(clean_path(value)) if isinstance(value, str) else None
         if name is None or id(node) in self.plan.replace or name in self.plan.source.shadowed(node):

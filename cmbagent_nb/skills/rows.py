@@ -31,5 +31,5 @@ def insert(connection: Connection, db: Database, writer: Writer, table: str, row
         else:
             values.append(value)
     marks = ", ".join([mark(db)] * len(row))
-    sql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})"  # noqa: S608 - names of ours
+    sql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})"
     connection.exec_driver_sql(sql, tuple(values))
