@@ -22,6 +22,7 @@ STEP = {"title": "t", "agent": "engineer", "instructions": "i"}
         '  \n{"approved": true}\n',
         '```json\n{"approved": true}\n```',
         'Here is my review:\n\n```\n{"approved": true}\n```\nBest regards',
+        'Unlike {"approved": false} before:\n```json\n{"approved": true}\n```',
         'I think {this} is fine: {"approved": true} - that is all.',
         '{"Review": {"approved": true}}',
         '{"approved": "true", "recommendations": null, "mood": "good"}',

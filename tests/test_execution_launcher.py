@@ -448,6 +448,40 @@ def test_a_taker_over_kills_what_was_left(folder: Path) -> None:
     assert not kill_group(process.pid, started)
 
 
+def test_a_killed_kernel_does_not_break_its_child(folder: Path) -> None:
+    """The process that launched is shot; the code runs on, its output is kept, and its end is written."""
+    gate = folder / "go"
+    script = write(
+        folder,
+        f"""
+        import pathlib, time
+        print("begun", flush=True)
+        while not pathlib.Path({str(gate)!r}).exists():
+            time.sleep(0.01)
+        pathlib.Path("data/out.txt").write_text("done")
+        print("ended")
+        """,
+    )
+    kernel = f"""
+import asyncio, pathlib
+from cmbagent_nb.execution.launcher import launch
+script, folder = pathlib.Path({str(script)!r}), pathlib.Path({str(folder)!r})
+asyncio.run(launch(script, folder, on_output=lambda *told: print(told, flush=True)))
+"""
+    with subprocess.Popen([sys.executable, "-c", kernel], stdout=subprocess.PIPE) as starter:
+        assert starter.stdout is not None
+        assert b"begun" in starter.stdout.readline()
+        starter.kill()
+    assert read_exit(folder) is None
+    gate.touch()
+    deadline = time.monotonic() + 10
+    while (record := read_exit(folder)) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert record is not None and record["status"] == "completed"
+    assert "data/out.txt" in {item["path"] for item in record["files"]}
+    assert (folder / "stdout.txt").read_text() == "begun\nended\n"
+
+
 def test_the_loop_is_not_blocked(folder: Path) -> None:
     """While code runs, the loop of the runs turns at its own pace."""
     script = write(folder, "x = sum(i for i in range(3_000_000))")
