@@ -100,6 +100,9 @@ def test_links_that_are_not_nested_are_found(db: Database, record: Record) -> No
     record.event("code_exec", agent_name="executor", attempt=1)
     made = record.event("file_gen", agent_name="executor", attempt=1)
     record.file("data/x.csv", event=made)
+    again = record.event("agent_call", agent_name="engineer", attempt=1)
+    record.event("model_call", agent_name="engineer", attempt=1, inputs={"message": "again"})
+    record.message("later", event_id=again, code_generated="x = 2")
     record.settle()
     chain = {link["kind"]: link for link in lineage(db, record.run, "data/x.csv")}
     assert set(chain) == {"file", "file_gen", "code_exec", "agent_call", "model_call", "step", "task"}

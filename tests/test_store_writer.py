@@ -209,18 +209,24 @@ def test_a_lock_is_waited_for(db: Database, writer: Writer, tmp_path: Path, monk
     fresh = Database.open(tmp_path)
     patient = Writer(fresh)
     record.writer = patient
+    counting = "SELECT COUNT(*) FROM execution_events"
     with closing(sqlite3.connect(tmp_path / "cmbagent.db", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        events = [record.event("info") for _ in range(100)]
-        call = patient.call(lambda c: c.exec_driver_sql("SELECT COUNT(*) FROM execution_events").scalar())
-        deadline = time.monotonic() + 30
-        while not patient.trouble and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert "locked" in patient.trouble
-        assert not call.done()
-        other.execute("COMMIT")
-    assert call.result(30) == len(events)
-    assert patient.trouble == ""
+        for what in ("rows", "call"):
+            other.execute("BEGIN IMMEDIATE")
+            if what == "rows":
+                for _ in range(100):
+                    record.event("info")
+                done: Any = patient.barrier()
+            else:
+                done = patient.call(lambda connection: connection.exec_driver_sql(counting).scalar())
+            deadline = time.monotonic() + 30
+            while not patient.trouble and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert "locked" in patient.trouble
+            assert not done.done()
+            other.execute("COMMIT")
+            assert done.result(30) == (None if what == "rows" else 100)
+            assert patient.trouble == ""
     assert patient.faults == 0
     patient.close()
     fresh.close()
