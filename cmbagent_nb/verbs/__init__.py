@@ -1,0 +1,19 @@
+"""The verbs: what ``cmbagent VERB …`` and ``%cmbagent VERB …`` do, defined once for both.
+
+| rule | |
+|---|---|
+| a verb is one decorated function | its options, its help and its ``--json`` follow from the declaration |
+| a verb only calls the Python API | what it does, ``Workspace`` and ``Run`` can do too |
+| a verb prints nothing and never ends the process | it returns an :class:`Output` or raises a ``CMBAgentError`` |
+| importing this is cheap | what a verb needs is imported when it is called |
+"""
+
+from __future__ import annotations
+
+from cmbagent_nb.verbs import about, control, gates, record, run, skill
+from cmbagent_nb.verbs.declare import VERBS
+from cmbagent_nb.verbs.execute import execute
+from cmbagent_nb.verbs.output import Output
+from cmbagent_nb.verbs.parsing import Parser, parser
+
+__all__ = ["VERBS", "Output", "Parser", "execute", "parser"]

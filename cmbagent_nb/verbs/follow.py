@@ -1,0 +1,93 @@
+"""Following a run on a terminal: a line for each thing that a person would want to hear of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.ids import short
+from cmbagent_nb.render.labels import label, main_nodes
+from cmbagent_nb.render.text import clock
+from cmbagent_nb.verbs.text import plan_lines
+
+if TYPE_CHECKING:
+    from cmbagent_nb.run import Run
+    from cmbagent_nb.store.snapshot import Snapshot
+    from cmbagent_nb.workspace import Workspace
+
+#: Seconds after which is looked again though nothing was heard.
+LOOK_AGAIN = 1.0
+
+
+def follow(ws: Workspace, run: Run, say: Callable[[str], None], *, quiet: bool = False, prog: str = "cmbagent") -> None:
+    """Wait for the end of a run and say what happens; when ``quiet``, only that a gate waits."""
+    from cmbagent_nb.store.snapshot import read_snapshot
+
+    news = _News(prog, quiet)
+    changed = threading.Event()
+    stop = run.subscribe(changed.set)
+    try:
+        while True:
+            ended = run.finished
+            changed.clear()
+            for line in news.of(read_snapshot(ws.db, run.id, events=0, messages=0, files=0)):
+                say(line)
+            if ended:
+                return
+            changed.wait(LOOK_AGAIN)
+    finally:
+        stop()
+
+
+class _News:
+    """Remembers what was said already."""
+
+    def __init__(self, prog: str, quiet: bool) -> None:
+        self._prog = prog
+        self._quiet = quiet
+        self._begun = False
+        self._said: dict[str, tuple[Any, ...]] = {}
+        self._gates: set[str] = set()
+
+    def of(self, snapshot: Snapshot) -> list[str]:
+        lines = []
+        row = snapshot.run
+        if not self._begun and not self._quiet:
+            lines.append(f"{row['name']} · {row['mode']} · {row['model']} · run {short(row['id'])} · {row['work_dir']}")
+        self._begun = True
+        for node in main_nodes(snapshot.nodes) if not self._quiet else ():
+            state = (node["status"], node["attempt"])
+            if state != self._said.get(node["node_id"]) and node["status"] != "pending":
+                if node["node_type"] != "terminator":
+                    text = label(node)
+                    lines.append(f"{clock(row['elapsed_s'])} {text.glyph} {text.title}  {text.note}".rstrip())
+                self._said[node["node_id"]] = state
+        for gate in snapshot.gates:
+            if gate["id"] not in self._gates:
+                self._gates.add(gate["id"])
+                lines += gate_lines(gate, self._prog)
+        return lines
+
+
+def gate_lines(gate: Mapping[str, Any], prog: str) -> list[str]:
+    """Write a gate that waits, and how to answer it."""
+    context, name = gate["context"] or {}, short(str(gate["id"]))
+    lines = [f"◆ {context.get('title') or 'A decision is needed'}"]
+    lines += [f"    {line}" for line in str(context.get("body") or "").splitlines()[:20]]
+    if isinstance(context.get("plan"), Mapping):
+        lines += [f"    {line}" for line in plan_lines(context["plan"])]
+    for option in context.get("options") or ():
+        lines.append(f"  {option['label']:28}{how(str(option['id']), name, prog)}")
+    return lines
+
+
+def how(option: str, name: str, prog: str) -> str:
+    """Return the command that answers a gate with an option."""
+    known = {
+        "approved": f"{prog} approve {name}",
+        "rejected": f"{prog} reject {name}",
+        "modified": f'{prog} changes {name} "WHAT TO CHANGE"',
+        "redo": f'{prog} approve {name} --choose redo --feedback "WHAT TO CHANGE"',
+    }
+    return known.get(option) or f"{prog} approve {name} --choose {option}"

@@ -1,0 +1,58 @@
+"""A run, a plan and a lineage as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.render.labels import label, main_nodes
+from cmbagent_nb.render.text import cut
+
+if TYPE_CHECKING:
+    from cmbagent_nb.store.snapshot import Snapshot
+
+
+def run_text(snapshot: Snapshot, made: dict[str, Any], prog: str) -> str:
+    """Write a run: status, task, nodes, graph, open gates and result."""
+    from cmbagent_nb.render.mermaid import graph_mermaid
+    from cmbagent_nb.verbs.follow import gate_lines
+    from cmbagent_nb.verbs.run import headline
+
+    row = snapshot.run
+    parts = [headline(made), f"  id        {row['id']}", f"  task      {cut(row['task_description'], 200)}"]
+    parts += [f"  model     {row['model']}", f"  work dir  {row['work_dir']}"]
+    if made["error"]:
+        parts.append(f"  error     {made['error']}")
+    nodes = [label(node) for node in main_nodes(snapshot.nodes)]
+    if nodes:
+        width = max(len(item.title) for item in nodes)
+        parts += ["", *(f"  {item.glyph} {item.title:{width}}  {item.note}".rstrip() for item in nodes)]
+        parts += ["", graph_mermaid(snapshot)]
+    for gate in snapshot.gates:
+        parts += ["", *gate_lines(gate, prog)]
+    if made["result"]:
+        parts += ["", made["result"].rstrip()]
+    return "\n".join(parts)
+
+
+def plan_lines(plan: Mapping[str, Any]) -> list[str]:
+    """Write the steps of a plan, a line each."""
+    lines = [f"Goal: {cut(plan['goal'], 200)}"] if plan.get("goal") else []
+    for number, step in enumerate(plan.get("steps") or (), 1):
+        before = ", ".join(str(item) for item in step.get("depends_on") or ())
+        after = f", after {before}" if before else ""
+        lines.append(f"{number}. {cut(step.get('title'), 100)} ({step.get('agent')}{after})")
+    return lines
+
+
+def lineage_text(links: Iterable[Mapping[str, Any]]) -> str:
+    """Write how a file came to be, the file first."""
+    lines = []
+    for link in links:
+        where = " · ".join(str(link[key]) for key in ("agent", "node_id") if link.get(key))
+        arrow = "← " if lines else ""
+        lines.append(f"{arrow}{link['kind']:11} {cut(link['label'], 90)}" + (f"  ({where})" if where else ""))
+        reads = [str(item["path"]) for item in link.get("reads") or ()]
+        if reads:
+            lines.append(f"    read {', '.join(reads)}")
+    return "\n".join(lines)
