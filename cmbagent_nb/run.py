@@ -42,7 +42,10 @@ class Result:
         from cmbagent_nb.render.markdown import markdown_html
         from cmbagent_nb.render.text import esc
 
-        return markdown_html(self.text, self.work_dir) if self.report else f"<pre>{esc(self.text)}</pre>"
+        if self.report:
+            return markdown_html(self.text, self.work_dir)
+        figures = "\n\n".join(f"![{name}](<{name}>)" for name in self.files if name.lower().endswith(".png"))
+        return f"<pre>{esc(self.text)}</pre>" + markdown_html(figures, self.work_dir)
 
 
 class Lineage:
