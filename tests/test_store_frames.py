@@ -148,6 +148,8 @@ def nested(record: Record) -> None:
     record.event("info", node_id="step_10")
     record.file("data/x.csv")
     record.file("plots/x.png", file_type="plot")
+    record.file("plots/x.png", file_type="plot", version=2)
+    record.file("steps/step_1/attempt_1/x.py", file_type="code", priority="internal")
     record.cost("engineer", cost=0.1)
     record.cost("researcher", cost=None, node="step_1.researcher")
     record.message("hello")

@@ -58,6 +58,7 @@ def test_a_run_in_the_middle(db: Database, record: Record) -> None:
     record.file("plots/tt.png", version=1)
     record.file("plots/tt.png", version=2)
     record.file("data/x.csv", version=1)
+    record.file("steps/step_1/attempt_1/x.py", version=1, priority="internal", created_at=T0)
     record.message("first")
     record.message("s" * 50_000)
     gate = {"run_id": record.run, "approval_type": "step_approval", "node_id": "step_2"}
@@ -82,7 +83,7 @@ def test_a_run_in_the_middle(db: Database, record: Record) -> None:
     assert list(nodes) == ["planning", "step_1", "step_1.researcher", "step_2"]
     step = nodes["step_1"]
     assert (step["attempt"], step["max_attempts"], step["error_word"]) == (2, 3, "KeyError: 'DM'")
-    assert (step["n_events"], step["n_files"], step["cost_usd"]) == (5, 3, 0.5)
+    assert (step["n_events"], step["n_files"], step["cost_usd"]) == (5, 2, 0.5)
     assert step["duration_s"] > 0
     assert nodes["planning"]["cost_usd"] is None
     assert nodes["planning"]["duration_s"] == 2
@@ -105,7 +106,11 @@ def test_a_run_in_the_middle(db: Database, record: Record) -> None:
     assert snapshot.events[3]["inputs"] == {"path": "codebase/step_1.py", "code": "x" * 2000 + "…"}
     assert snapshot.events[4]["inputs"] is None
     assert not snapshot.events[0]["long"]
-    assert [(file["file_path"], file["version"]) for file in snapshot.files] == [("plots/tt.png", 2), ("data/x.csv", 1)]
+    assert [(file["file_path"], file["version"]) for file in snapshot.files] == [
+        ("plots/tt.png", 2),
+        ("data/x.csv", 1),
+        ("steps/step_1/attempt_1/x.py", 1),
+    ]
     assert [message["content"][:6] for message in snapshot.messages] == ["first", "ssssss"]
     assert len(snapshot.messages[1]["content"]) == 20_000
     assert [(cost["agent_name"], cost["calls"], cost["cost_usd"]) for cost in snapshot.costs] == [
@@ -168,6 +173,10 @@ def test_it_is_bounded_and_quick(db: Database, record: Record) -> None:
                 "outputs": {"to": "x"},
             },
             "state_transition step_1 pending → x",
+        ),
+        (
+            {"event_type": "state_transition", "run_id": "r", "inputs": {"entity": "r"}, "outputs": {"to": "planning"}},
+            "state_transition run planning",
         ),
         ({"event_type": "retry", "node_id": "step_2", "event_subtype": "scheduled"}, "retry step_2 scheduled"),
         ({"event_type": "error", "error": "a\nValueError: no"}, "error ValueError: no"),

@@ -78,7 +78,8 @@ def _change(event: Mapping[str, Any]) -> str:
     arrow = f"{before} → {after}" if before and after else after
     if event.get("event_type") == "handoff":
         return arrow or _agent(event)
-    return f"{first_of(event, 'entity', 'entity_id', 'node') or event.get('node_id') or ''} {arrow}".strip()
+    entity = first_of(event, "entity", "entity_id", "node") or str(event.get("node_id") or "")
+    return f"{'run' if entity == event.get('run_id') else entity} {arrow}".strip()
 
 
 def _retry(event: Mapping[str, Any]) -> str:

@@ -154,6 +154,12 @@ SELECT * FROM files AS f WHERE run_id = :run AND NOT EXISTS (
 ORDER BY created_at DESC, id DESC LIMIT :n
 """
 
+# What a failed attempt left behind is kept, and not counted among the files of its node.
+_FILE_COUNTS = """
+SELECT node_id, COUNT(DISTINCT file_path) AS n FROM files
+WHERE run_id = :run AND COALESCE(priority, '') <> 'internal' GROUP BY node_id
+"""
+
 _MESSAGES = """
 SELECT id, run_id, session_id, node_id, event_id, sender, recipient, SUBSTR(content, 1, :longest) AS content,
        agent_role, SUBSTR(reasoning, 1, :longest) AS reasoning, created_at, duration_ms, tokens
@@ -166,7 +172,8 @@ def _totals(
 ) -> dict[str, Any]:
     (other,) = select(
         "SELECT (SELECT COUNT(*) FROM messages WHERE run_id = :run) AS n_messages, "
-        "(SELECT COUNT(DISTINCT file_path) FROM files WHERE run_id = :run) AS n_files, "
+        "(SELECT COUNT(DISTINCT file_path) FROM files WHERE run_id = :run AND "
+        "COALESCE(priority, '') <> 'internal') AS n_files, "
         "(SELECT COUNT(*) FROM model_replies WHERE run_id = :run) AS replies, "
         "(SELECT COUNT(*) FROM execution_events WHERE run_id = :run AND event_type = 'model_call' "
         "AND status = 'failed') AS failed_calls"
@@ -196,7 +203,7 @@ def _nodes(run: dict[str, Any], counts: dict[str, Any], select: _Select) -> list
     for row in select("SELECT node_id, attempt, error FROM step_attempts WHERE run_id = :run ORDER BY attempt"):
         before = attempts.get(row["node_id"], {})
         attempts[row["node_id"]] = {**row, "error": row["error"] or before.get("error")}
-    files = _numbers(select("SELECT node_id, COUNT(*) AS n FROM files WHERE run_id = :run GROUP BY node_id"))
+    files = _numbers(select(_FILE_COUNTS))
     spent: dict[str, float | None] = defaultdict(float)
     for row in select(
         "SELECT node_id, SUM(cost_usd) AS known, COUNT(*) - COUNT(cost_usd) AS unknown "

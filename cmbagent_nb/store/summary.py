@@ -39,7 +39,11 @@ def node_summary(connection: Connection, run_id: str, node_id: str) -> dict[str,
         "execution_events",
     )
     costs = select("agent_name, total_tokens, cost_usd", "cost_records")
-    files = select("file_type, COUNT(*) AS n", "files", "GROUP BY file_type")
+    files = select(
+        "file_type, COUNT(DISTINCT file_path) AS n",
+        "files",
+        "AND COALESCE(priority, '') <> 'internal' GROUP BY file_type",
+    )
     messages = select("COUNT(*) AS n", "messages")[0]["n"]
     attempts = select("MAX(attempt) AS n", "step_attempts")[0]["n"]
     calls = Counter(event["agent_name"] for event in events if event["event_type"] == "agent_call")
