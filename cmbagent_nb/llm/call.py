@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -41,15 +42,11 @@ def current_call() -> CallInfo | None:
     return _call.get()
 
 
-class under_way:  # noqa: N801 - used as a statement
+@contextmanager
+def under_way(info: CallInfo) -> Iterator[CallInfo]:
     """Make ``info`` the current call within a block."""
-
-    def __init__(self, info: CallInfo) -> None:
-        self._info = info
-
-    def __enter__(self) -> CallInfo:
-        self._token = _call.set(self._info)
-        return self._info
-
-    def __exit__(self, *error: object) -> None:
-        _call.reset(self._token)
+    token = _call.set(info)
+    try:
+        yield info
+    finally:
+        _call.reset(token)

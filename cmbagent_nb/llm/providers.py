@@ -162,7 +162,7 @@ def ollama_url(environ: Mapping[str, str]) -> str:
         return OLLAMA_URL
     scheme, _, rest = host.rpartition("://")
     name, _, port = rest.partition(":")
-    name = "localhost" if name in ("", "0.0.0.0") else name
+    name = "localhost" if not name.strip("0.") else name
     return f"{scheme or 'http'}://{name}:{port or '11434'}"
 
 
@@ -178,7 +178,7 @@ def _get(url: str, timeout: float, key: str | None = None) -> Any:
     if not url.startswith(("http://", "https://")):
         return None
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    request = urllib.request.Request(url, headers=headers)
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked
     # A proxy of the environment is not asked for this machine's own servers.
     local = urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
     opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
