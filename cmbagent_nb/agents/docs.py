@@ -90,7 +90,7 @@ def find_docs(query: str, roots: Sequence[Path] = ()) -> str:
 def _pydoc(names: Sequence[str]) -> str:
     try:
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _LOOK_UP, *names],
+            [sys.executable, "-P", "-W", "ignore", "-c", _LOOK_UP, *names],
             env=child_environment({"MPLBACKEND": "Agg", "PYTHONUTF8": "1"}),
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -25,7 +25,8 @@ from cmbagent_nb.execution.kinds import file_type, mime
 
 #: Folders that an attempt always has.
 FOLDERS = ("input", "data", "plots", "codebase")
-#: Files larger than this are linked where the file system cannot share their blocks.
+#: Files larger than this are linked where the file system cannot share their blocks; the child makes
+#: a copy of one that the code opens for writing.
 LINK_ABOVE = 64 * 2**20
 #: Names in a work dir that belong to the run, not to the code that it runs.
 RESERVED = frozenset({"journal.jsonl", "steps", "planning", "cost", "time", "chats", "context", "input", "skills"})

@@ -5,13 +5,14 @@
 | the user's code sees a plain ``__main__`` | a fresh module; ``sys.argv``, ``sys.path[0]`` as if run directly |
 | nothing of the package is imported before it | this file is run by its path and uses the standard library only |
 | reads are noted even if the process is shot | one line a file, appended to ``reads.jsonl`` as it is opened |
+| a large seed, which is a link, is not written to | it is made a copy when the code opens it for writing |
 | ``exit.json`` says how it ended | written last of all, after threads and exit handlers, and renamed into place |
 
 The process that started this one need not be alive any more: everything is in the folder.
 """
 
 # Importing pathlib would cost a third of the time that this file may take.
-# ruff: noqa: PTH100, PTH103, PTH105, PTH113, PTH118, PTH120, PTH123, PTH206
+# ruff: noqa: PTH100, PTH103, PTH105, PTH113, PTH116, PTH118, PTH120, PTH123, PTH206
 from __future__ import annotations
 
 import atexit
@@ -64,7 +65,11 @@ class Reads:
         if event != "open" or not self.active:
             return
         path, mode, flags = arguments
-        if not isinstance(path, (str, bytes)) or path in self.seen or not _reads(mode, flags):
+        if not isinstance(path, (str, bytes)):
+            return
+        if _writes(mode, flags):
+            self.unshare(os.fsdecode(path))
+        if path in self.seen or not _reads(mode, flags):
             return
         self.seen.add(path)
         try:
@@ -74,6 +79,23 @@ class Reads:
                 os.write(self.descriptor, json.dumps(name).encode() + b"\n")
         except (OSError, ValueError, RuntimeError):
             return  # a working folder that is gone, or a descriptor that the code closed: reading goes on unnoted
+
+    def unshare(self, path: str) -> None:
+        """Make a file that is shared with the step that made it a copy, before it is opened for writing."""
+        try:
+            path = os.path.abspath(path)
+            if not path.startswith(self.inside) or os.stat(path).st_nlink < 2:
+                return
+            self.active = False
+            import shutil  # takes as long as all other imports together, and is hardly ever needed
+
+            temporary = f"{path}.{os.getpid()}.part"
+            shutil.copy2(path, temporary)
+            os.replace(temporary, path)
+        except OSError:
+            return  # not there yet, or not ours to copy: the launcher tells if it was changed
+        finally:
+            self.active = True
 
     def name(self, path: str) -> str | None:
         """Return what to note for an absolute ``path``, or None for a file that is no data of the user."""
@@ -92,6 +114,12 @@ class Reads:
         if PRIVATE_FOLDERS.intersection(path.split(os.sep)) or not os.path.isfile(path):
             return None
         return path.replace(os.sep, "/")
+
+
+def _writes(mode: Any, flags: Any) -> bool:
+    if isinstance(flags, int) and flags:
+        return flags & 3 != os.O_RDONLY
+    return isinstance(mode, str) and bool(set(mode) & set("wa+x"))
 
 
 def _reads(mode: Any, flags: Any) -> bool:
