@@ -93,7 +93,8 @@ def _say(line: str) -> None:
 def _fail(error: Exception, debug: bool, text: str) -> None:
     if debug:
         traceback.print_exception(error)
-    _say(f"{PROG}: {' '.join(text.split())}")
+    line = " ".join(text.split()).replace("%cmbagent", PROG)  # what lies below may speak of the magic
+    _say(f"{PROG}: {line}")
 
 
 def _tolerant(stream: TextIO | Any) -> None:

@@ -10,10 +10,15 @@
 
 from __future__ import annotations
 
-from cmbagent_nb.verbs import about, control, gates, record, run, skill
+from importlib import import_module
+
 from cmbagent_nb.verbs.declare import VERBS
 from cmbagent_nb.verbs.execute import execute
 from cmbagent_nb.verbs.output import Output
 from cmbagent_nb.verbs.parsing import Parser, parser
 
 __all__ = ["VERBS", "Output", "Parser", "execute", "parser"]
+
+# Each of these declares its verbs, which the help shows in this order.
+for _module in ("run", "record", "control", "gates", "skill", "about"):
+    import_module(f"{__name__}.{_module}")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.ids import short
-from cmbagent_nb.render.labels import label, main_nodes
+from cmbagent_nb.render.labels import main_nodes
 from cmbagent_nb.render.text import clock
-from cmbagent_nb.verbs.text import plan_lines
+from cmbagent_nb.verbs.text import node_line, plan_lines
 
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
@@ -57,17 +57,25 @@ class _News:
             lines.append(f"{row['name']} · {row['mode']} · {row['model']} · run {short(row['id'])} · {row['work_dir']}")
         self._begun = True
         for node in main_nodes(snapshot.nodes) if not self._quiet else ():
-            state = (node["status"], node["attempt"])
-            if state != self._said.get(node["node_id"]) and node["status"] != "pending":
-                if node["node_type"] != "terminator":
-                    text = label(node)
-                    lines.append(f"{clock(row['elapsed_s'])} {text.glyph} {text.title}  {text.note}".rstrip())
-                self._said[node["node_id"]] = state
+            if self._is_news(node):
+                lines.append(f"{clock(row['elapsed_s'])} {node_line(node)}")
         for gate in snapshot.gates:
             if gate["id"] not in self._gates:
                 self._gates.add(gate["id"])
                 lines += gate_lines(gate, self._prog)
         return lines
+
+    def _is_news(self, node: Mapping[str, Any]) -> bool:
+        """Tell whether there is something new to say of a node, and remember that it was said."""
+        status, attempt = node["status"], max(1, node["attempt"])
+        before = self._said.get(node["node_id"])
+        # A step that is tried again is news when its next attempt begins, which is a moment later.
+        if node["node_type"] == "terminator" or status == "pending" or before == (status, attempt):
+            return False
+        if status == "running" and before == ("retrying", attempt):
+            return False
+        self._said[node["node_id"]] = (status, attempt)
+        return True
 
 
 def gate_lines(gate: Mapping[str, Any], prog: str) -> list[str]:

@@ -28,14 +28,14 @@ class _VerbParser(argparse.ArgumentParser):
     """The parser of one verb."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {_readable(message)}{self._nearest(message)}", f"See {self.prog} --help.")
+        raise UsageError(_readable(message), f"{self._nearest(message)}See {self.prog} --help.")
 
     def _nearest(self, message: str) -> str:
         if not message.startswith("unrecognized"):
             return ""
         unknown = next((word for word in message.split() if word.startswith("--")), "")
         close = difflib.get_close_matches(unknown.partition("=")[0], list(self._option_string_actions), 1)
-        return f"; did you mean {close[0]}?" if unknown and close else ""
+        return f"Did you mean {close[0]}? " if unknown and close else ""
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
                 space.help = f"cmbagent_nb {__version__}"
                 return space
             if word not in _ANYWHERE:
-                raise UsageError(f"{self.prog}: {word} comes before the verb", f"Write {self.prog} VERB {word}.")
+                raise UsageError(f"{word} stands before the verb", f"Write {self.prog} VERB {word}.")
             leading.append(word)
         if words[:1] == ["help"]:
             words = [*words[1:], "--help"] if words[1:] else []
@@ -91,15 +91,13 @@ class Parser(argparse.ArgumentParser):
         try:
             return shlex.split(args)
         except ValueError as error:
-            raise UsageError(f"{self.prog}: {str(error).lower()}", "Close the quotation mark.") from None
+            raise UsageError(f"the line cannot be read: {str(error).lower()}", "Close the quotation mark.") from None
 
     def find(self, words: list[str]) -> tuple[Verb, list[str]]:
         """Return the verb that words begin with, and the words after it."""
         pair = " ".join(words[:2])
-        if pair in ALIASES:
-            words = [*ALIASES[pair], *words[2:]]
-        else:
-            words = [*ALIASES.get(words[0], (words[0],)), *words[1:]]
+        known = 2 if pair in ALIASES else 1
+        words = [*ALIASES.get(" ".join(words[:known]), (words[0],)), *words[known:]]
         pair = " ".join(words[:2])
         if pair in VERBS:
             return VERBS[pair], words[2:]
@@ -108,16 +106,14 @@ class Parser(argparse.ArgumentParser):
         inner = [name.split()[1] for name in VERBS if name.startswith(words[0] + " ")]
         if inner:
             if len(words) == 1 or words[1] in ("-h", "--help"):
-                raise UsageError(f"{self.prog} {words[0]} needs one more word", f"One of {', '.join(inner)}.")
+                raise UsageError(f"{words[0]!r} needs one more word", f"It is one of {', '.join(inner)}.")
             raise self._unknown(f"{words[0]} {words[1]}", words[1], inner)
         raise self._unknown(words[0], words[0], list(dict.fromkeys(name.split()[0] for name in VERBS)))
 
     def _unknown(self, said: str, word: str, known: list[str]) -> UsageError:
-        close = difflib.get_close_matches(word, [*known, *ALIASES], 1)
-        meant = f"; did you mean {close[0]}?" if close else ""
-        return UsageError(
-            f"there is no verb {said!r}{meant}", f"The verbs are {', '.join(known)}.", verb=said, nearest=close[:1]
-        )
+        close = difflib.get_close_matches(word, known, 1)
+        meant = f"Did you mean {close[0]}? " if close else ""
+        return UsageError(f"there is no verb {said!r}", f"{meant}The verbs are {', '.join(known)}.", verb=said)
 
     def verb_parser(self, verb: Verb) -> argparse.ArgumentParser:
         """Make the parser of one verb."""

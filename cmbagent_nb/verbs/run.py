@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import InputError, UsageError
 from cmbagent_nb.verbs.call import Call
-from cmbagent_nb.verbs.declare import RUN, arg, amount, count, moment, verb
+from cmbagent_nb.verbs.declare import RUN, amount, arg, count, moment, verb
 from cmbagent_nb.verbs.output import Output, grid, plain, rows
 
 if TYPE_CHECKING:
@@ -67,12 +67,13 @@ def run(call: Call) -> Output:
         "agent": options.agent,
         "max_cost_usd": options.max_cost,
         "max_attempts": options.max_attempts,
-        "inputs": _inputs(call, options.inputs) or None,
     }
+    inputs = _inputs(call, options.inputs)
     out = getattr(options, "out", "")
     if out and not out.isidentifier():
         raise UsageError(f"--out needs the name of a variable, not {out!r}", "For example: --out run2.")
     ws = _in_session(call.ws, options.session)
+    asked["inputs"] = {**_recorded_inputs(call, ws, task), **inputs} or None
     started = ws.start(task, mode=options.mode, **{key: value for key, value in asked.items() if value is not None})
     if call.front == "magic":
         said = f"Run {started.name} has started; it is bound to {out}."
@@ -120,6 +121,23 @@ def _inputs(call: Call, words: list[str]) -> dict[str, Any]:
         if name in found:
             raise InputError(f"--in names {name!r} twice", "Give one of them another name: NAME=FILE.", name=name)
         found[name] = value
+    return found
+
+
+def _recorded_inputs(call: Call, ws: Workspace, task: str) -> dict[str, Any]:
+    """Return the shipped data that a playbook's task is about, when a playbook is what answers."""
+    from importlib import import_module
+
+    from cmbagent_nb.llm.playbook import Playbook, find_for_task
+
+    if find_for_task(task) is None:
+        return {}
+    model = ws.resolve_model(call.options.model or ws.settings.model, task)
+    found: dict[str, Any] = {}
+    for name, place in Playbook.load(model.name).inputs.items() if model.is_playbook else ():
+        module, _, function = place.partition(":")
+        if module == "cmbagent_nb.datasets":
+            found[name] = getattr(import_module(module), function)()
     return found
 
 
@@ -182,7 +200,7 @@ def brief(snapshot: Snapshot) -> dict[str, Any]:
         "model": row["model"],
         "model_source": row["model_source"],
         "work_dir": row["work_dir"],
-        "result": result.get("text"),
+        "result": result.get("text") or None,
         "cost_usd": row["cost_usd"],
         "model_calls": row["calls"],
         "tokens": row["tokens"],
@@ -211,11 +229,11 @@ def headline(made: dict[str, Any]) -> str:
     from cmbagent_nb.render.text import count, plural, seconds, usd
 
     shown = look(made["status"])
-    facts = [f"{made['name']}: {shown.label}", seconds(made["duration_s"]), plural(made["model_calls"], "call")]
+    facts = [f"{made['name']}: {shown.label}", seconds(made["duration_s"])]
     if made["model_source"] == "playbook":
         facts.append("recorded replies, no model was called")
     elif made["model_calls"]:
-        facts += [f"{count(made['tokens'])} tokens", f"cost {usd(made['cost_usd'])}"]
+        facts += [plural(made["model_calls"], "call"), f"{count(made['tokens'])} tokens", usd(made["cost_usd"])]
     return f"{shown.glyph} {' · '.join(facts)}"
 
 
@@ -231,13 +249,11 @@ def headline(made: dict[str, Any]) -> str:
 )
 def runs(call: Call) -> Output:
     """List the runs, the newest first."""
+    from cmbagent_nb.workflow.states import ACTIVE, ENDED
     from cmbagent_nb.workspace import MODES
 
     options = call.options
-    statuses = [
-        "draft", "planning", "executing", "paused", "waiting_approval", "completed", "failed", "cancelled", "interrupted",
-    ]  # fmt: skip
-    _among("--status", options.status, statuses)
+    _among("--status", options.status, [*ACTIVE, *ENDED])
     _among("--mode", options.mode, list(MODES))
     frame = call.ws.runs(
         session=options.session,
@@ -257,8 +273,8 @@ def runs(call: Call) -> Output:
 def _among(option: str, value: str | None, known: list[str]) -> None:
     if value is not None and value not in known:
         close = difflib.get_close_matches(value, known, 1)
-        meant = f"; did you mean {close[0]}?" if close else ""
-        raise UsageError(f"{option} cannot be {value!r}{meant}", f"It is one of {', '.join(known)}.", value=value)
+        meant = f"Did you mean {close[0]}? " if close else ""
+        raise UsageError(f"{option} cannot be {value!r}", f"{meant}It is one of {', '.join(known)}.", value=value)
 
 
 @verb("show", RUN, group="runs")

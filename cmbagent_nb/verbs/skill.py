@@ -83,15 +83,15 @@ def run(call: Call) -> Output:
     skill = call.ws.skill(call.options.skill)
     values: dict[str, Any] = {}
     for word in call.options.values:
-        name, equals, text = word.partition("=")
+        name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
             raise UsageError(
                 f"{word!r} is no value for a parameter", "Write NAME=VALUE, without blanks around the '='."
             )
-        values[name] = text
+        values[name] = value
         # In a notebook a name may be a variable's, such as a DataFrame for an input file.
-        if call.namespace is not None and text in call.namespace and text.isidentifier():
-            values[name] = call.namespace[text]
+        if call.namespace is not None and value in call.namespace and value.isidentifier():
+            values[name] = call.namespace[value]
     # In a notebook the skill shows its own progress bar.
     progress = None if call.front == "magic" else _progress(call)
     execution = skill.execute(values, on_progress=progress)
