@@ -18,6 +18,7 @@ from cmbagent_nb.agents.references import resolve
 from cmbagent_nb.agents.replies import plan_model
 from cmbagent_nb.llm.playbook import FOLDER, Playbook, find_for_task, normalised, playbooks
 from cmbagent_nb.workflow.plan import Plan, checked
+from cmbagent_nb.workspace import Workspace
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 AGENTS = ["engineer", "researcher"]
@@ -209,10 +210,39 @@ def test_the_notebook_asks_the_recorded_task(name: str, file: str) -> None:
     assert f"--model playbook:{name}" in tasks[0][0]
 
 
-@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_notebooks_are_stored_without_stale_outputs(path: Path) -> None:
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
-        assert not cell.get("outputs") and cell.get("execution_count") is None
-    assert "widgets" not in notebook["metadata"]
-    assert path.stat().st_size < 200_000
+def test_a_run_uses_the_table_that_it_is_given(workspace: Workspace) -> None:
+    """The whole of planck-desi through the engine, on a table with one changed value."""
+    frame = datasets.planck2018_tt()
+    frame.loc[20, "cl"] *= 1.2
+    run = workspace.planning_and_control(
+        Playbook.load("planck-desi").task, model="playbook:planck-desi", inputs={"df": frame}
+    )
+    run.wait(120)
+    assert run.status == "completed", run.error
+    steps = run.steps().set_index("node_id")
+    assert list(steps["attempts"]) == [1, 2, 1, 1]
+    assert steps.loc["step_1", "started_at"] < steps.loc["step_2", "ended_at"], "the two fits overlap"
+    assert steps.loc["step_2", "started_at"] < steps.loc["step_1", "ended_at"], "the two fits overlap"
+
+    chi2 = numbers(run.work_dir, "planck_tt.json")["chi2"]
+    assert chi2 > 210
+    assert f"[{chi2:.1f}](data/planck_tt.json)" in run.result.text
+    assert "[101.54](data/desi_bao.json)" in run.result.text
+
+    events = run.events()
+    failed = events[(events["event_type"] == "code_exec") & (events["status"] == "failed")]
+    assert list(failed["node_id"]) == ["step_2"] and "KeyError: 'DM_over_rd'" in failed["error"].iloc[0]
+    tools = events[events["event_type"] == "tool_call"]
+    assert set(tools["node_id"]) == {"step_1", "step_2"}
+    looked_up = tools[tools["node_id"] == "step_2"]["outputs"].iloc[0]
+    assert "DM_over_rs" in str(looked_up), "the documentation that is searched names the quantity"
+    assert run.cost_usd == 0 and run.model_source == "playbook"
+
+
+def test_one_shot_on_the_co2_record(workspace: Workspace) -> None:
+    run = workspace.one_shot(Playbook.load("mauna-loa").task, model="auto", inputs={"df": datasets.mauna_loa_co2()})
+    run.wait(60)
+    assert run.status == "completed", run.error
+    assert run.model_source == "playbook", "auto finds the playbook of this very task"
+    assert len(run.costs()) == 1
+    assert 'alt="plots/keeling_curve.png"' in run.result._repr_html_()
