@@ -94,7 +94,7 @@ def _question(gate: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     return (
         f'<div class="cmbv-q">◆ {esc(title)}</div>'
         + (f'<div class="cmbv-meta cmbv-text">{esc(body[:_LONG])}</div>' if body else "")
-        + (f'<div class="cmbv-planbox">{parts.plan_table(plan)}</div>' if isinstance(plan, Mapping) else "")
+        + (f'<div class="cmbv-planbox">{parts.plan_table(plan, said=body)}</div>' if isinstance(plan, Mapping) else "")
         + (f"<pre>{esc(_tail(error))}</pre>" if error and str(error) not in body else "")
         + (f"<details><summary>Code</summary><pre>{esc(str(code)[:_LONG])}</pre></details>" if code else "")
     )

@@ -7,22 +7,27 @@ background, and the line is brought up to date.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
+
+from cmbagent_nb.notebook.manners import polite
 
 _log = logging.getLogger(__name__)
 #: Loaded in the background so that the first view finds them: what it costs otherwise is in the tests.
 _WIDGETS = ("ipywidgets", "ipycytoscape", "anywidget", "markdown_it")
 _loaded = False
+#: Set while no cell runs.
+idle = threading.Event()
 
 
 def load_into(shell: Any) -> None:
     """Register the magics and the displays in ``shell``, and print one line."""
-    global _loaded
+    global _loaded  # noqa: PLW0603
     from cmbagent_nb.errors import CMBAgentError
     from cmbagent_nb.notebook import magics
     from cmbagent_nb.notebook.transform import rewrite
@@ -33,6 +38,7 @@ def load_into(shell: Any) -> None:
         transforms.insert(0, rewrite)
     if not _loaded:
         shell.display_formatter.ipython_display_formatter.for_type_by_name("cmbagent_nb.run", "Run", display_run)
+        shell.events.register("pre_run_cell", _before_cell)
         shell.events.register("post_run_cell", _after_cell)
         _loaded = True
     try:
@@ -51,9 +57,12 @@ def display_run(run: Any) -> None:
     RunView(run).show()
 
 
-def _after_cell(_: Any) -> None:
-    import sys
+def _before_cell(_: Any) -> None:
+    idle.clear()
 
+
+def _after_cell(_: Any) -> None:
+    idle.set()
     view = sys.modules.get("cmbagent_nb.notebook.view")
     if view is not None:
         view.settle()
@@ -63,9 +72,9 @@ class Line:
     """The line that ``%load_ext`` shows."""
 
     def __init__(self, shell: Any) -> None:
-        from cmbagent_nb.notebook.home import workspace
+        from cmbagent_nb.workspace import Workspace
 
-        self.workspace = workspace()
+        self.workspace = Workspace()
         self._live = getattr(shell, "kernel", None) is not None
         self._handle: Any = None
         self._notes: list[str] = []
@@ -118,13 +127,15 @@ class Line:
             _log.exception("loading in the background has failed; commands load what they need themselves")
 
     def _load(self) -> None:
-        import importlib
+        """What the next cell is likely to need first: the database, the widgets, and last ag2, which takes longest."""
+        from cmbagent_nb.workflow.launch import import_heavy
 
-        if self._live:
-            for name in _WIDGETS:
-                importlib.import_module(name)
-                time.sleep(0)  # lets a cell that runs meanwhile have its turn
-        self.workspace.warm()
+        _ = self.workspace.host
+        with polite(idle):
+            if self._live:
+                for name in _WIDGETS:
+                    importlib.import_module(name)
+            import_heavy()
 
     def _look(self) -> None:
         from cmbagent_nb.errors import CMBAgentError
@@ -159,7 +170,5 @@ def _interrupted(workspace: Any) -> list[str]:
 
 def _panel() -> bool:
     """Tell whether JupyterLab has the side panel."""
-    import sys
-
     folder = Path(sys.prefix) / "share" / "jupyter" / "labextensions" / "cmbagent-nb"
     return (folder / "package.json").exists()

@@ -30,8 +30,8 @@ from cmbagent_nb.notebook.style import live_css, saved_css
 from cmbagent_nb.render import parts
 from cmbagent_nb.render.html import run_html
 from cmbagent_nb.render.labels import label
-from cmbagent_nb.render.markdown import markdown_html
 from cmbagent_nb.render.mermaid import graph_mermaid
+from cmbagent_nb.render.preview import planned
 from cmbagent_nb.render.text import cut, esc
 
 if TYPE_CHECKING:
@@ -155,7 +155,9 @@ class RunView:
         return {**self._live_bundle(), **self._saved_bundle()}
 
     def _place(self) -> str:
-        return "cmbagent.db"
+        folder = self.snapshot.run.get("work_dir")
+        own = folder and (Path(str(folder)).parents[1] / "cmbagent.db").exists()
+        return "cmbagent.db" if own else "the database"
 
     # Following the run
 
@@ -237,11 +239,11 @@ class RunView:
             self._cancel.add_class("cmbv-none")
         self._apply_gates(snapshot)
         self._graph.theme(theme)
-        self._graph.update(snapshot.nodes, snapshot.edges, self._selected)
+        nodes, edges = planned(snapshot)
         if self._fit:
             self._fit -= 1
             self._graph.fit(self._page.width if self._page else 0)
-            self._graph.update(snapshot.nodes, snapshot.edges, self._selected)
+        self._graph.update(nodes, edges, self._selected)
         assign(self._events, value=parts.event_list(snapshot))
         assign(self._step, value=parts.node_panel(snapshot, self._selected or _interesting(snapshot)))
         assign(self._messages, value=parts.message_list(snapshot))
@@ -252,8 +254,9 @@ class RunView:
             self._files.update(snapshot.files, int(run.get("n_files") or 0), folder)
         if self._gantt:
             self._gantt.update(snapshot, theme, self._page.width if self._page else 0)
-        if snapshot.finished and snapshot.report and self._result not in self._tabs.children:
-            self._result.value = markdown_html(snapshot.report, folder)
+        result = parts.result(snapshot) if snapshot.finished else ""
+        if result and self._result not in self._tabs.children:
+            self._result.value = result
             self._tabs.children = (*self._tabs.children, self._result)
         self._name_tabs(snapshot)
         free_routing(*self._interactive())
@@ -335,7 +338,8 @@ def _first_graph(on_select: Any) -> GraphView:
     """The interactive graph when it is loaded already, else the static one for the first moment."""
     from cmbagent_nb.notebook.graph import CytoscapeGraph, StaticGraph
 
-    return CytoscapeGraph(on_select) if "ipycytoscape" in sys.modules else StaticGraph()
+    loaded = hasattr(sys.modules.get("ipycytoscape"), "CytoscapeWidget")
+    return CytoscapeGraph(on_select) if loaded else StaticGraph()
 
 
 def _interesting(snapshot: Snapshot) -> str:

@@ -6,12 +6,9 @@ stay.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cmbagent_nb.ids import short
 from cmbagent_nb.render import parts
 from cmbagent_nb.render.css import css
-from cmbagent_nb.render.markdown import markdown_html
 from cmbagent_nb.render.svg import graph_svg
 from cmbagent_nb.render.text import cut, esc
 from cmbagent_nb.store.snapshot import Snapshot
@@ -35,9 +32,8 @@ def run_html(snapshot: Snapshot, *, report: bool = False, place: str = "") -> st
     sections = [parts.status_line(snapshot), graph_svg(snapshot), *map(_gate, snapshot.gates)]
     if not snapshot.finished:
         sections.append(_commands(str(run.get("name") or short(str(run["id"])))))
-    if report and snapshot.report:
-        folder = Path(run["work_dir"]) if run.get("work_dir") else None
-        sections.append(markdown_html(snapshot.report, folder))
+    if report:
+        sections.append(parts.result(snapshot))
     if snapshot.files:
         shown = snapshot.files[:_MOST_FILES]
         total = int(run.get("n_files") or len(snapshot.files))
@@ -57,7 +53,7 @@ def _gate(gate: dict[str, object]) -> str:
     context = gate.get("context")
     context = context if isinstance(context, dict) else {}
     plan = context.get("plan")
-    shown = parts.plan_table(plan) if isinstance(plan, dict) else ""
+    shown = parts.plan_table(plan, said=str(context.get("body"))) if isinstance(plan, dict) else ""
     name = short(str(gate["id"]))
     options = [str(option.get("id")) for option in context.get("options") or () if isinstance(option, dict)]
     commands = "<br>".join(

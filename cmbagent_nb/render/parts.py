@@ -6,11 +6,14 @@ None needs the style sheet to be understood: tables are tables.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cmbagent_nb.ids import short
 from cmbagent_nb.render.labels import agents_of, label, step_number
+from cmbagent_nb.render.markdown import markdown_html
 from cmbagent_nb.render.status import look
 from cmbagent_nb.render.text import clock, count, cut, esc, plural, seconds, size, usd
 from cmbagent_nb.store.snapshot import Snapshot
@@ -18,6 +21,7 @@ from cmbagent_nb.store.snapshot import Snapshot
 _MODES = {"planning_and_control": "plan", "deep_research": "deep", "one_shot": "one_shot"}
 _HIDDEN = {"state_transition", "message", "info"}
 _LONG = 4000
+_SHORT = 320
 
 
 def pill(status: str | None) -> str:
@@ -54,7 +58,7 @@ def status_line(snapshot: Snapshot, *, elapsed: float | None = None) -> str:
         _MODES.get(str(run.get("mode")), str(run.get("mode") or "")),
         clock(run.get("elapsed_s") if elapsed is None else elapsed),
         plural(calls, "call") + (f" ({lost} failed)" if lost else ""),
-        f"{count(run.get('tokens'))} tokens",
+        f"{count(run['tokens'])} tokens" if run.get("tokens") else "",
         spent(run),
     ]
     model = run.get("model") or ""
@@ -83,8 +87,8 @@ def _session(run: Mapping[str, Any]) -> str:
     return str(run.get("session") or run.get("session_name") or "default")
 
 
-def plan_table(plan: Mapping[str, Any] | None) -> str:
-    """A plan: one row a step."""
+def plan_table(plan: Mapping[str, Any] | None, *, said: str = "") -> str:
+    """A plan: one row a step. The goal is left out where it has been ``said``."""
     steps = (plan or {}).get("steps") or []
     rows = []
     for index, step in enumerate(steps, start=1):
@@ -103,7 +107,7 @@ def plan_table(plan: Mapping[str, Any] | None) -> str:
             f'<td class="cmbv-w">{esc(after) or "–"}</td></tr>'
         )
     goal = (plan or {}).get("goal")
-    first = f'<div class="cmbv-meta">{esc(goal)}</div>' if goal else ""
+    first = f'<div class="cmbv-meta">{esc(goal)}</div>' if goal and str(goal) not in said else ""
     return f"{first}{_table(('#', 'Step', 'Agent', 'After'), rows, numbers=(0,))}" if rows else first
 
 
@@ -285,17 +289,57 @@ def _message(message: Mapping[str, Any]) -> str:
         f"{count(message['tokens'])} tokens" if message.get("tokens") else "",
         seconds(message["duration_ms"] / 1000) if message.get("duration_ms") else "",
     ]
-    content, reasoning, code = (message.get(name) for name in ("content", "reasoning", "code_generated"))
-    text = str(content or "")
-    body = f'<div class="cmbv-text">{esc(text[:_LONG])}{"…" if len(text) > _LONG else ""}</div>'
-    why = (
-        f"<details><summary>Reasoning</summary><pre>{esc(str(reasoning)[:_LONG])}</pre></details>" if reasoning else ""
-    )
-    made = f"<details><summary>Code</summary><pre>{esc(str(code)[:_LONG])}</pre></details>" if code else ""
+    why = _folded("Reasoning", message.get("reasoning"))
+    made = _folded("Code", message.get("code_generated"))
     return (
         f'<div class="cmbv-msg"><b>{esc(message.get("sender"))}</b> → {esc(message.get("recipient"))} '
-        f'<span class="cmbv-meta">{esc(" · ".join(fact for fact in facts if fact))}</span>{body}{why}{made}</div>'
+        f'<span class="cmbv-meta">{esc(" · ".join(fact for fact in facts if fact))}</span>'
+        f"{_content(str(message.get('content') or ''))}{why}{made}</div>"
     )
+
+
+def _content(text: str) -> str:
+    """A message: a structured reply field by field, a long text folded under its beginning."""
+    fields = _fields(text)
+    if fields:
+        return "".join(_field(name, value) for name, value in fields.items() if value not in (None, "", []))
+    if len(text) <= _SHORT:
+        return f'<div class="cmbv-text">{esc(text)}</div>'
+    return (
+        f"<details><summary>{esc(cut(text, 150))}</summary>"
+        f'<div class="cmbv-text">{esc(text[:_LONG])}{"…" if len(text) > _LONG else ""}</div></details>'
+    )
+
+
+def _fields(text: str) -> dict[str, Any]:
+    if not text.lstrip().startswith("{"):
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _field(name: str, value: Any) -> str:
+    if name == "steps" and isinstance(value, list) and all(isinstance(step, dict) for step in value):
+        return plan_table({"steps": value})
+    if isinstance(value, str) and ("\n" in value or len(value) > _SHORT):
+        return _folded(name, value)
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f'<div class="cmbv-text"><span class="cmbv-meta">{esc(name)}</span> {esc(shown[:_LONG])}</div>'
+
+
+def result(snapshot: Snapshot) -> str:
+    """What the run came to: its report, rendered, or what its code printed."""
+    found = snapshot.run.get("result")
+    text = str(found.get("text") or "") if isinstance(found, Mapping) else ""
+    if not text:
+        return ""
+    if not (isinstance(found, Mapping) and found.get("report")):
+        return f"<pre>{esc(text[-_LONG * 4 :])}</pre>"
+    folder = snapshot.run.get("work_dir")
+    return markdown_html(text, Path(str(folder)) if folder else None)
 
 
 def _folded(title: str, text: Any) -> str:

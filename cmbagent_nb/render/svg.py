@@ -11,6 +11,7 @@ from typing import Any
 
 from cmbagent_nb.render.labels import Label, agents_of, label, main_nodes
 from cmbagent_nb.render.layout import Box, Layout, layered
+from cmbagent_nb.render.preview import planned
 from cmbagent_nb.render.status import look
 from cmbagent_nb.render.text import cut, esc
 from cmbagent_nb.store.snapshot import Snapshot
@@ -27,7 +28,7 @@ def graph_svg(snapshot: Snapshot) -> str:
     str
         One ``<svg>`` element; texts are escaped.
     """
-    return nodes_svg(snapshot.nodes, snapshot.edges)
+    return nodes_svg(*planned(snapshot))
 
 
 def nodes_svg(nodes: Sequence[Mapping[str, Any]], edges: Sequence[tuple[str, str]]) -> str:
