@@ -59,7 +59,7 @@ def test_a_missing_package_is_told_by_the_line_that_installs_it(monkeypatch: pyt
     """Before a key is asked for."""
     monkeypatch.setattr(providers, "installed", lambda package: False)
     with pytest.raises(MissingExtra, match=r'pip install "cmbagent-nb\[anthropic\]"'):
-        check(ModelSpec("anthropic", "claude-sonnet-4-5"), Settings(), {})
+        check(ModelSpec("anthropic", "claude-sonnet-5-5"), Settings(), {})
 
 
 def test_every_provider_makes_a_configuration_that_does_not_retry_by_itself() -> None:

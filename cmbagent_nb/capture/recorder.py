@@ -339,7 +339,8 @@ class Recorder:
             parent_id = above.id if above is not None else None
             span.depth = above.depth + 1 if above is not None else 0
         else:
-            parent_id = parent
+            # With capture off the parent may not be written: a link to nothing would cost the writer a second try.
+            parent_id = parent if self.enabled or parent in self._depths else None
             span.depth = 0 if parent is None else self._depths.get(parent, 0) + 1
         if not (self.enabled or span.event_type in KEPT):
             return

@@ -4,7 +4,7 @@
 ModelSpec(provider='openai', name='gpt-5')
 >>> str(ModelSpec.parse(" playbook:planck-desi "))
 'playbook:planck-desi'
->>> ModelSpec.parse("claude-sonnet-4-5").provider
+>>> ModelSpec.parse("claude-sonnet-5-5").provider
 'anthropic'
 """
 
@@ -37,12 +37,12 @@ class Provider:
 PROVIDERS: dict[str, Provider] = {
     item.name: item
     for item in (
-        Provider("openai", "OpenAI", ("OPENAI_API_KEY",), "openai", "openai", "openai", "gpt-5",
+        Provider("openai", "OpenAI", ("OPENAI_API_KEY",), "openai", "openai", "openai", "gpt-5.5",
                  ("gpt-", "o1", "o3", "o4", "chatgpt-")),
         Provider("anthropic", "Anthropic", ("ANTHROPIC_API_KEY",), "anthropic", "anthropic", "anthropic",
-                 "claude-sonnet-4-5", ("claude-",)),
+                 "claude-sonnet-5-5", ("claude-",)),
         Provider("gemini", "Google Gemini", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), "gemini", "google.genai", "google",
-                 "gemini-2.5-pro", ("gemini-",)),
+                 "gemini-3.8-flash", ("gemini-",)),
         Provider("ollama", "Ollama", (), "ollama", "ollama", "ollama", "", ()),
     )
 }  # fmt: skip
