@@ -38,6 +38,17 @@ OLLAMA = {
     "eval_count": 5,
 }
 
+GEMINI = {
+    "candidates": [{"content": {"role": "model", "parts": [{"text": "fine"}]}, "finishReason": "STOP"}],
+    "usageMetadata": {
+        "promptTokenCount": 100,
+        "candidatesTokenCount": 5,
+        "totalTokenCount": 105,
+        "cachedContentTokenCount": 90,
+    },
+    "modelVersion": "gemini-3.8-flash",
+}
+
 
 class Server:
     """A server that gives its answers in turn: a status, or the JSON of a reply."""
@@ -81,6 +92,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     made = Server()
     monkeypatch.setenv("ANTHROPIC_BASE_URL", made.url)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", made.url)
+    monkeypatch.setenv("GEMINI_API_KEY", "k")
     monkeypatch.setenv("OLLAMA_HOST", made.url)
     thread = threading.Thread(target=made.http.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -92,7 +105,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.mark.parametrize(
     ("model", "package", "reply"),
-    [("anthropic:claude-sonnet-5-5", "anthropic", ANTHROPIC), ("ollama:qwen3", "ollama", OLLAMA)],
+    [
+        ("anthropic:claude-sonnet-5-5", "anthropic", ANTHROPIC),
+        ("gemini:gemini-3.8-flash", "google.genai", GEMINI),
+        ("ollama:qwen3", "ollama", OLLAMA),
+    ],
 )
 def test_calls_of_other_providers(tmp_path: Path, server: Server, model: str, package: str, reply: Any) -> None:
     """The same record as that of an OpenAI model."""
@@ -115,12 +132,15 @@ def test_calls_of_other_providers(tmp_path: Path, server: Server, model: str, pa
         assert (row["prompt_tokens"], row["total_tokens"]) == (100, 105)
         counts = {"prompt_tokens": 100, "cached_tokens": row["cached_tokens"], "completion_tokens": 5}
         assert row["cost_usd"] == gateway.cost_usd == prices.cost(*model.split(":"), counts)
-        assert (row["cached_tokens"], row["cost_usd"] > 0) == ((90, True) if package == "anthropic" else (0, False))
+        assert (row["cached_tokens"], row["cost_usd"] > 0) == ((0, False) if package == "ollama" else (90, True))
         reasoning = run.rows("messages")[-1]["reasoning"]
         assert reasoning == ("hm" if package == "ollama" else None)
 
 
-@pytest.mark.parametrize(("model", "package"), [("anthropic:claude-x", "anthropic"), ("ollama:gone", "ollama")])
+@pytest.mark.parametrize(
+    ("model", "package"),
+    [("anthropic:claude-x", "anthropic"), ("gemini:gone", "google.genai"), ("ollama:gone", "ollama")],
+)
 def test_a_model_that_is_not_there(tmp_path: Path, server: Server, model: str, package: str) -> None:
     """One call, and what to check."""
     if not installed(package):
