@@ -225,7 +225,7 @@ def installed_version(name: str) -> str | None:
 
 
 def _panel(report: Report) -> Check:
-    from cmbagent_nb.server.status import panel_status
+    from cmbagent_nb.panel import panel_status
 
     found = panel_status()
     report.facts["panel"] = found
