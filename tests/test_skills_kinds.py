@@ -369,3 +369,19 @@ def test_extracted_verified_and_run_with_other_values(home: Home, name: str) -> 
     assert json.loads(
         home.db.rows("SELECT parameters FROM skill_executions WHERE id = :id", id=other.id)[0]["parameters"]
     )
+
+
+def test_what_a_library_keeps_in_memory_is_kept_from_the_next_step(home: Home) -> None:
+    """Steps that one kernel would let disturb each other each get a fresh one, and the report says so."""
+    first = Step("import decimal\ndecimal.getcontext().prec = 5\nDIVISOR = 7\nopen('data/a.txt', 'w').write(str(1 / DIVISOR))\n")
+    second = Step(
+        "import decimal\nwith open('data/b.txt', 'w') as file:\n    file.write(str(decimal.Decimal(1) / decimal.Decimal(13)))\n",
+        depends_on=(1,),
+    )
+    run_id = make_run(home, "Divide.", [first, second])
+    skill = extract(home.db, home.writer, home.path, run_id, name="divide")
+    assert skill.status == "active", skill.verification
+    assert "one kernel for all steps" in skill.verification["notes"][0]
+    execution = skill.run(divisor=9)
+    assert execution.path("data/a.txt").read_text() == str(1 / 9)
+    assert len(execution.path("data/b.txt").read_text()) > 20

@@ -336,7 +336,8 @@ def _dress(part: _Parts, code: str, needs_argv: bool, bound_before: set[str], *,
     head: list[str] = []
     free = (used - _bound_names(tree)) & _BUILTINS & bound_before
     if free:
-        head.append(f"del {', '.join(sorted(free))}  # names of an earlier step that this one uses as built in")
+        lines = [f"globals().pop({name!r}, None)  # an earlier step's; built in here" for name in sorted(free)]
+        head.append("\n".join(lines))
     if not first and re.search(r"\b(matplotlib|pyplot|plt|seaborn)\b", part.script.code):
         head.append('import matplotlib.pyplot\n\nmatplotlib.pyplot.close("all")\nmatplotlib.rc_file_defaults()')
     if "__file__" in used:

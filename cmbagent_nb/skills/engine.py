@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import logging
 import queue
 import shutil
@@ -34,6 +35,7 @@ OnProgress = Callable[[int, int, str], Any]
 
 ENGINE = "cmbagent_nb"
 _PARAMETERS = ("parameters", "injected-parameters")
+_PREAMBLE = frozenset({*_PARAMETERS, "imports", "setup"})
 #: Seconds that the kernel may take to start.
 START_TIMEOUT = 120.0
 
@@ -274,6 +276,8 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
                     job.report(done, len(cells), cell_label(manager.nb.cells, index))
                 manager.cell_start(cell, index)
                 try:
+                    if cell.metadata.get("cmbagent_nb", {}).get("fresh_kernel"):
+                        await _restart(client, manager.nb.cells[:index], start_timeout)
                     await client.async_execute_cell(cell, index)
                 except CellExecutionError as error:
                     manager.cell_exception(cell, cell_index=index, exception=error)
@@ -286,6 +290,15 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     finally:
         log.close()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+async def _restart(client: Any, before: list[Any], patience: float) -> None:
+    """Give the next cell a fresh kernel in which only the parameters, imports and folders have been set up."""
+    await client.km.restart_kernel(now=True)
+    await client.kc.wait_for_ready(timeout=patience)
+    for index, cell in enumerate(before):
+        if cell.cell_type == "code" and _PREAMBLE & set(cell.metadata.get("tags", [])):
+            await client.async_execute_cell(copy.deepcopy(cell), index, store_history=False)
 
 
 def _left(deadline: float | None) -> int | None:

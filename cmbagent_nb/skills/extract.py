@@ -1,9 +1,9 @@
 """Extraction: from the record of a run to a verified skill in the library. No model is asked.
 
-A notebook is tried with all parameters first. If verification shows that taking a literal out
-changed what the code does, it is tried again with files as the only parameters, then with none:
-a skill with fewer parameters that is right is better than one with more that is not. One that
-cannot be verified at all is kept as a draft with the reason.
+A notebook is tried with all parameters and one kernel first. If verification shows other results,
+it is tried with a fresh kernel for each step, as the run had it (libraries keep things in memory),
+then without parameters: a skill with fewer of them that is right is better than one with more that
+is not. One that cannot be verified at all is kept as a draft with the reason.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
-#: Which kinds of parameters are tried, first to last.
-_TRIES: tuple[tuple[str, ...], ...] = (("value", "input", "output"), ("input",), ())
+_ALL = ("value", "input", "output")
+#: What is tried, first to last: which kinds of parameters, and whether each step has a fresh kernel.
+_TRIES: tuple[tuple[tuple[str, ...], bool], ...] = ((_ALL, False), (_ALL, True), ((), True))
+#: Seconds of verification after which nothing more is tried.
+_PATIENCE_S = 300.0
 
 
 @dataclass
@@ -111,17 +114,19 @@ def _make(
 ) -> tuple[_Draft, Report]:
     """Build and verify the notebook, with fewer parameters where they do harm."""
     first: tuple[_Draft, Report] | None = None
-    for kinds in _TRIES:
-        draft = _draft(name, description, record, chosen, without, needs, kinds)
-        if first is not None and len(draft.parameters) == len(first[0].parameters):
+    spent = 0.0
+    for kinds, fresh in _TRIES:
+        draft = _draft(name, description, record, chosen, without, needs, kinds, fresh and len(chosen) > 1)
+        if first is not None and (spent > _PATIENCE_S or draft.notebook.cells == first[0].notebook.cells):
             continue
         report = _verify(draft, record, chosen, folder, on_progress, timeout_s)
+        spent += report.duration_s
         if report.verified:
             if first is not None:
-                report.notes.append(f"with more parameters it was not reproduced: {first[1].reason}")
+                how = "parameters" if not kinds else "one kernel for all steps"
+                report.notes.append(f"with {how} it was not reproduced: {first[1].reason}")
             return draft, report
-        if first is None:
-            first = draft, report
+        first = first or (draft, report)
     assert first is not None
     return first
 
@@ -134,6 +139,7 @@ def _draft(
     without: dict[str, str],
     needs: Needs,
     kinds: tuple[str, ...],
+    fresh: bool,
 ) -> _Draft:
     from cmbagent_nb.skills.cells import Script, make_cells
     from cmbagent_nb.skills.notebook import Content, build
@@ -157,6 +163,7 @@ def _draft(
         steps=list(zip(chosen, cells.steps, strict=True)),
         assets=sorted(needs.assets),
         modules=modules,
+        fresh_kernels=fresh,
         provenance=_provenance(record, chosen, without, needs),
     )
     return _Draft(build(content), found.parameters, found.codes)

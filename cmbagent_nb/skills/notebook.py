@@ -33,6 +33,8 @@ class Content:
     steps: list[tuple[StepCode, str]]
     assets: list[str]
     modules: list[str]
+    #: Whether each step runs in a kernel of its own, as it did in the run.
+    fresh_kernels: bool
     provenance: dict[str, Any]
 
 
@@ -50,9 +52,9 @@ def build(content: Content) -> NotebookNode:
     for step, code in content.steps:
         cell_id = re.sub(r"[^A-Za-z0-9_-]", "-", step.node_id)[:50]
         cells.append(new_markdown_cell(_heading(step), id=f"{cell_id}-about"))
-        cells.append(
-            new_code_cell(code, id=cell_id, metadata={"tags": ["step"], "cmbagent_nb": {"node_id": step.node_id}})
-        )
+        fresh = content.fresh_kernels and step is not content.steps[0][0]
+        about = {"tags": ["step"], "cmbagent_nb": {"node_id": step.node_id, "fresh_kernel": fresh}}
+        cells.append(new_code_cell(code, id=cell_id, metadata=about))
     notebook: NotebookNode = nbformat.v4.new_notebook(
         cells=cells,
         metadata={
@@ -114,6 +116,12 @@ def _opening(content: Content) -> str:
         f"Run `{run['name'] or run['id']}`, {steps}. "
         "No model is called when this notebook runs; change the parameters below.",
     ]
+    if content.fresh_kernels:
+        lines += [
+            "",
+            "As a skill, each step runs in a fresh kernel, as it did in the run: a library keeps something in memory "
+            "that changes the results of a later step. Run by hand in one kernel, they may differ slightly.",
+        ]
     return "\n".join(lines)
 
 
