@@ -248,13 +248,17 @@ def test_what_cannot_be_written_is_taken_in_later(tmp_path: Path, monkeypatch: p
         record.settle()
         with pytest.raises(StoreError, match="cannot be written"):
             writer.call(lambda c: None).result(30)
+        for number in range(3):
+            writer.update("execution_events", second, {"attempt": number})
+            record.settle()
         assert list(tmp_path.glob("unwritten-*.jsonl"))
         other.execute("COMMIT")
     third = record.event("info", parent_event_id=second)
     record.settle()
-    rows = db.rows("SELECT id, parent_event_id, status, inputs FROM execution_events ORDER BY execution_order")
+    rows = db.rows("SELECT id, parent_event_id, status, inputs, attempt FROM execution_events ORDER BY execution_order")
     assert [row["id"] for row in rows] == [first, second, third]
     assert [row["parent_event_id"] for row in rows] == [None, first, second]
+    assert rows[1]["attempt"] == 2
     assert (rows[0]["status"], rows[0]["inputs"]) == ("completed", '{"nan":{"$float":"nan"}}')
     assert not list(tmp_path.glob("unwritten-*"))
     assert (writer.faults, writer.trouble) == (0, "")
@@ -280,6 +284,9 @@ def test_closing_while_the_database_is_locked_keeps_the_rows(tmp_path: Path, mon
     with pytest.raises(StoreError, match="closed"):
         writer.call(lambda c: None).result(30)
     writer.barrier().result(30)
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    for path in tmp_path.glob("unwritten-*.jsonl"):  # a process that died while it took rows in
+        path.rename(f"{path}.{int(gone.stdout)}.taken")
     again = Writer(db)
     record.writer = again
     events.append(record.event("info"))
@@ -402,3 +409,23 @@ def test_handing_over_is_quick(db: Database, writer: Writer) -> None:
     record.settle()
     assert sorted(waits)[2500] < 12e-6
     assert count(db, "execution_events") == 5000
+
+
+def test_rows_do_not_wait_long_and_calls_not_at_all(db: Database, writer: Writer) -> None:
+    """What nobody waits for is stored within milliseconds all the same; many calls in a row do not linger."""
+    record = Record(writer)
+    record.settle()
+    stored = threading.Event()
+    writer.on_commit(lambda _runs: stored.set())
+    lags = []
+    for _ in range(20):
+        stored.clear()
+        start = time.perf_counter()
+        record.event("info")
+        assert stored.wait(10)
+        lags.append(time.perf_counter() - start)
+    assert sorted(lags)[10] < 0.005
+    start = time.perf_counter()
+    for future in [writer.call(lambda c: c.exec_driver_sql("SELECT 1").scalar()) for _ in range(200)]:
+        assert future.result(30) == 1
+    assert time.perf_counter() - start < 200 * 0.002

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from cmbagent_nb.ids import new_id, short
+from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.json import from_json, to_json
 
 #: The file of refused rows in a workspace.
@@ -36,7 +37,8 @@ class Unwritten:
     def __init__(self, home: Path, scrub: Callable[[str], str]) -> None:
         self._home = home
         self._scrub = scrub
-        self._path = home / f"unwritten-{os.getpid()}-{short(new_id())}.jsonl"
+        self._path = home / f"unwritten-{new_id()}.jsonl"  # names sort by time, and so do their rows
+        self._release()
         #: Whether there may be rows to take in, of this writer or of one that died.
         self.waiting = any(home.glob("unwritten-*.jsonl"))
 
@@ -46,10 +48,10 @@ class Unwritten:
         self.waiting = True
 
     def claim(self) -> Iterator[tuple[Path, list[Entry]]]:
-        """Take hold of the waiting files, so that no other process does, and yield their rows."""
+        """Take hold of the waiting files, the oldest first, so that no other process does; yield their rows."""
         self.waiting = False
         for path in sorted(self._home.glob("unwritten-*.jsonl")):
-            held = path.with_suffix(f".{short(new_id())}.taken")
+            held = path.with_name(f"{path.name}.{os.getpid()}.taken")
             try:
                 path.rename(held)
             except OSError:
@@ -57,9 +59,28 @@ class Unwritten:
             yield held, list(_read(held))
 
     def give_back(self, held: Path) -> None:
-        """Put a claimed file back: its rows could not be written yet."""
-        held.rename(self._home / f"unwritten-{os.getpid()}-{short(new_id())}.jsonl")
+        """Put a claimed file back in its place: its rows could not be written yet."""
+        held.rename(held.with_name(_original(held)))
         self.waiting = True
+
+    def _release(self) -> None:
+        """Put the files back that a process had claimed before it died."""
+        for held in self._home.glob("unwritten-*.taken"):
+            import psutil
+
+            owner = held.name.split(".")[-2]
+            if not psutil.pid_exists(int(owner)):
+                with contextlib.suppress(OSError):  # another process was faster
+                    self.give_back(held)
+
+
+def _original(held: Path) -> str:
+    """Return the name that a claimed file had.
+
+    >>> _original(Path("unwritten-1.jsonl.4711.taken"))
+    'unwritten-1.jsonl'
+    """
+    return held.name.rsplit(".", 2)[0]
 
 
 def _append(path: Path, lines: list[str]) -> None:
