@@ -246,8 +246,26 @@ class Workspace:
             max_cost_usd=settings.max_cost_usd if max_cost_usd is None else max_cost_usd,
             gates=answers,
             registry=registry.changed(models, instructions),
+            models=models,
+            instructions=instructions,
         )
         return Run(host, request.run_id, live=start(host, request))
+
+    def resume(self, reference: str) -> Run:
+        """Go on with a run that was interrupted or that failed; what is finished is not done again.
+
+        Replies that the run had got are used again without a call, and code that had ended is not run again.
+
+        Raises
+        ------
+        StateError
+            The run has ended, or belongs to a process that lives.
+        """
+        from cmbagent_nb.run import Run
+        from cmbagent_nb.workflow.resume import resume
+
+        run = self.run(reference)
+        return Run(self.host, run.id, live=resume(self.host, run.id, self.settings, self.agents()))
 
     def register(self, agent: Any) -> None:
         """Let the planner use an agent of your own: an ``AgentSpec`` or an ``ag2.Agent``.

@@ -180,3 +180,33 @@ def test_interrupting_the_wait_does_not_stop_the_run(workspace: Workspace, serve
     assert run.status == "executing"
     run.cancel()
     run.wait(10)
+
+
+def test_an_interrupted_run_is_gone_on_with(workspace: Workspace, server: OpenAIServer, tmp_path: Path) -> None:
+    """Nothing that was paid for is asked again, and the code begins anew once its old group is dead."""
+    script = tmp_path / "kernel.py"
+    script.write_text(
+        "import sys, time\nfrom cmbagent_nb.workspace import Workspace\n"
+        "run = Workspace(sys.argv[1]).one_shot('Sleep.')\n"
+        "run.on('step_progress', lambda event: print(run.id, flush=True))\n"
+        "time.sleep(600)\n"
+    )
+    kernel = subprocess.Popen(
+        [sys.executable, str(script), str(workspace.home)], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    assert kernel.stdout is not None
+    run_id = kernel.stdout.readline().strip()
+    child = int((workspace.home / "runs/sleep/steps/step_1/attempt_1/data/pids.txt").read_text())
+    kernel.kill()
+    kernel.wait(10)
+    kernel.stdout.close()
+    run = workspace.resume(run_id)
+    asleep = threading.Event()
+    run.on("step_progress", lambda event: asleep.set())
+    until(run, lambda: asleep.is_set() or asleep.wait(0.05) or run.finished)
+    assert not run.finished, run.error
+    assert gone(child)
+    assert server.count == 1
+    assert run.events().query("event_type == 'model_call'").event_subtype.tolist() == ["complete", "replayed"]
+    run.cancel()
+    run.wait(10)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -90,8 +91,9 @@ def test_a_rejected_plan_ends_the_run(workspace: Workspace, team: Team) -> None:
 def test_only_the_first_answer_counts(workspace: Workspace, team: Team) -> None:
     run = workspace.planning_and_control("Greet.", approve="plan")
     gate = until_gate(run)
-    for resolution in ("approved", "rejected"):
-        run.approve(str(gate["id"]), resolution)
+    run.approve(str(gate["id"]), "approved")
+    with suppress(GateError):  # the gate may be closed by now
+        run.approve(str(gate["id"]), "rejected")
     assert run.wait(30).status == "completed"
     with pytest.raises(GateError):
         run.approve(str(gate["id"]))

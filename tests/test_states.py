@@ -43,6 +43,7 @@ def new_run(writer: Writer) -> str:
         "workflow_steps",
         {"id": new_id(), "run_id": run_id, "node_id": "step_1", "step_number": 1, "status": "pending"},
     )
+    writer.barrier().result()
     return run_id
 
 

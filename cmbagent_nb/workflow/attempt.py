@@ -17,6 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import GateError
+from cmbagent_nb.execution.attempt import attempt_folder, ignored, prepare, publish
+from cmbagent_nb.execution.ended import believed, outcome_of
+from cmbagent_nb.execution.kinds import file_type, mime
+from cmbagent_nb.execution.launcher import kill_group, launch
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.workflow import gates, prompts
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.execution.launcher import Outcome
     from cmbagent_nb.workflow.context import Context, Place
     from cmbagent_nb.workflow.plan import Step
+    from cmbagent_nb.workflow.restore import PastAttempt
 
 EXECUTOR = "executor"
 PHASE = "control"
@@ -48,6 +53,7 @@ class Attempt:
         failures: Sequence[Failure],
         comments: Sequence[str],
         place: Place | None,
+        past: PastAttempt | None = None,
     ) -> None:
         self.context = context
         self.step = step
@@ -56,9 +62,12 @@ class Attempt:
         self.comments = comments
         self.place = place
         self.transitions: list[dict[str, Any]] = []
-        self._id = new_id()
-        self._folder = context.work_dir
+        self.past = past
+        self._id = past.id if past else new_id()
+        self._folder = attempt_folder(context.work_dir, step.node_id, number)
+        self._exit: dict[str, Any] | None = None
         self._given: list[str] = []
+        self._seeds: list[str] = []
         self._ended = False
 
     async def run(self) -> Done | Failure:
@@ -67,21 +76,26 @@ class Attempt:
         assert context.plan is not None
         seeds = context.credits.of(context.plan.before(step.node_id))
         self._given = [*(str(item["path"]) for item in context.inputs), *seeds]
-        from cmbagent_nb.execution.attempt import prepare
-
-        self._folder = await in_thread(prepare, context.work_dir, step.node_id, self.number, seeds)
-        context.writer.insert(
-            "step_attempts",
-            {
-                "id": self._id,
-                "run_id": context.run_id,
-                "node_id": step.node_id,
-                "attempt": self.number,
-                "folder": self._folder.relative_to(context.work_dir).as_posix(),
-                "status": "running",
-                "started_at": time.time(),
-            },
-        )
+        self._seeds = seeds
+        if self.past is not None:
+            self._exit = await in_thread(self._take_over)
+        if self._exit is None:
+            await in_thread(prepare, context.work_dir, step.node_id, self.number, seeds)
+        row = {"status": "running", "started_at": time.time()}
+        if self.past is not None:
+            context.writer.update("step_attempts", self._id, {**row, "ended_at": None})
+        else:
+            context.writer.insert(
+                "step_attempts",
+                {
+                    "id": self._id,
+                    "run_id": context.run_id,
+                    "node_id": step.node_id,
+                    "attempt": self.number,
+                    "folder": self._folder.relative_to(context.work_dir).as_posix(),
+                    **row,
+                },
+            )
         try:
             spec = context.registry[step.agent]
             work = {"code": self._code, "report": self._report}.get(spec.reply or "text", self._text)
@@ -93,6 +107,13 @@ class Attempt:
         except Exception as error:
             self._end("failed", error=str(error), error_category="model")
             raise
+
+    def _take_over(self) -> dict[str, Any] | None:
+        """Make sure that nothing of the attempt runs any more; return its end if that was written."""
+        assert self.past is not None
+        if self.past.pid and self.past.process_started_at:
+            kill_group(self.past.pid, self.past.process_started_at)
+        return believed(self._folder)
 
     def _end(self, status: str, **values: Any) -> None:
         """Write the attempt's end, once: the first that says it knows best."""
@@ -144,8 +165,13 @@ class Attempt:
         reply = answer.value
         code = self.context.writer.scrub(reply.python_code)
         script = self._folder / "codebase" / script_name(reply.filename, self.step)
-        await in_thread(_write, script, code)
         code_hash = hashlib.sha256(code.encode()).hexdigest()
+        if self._exit is not None and not await in_thread(_is, script, code_hash):
+            # The code is another than the one whose end was written: its attempt begins anew.
+            self._exit = None
+            await in_thread(prepare, self.context.work_dir, self.step.node_id, self.number, self._seeds)
+        if self._exit is None:
+            await in_thread(_write, script, code)
         self.context.stream.emit("code_generated", node_id=self.step.node_id, path=f"codebase/{script.name}")
         self._hand(spec.name, EXECUTOR, "code to run", {"path": f"codebase/{script.name}"}, answer.event_id)
         await self._may_run(script.name, code)
@@ -157,7 +183,12 @@ class Attempt:
             exit_code=outcome.exit_code,
             error=failure.error if failure else None,
             error_category=_category(outcome) if failure else None,
-            meta={"reads": self._reads(outcome, code), "script": f"codebase/{script.name}", "code_hash": code_hash},
+            meta={
+                "reads": self._reads(outcome, code),
+                "script": f"codebase/{script.name}",
+                "code_hash": code_hash,
+                **({"output": failure.output, "suggestion": failure.suggestion} if failure else {}),
+            },
         )
         if failure is not None:
             self._hand(EXECUTOR, spec.name, "the attempt failed", {"error": failure.error}, event_id)
@@ -178,6 +209,7 @@ class Attempt:
             answer = await self.context.gates.ask(
                 "tool_call",
                 self.step.node_id,
+                f"tool:{self.number}",
                 title=f"Run {name} for step {self.step.number}?",
                 options=gates.TOOL_OPTIONS,
                 details={"code": code},
@@ -188,8 +220,6 @@ class Attempt:
     async def _launch(
         self, script: Path, code: str, code_hash: str, answer: Answer[Any], spec: AgentSpec
     ) -> tuple[Outcome, str]:
-        from cmbagent_nb.execution.launcher import launch
-
         context = self.context
         inputs = {
             "path": f"codebase/{script.name}",
@@ -199,17 +229,21 @@ class Attempt:
             "written_by": spec.name,
         }
         with context.recorder.span("code_exec", agent=EXECUTOR, inputs=inputs, parent=answer.event_id) as span:
-            outcome = await launch(
-                script,
-                self._folder,
-                limits=context.limits,
-                on_output=lambda stream, text: context.stream.emit(
-                    "step_progress", node_id=self.step.node_id, stream=stream, text=text
-                ),
-                on_start=lambda pid, started: context.writer.update(
-                    "step_attempts", self._id, {"pid": pid, "process_started_at": started}
-                ),
-            )
+            if self._exit is not None:
+                outcome = await in_thread(outcome_of, self._exit, self._folder, script, self._seeds, context.work_dir)
+                span.meta = {"ended_before_it_was_resumed": True}
+            else:
+                outcome = await launch(
+                    script,
+                    self._folder,
+                    limits=context.limits,
+                    on_output=lambda stream, text: context.stream.emit(
+                        "step_progress", node_id=self.step.node_id, stream=stream, text=text
+                    ),
+                    on_start=lambda pid, started: context.writer.update(
+                        "step_attempts", self._id, {"pid": pid, "process_started_at": started}
+                    ),
+                )
             span.outputs = {
                 "exit_code": outcome.exit_code,
                 "status": outcome.status,
@@ -242,7 +276,7 @@ class Attempt:
 
     async def _judge(self, outcome: Outcome, code: str) -> Failure | None:
         """Tell whether the attempt reached its goal: by its exit status, its files, or a verdict."""
-        output = "\n".join(part for part in (outcome.stdout, outcome.stderr) if part.strip())
+        output = prompts.tail("\n".join(part for part in (outcome.stdout, outcome.stderr) if part.strip()))
         if outcome.status != "completed":
             return Failure(self.number, error_text(outcome), code, output)
         made = [entry.path for entry in outcome.made]
@@ -301,9 +335,6 @@ class Attempt:
         return [file.path for file in files] if published else []
 
     async def _place(self, entries: Sequence[Entry], *, published: bool) -> list[MadeFile]:
-        from cmbagent_nb.execution.attempt import ignored, publish
-        from cmbagent_nb.execution.kinds import file_type, mime
-
         work_dir = self.context.work_dir
         if published:
             done = await in_thread(publish, self._folder, work_dir, list(entries))
@@ -411,6 +442,10 @@ def _text_name(step: Step, default: str) -> str:
     name = named[0].removeprefix("./") if named else default
     safe = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
     return name if safe else default
+
+
+def _is(path: Path, code_hash: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == code_hash
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.workflow.plan import Plan
 from cmbagent_nb.workflow.prompts import Done
+from cmbagent_nb.workflow.restore import Past
 
 if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import Registry
@@ -67,6 +68,7 @@ class Context:
     plan: Plan | None = None
     plan_event: str | None = None
     last_node: str = "planning"
+    past: Past = field(default_factory=Past)
     done: dict[str, Done] = field(default_factory=dict)
     #: Held while files are put into the work dir and credited: the last version is the one that is there.
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +28,29 @@ class MadeFile:
 class Credits:
     """The files of one run."""
 
-    def __init__(self, writer: Writer, recorder: Recorder, run_id: str, session_id: str) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        recorder: Recorder,
+        run_id: str,
+        session_id: str,
+        past: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
         self._writer = writer
         self._recorder = recorder
         self._run_id = run_id
         self._session_id = session_id
-        self._latest: dict[str, tuple[str, int, str]] = {}
+        self._latest: dict[str, tuple[str, int]] = {}
         self._by_node: dict[str, dict[str, None]] = {}
-        self.count = 0
+        self._past: dict[tuple[str, str, str | None], str] = {}
+        for row in past:
+            self._remember(row["file_path"], row["id"], row["version"], row["node_id"], row["priority"] != "internal")
+            self._past[row["file_path"], row["content_hash"], row["node_id"]] = row["id"]
+
+    def _remember(self, path: str, file_id: str, version: int, node_id: str | None, final: bool) -> None:
+        self._latest[path] = (file_id, version)
+        if final and node_id is not None:
+            self._by_node.setdefault(node_id, {})[path] = None
 
     def credit(
         self,
@@ -50,9 +65,13 @@ class Credits:
     ) -> str:
         """Record a file for the node that the caller is in; returns the id of its row.
 
-        A file that a failed attempt left is not ``final`` and does not count among the node's files.
+        A file that a failed attempt left is not ``final`` and does not count among the node's files. A file that
+        was credited before its run was interrupted is not credited again.
         """
         where = self._recorder.here()
+        known = self._past.pop((made.path, made.sha256, where.node_id if where else None), None)
+        if known is not None:
+            return known
         before = self._latest.get(made.path)
         event_id = self._recorder.record(
             "file_gen",
@@ -87,11 +106,7 @@ class Credits:
                 "meta": {"attempt": where.attempt if where else None, **(meta or {})},
             },
         )
-        self._latest[made.path] = (file_id, version, made.sha256)
-        if final:
-            self.count += 1
-            if where is not None:
-                self._by_node.setdefault(where.node_id, {})[made.path] = None
+        self._remember(made.path, file_id, version, where.node_id if where else None, final)
         return file_id
 
     def of(self, node_ids: Iterable[str]) -> list[str]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, PlanRefused
 from cmbagent_nb.workflow import gates, prompts, reports
 from cmbagent_nb.workflow.graph import add_graph, add_planning
 from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING, TERMINATOR, Plan, problem
+from cmbagent_nb.workflow.restore import BLOCKED
 from cmbagent_nb.workflow.step import Ending, run_step
 from cmbagent_nb.workflow.summary import summarize
 
@@ -41,17 +43,25 @@ async def carry_out(context: Context) -> None:
     except Exception as fault:
         LOG.exception("run %s met an internal error", context.run_id)
         error = f"Internal error: {type(fault).__name__}: {fault}. Please report it with the log."
-    # The end is written even if the cancelled task is cancelled again meanwhile.
-    await asyncio.shield(asyncio.ensure_future(_finish(context, status, error, started)))
+    finishing = asyncio.ensure_future(_finish(context, status, error, started))
+    while not finishing.done():
+        try:
+            await asyncio.shield(finishing)
+        except asyncio.CancelledError:
+            continue  # the end is written even if the run is cancelled once more
 
 
 async def _go(context: Context) -> tuple[str, str]:
     context.stream.emit("workflow_started", task=context.task, mode=context.options.mode)
-    if context.options.mode == "planning_and_control" and context.options.plan is None:
+    if context.past.plan is not None:
+        plan = context.past.plan
+        await add_graph(context, plan, start=_start_of(context))
+    elif context.options.mode == "planning_and_control" and context.options.plan is None:
         with context.recorder.at(PLANNING, agent="planner"):
-            plan = await _make_plan(context)
-        if plan is None:
+            made = await _make_plan(context)
+        if made is None:
             return "cancelled", "The plan was rejected."
+        plan = made
     else:
         assert context.options.plan is not None
         plan = context.options.plan
@@ -80,7 +90,9 @@ async def _make_plan(context: Context) -> Plan | None:
     options = context.options
     await add_planning(context, approval="plan" in options.approve)
     await context.states.run("planning", started_at=time.time())
-    await context.states.node(PLANNING, "running")
+    planned = context.past.statuses.get(PLANNING) == "completed"
+    if not planned:
+        await context.states.node(PLANNING, "running")
     async with context.motion.moving():
         plan = await _propose(context, None, [], "")
         for _ in range(options.n_plan_reviews):
@@ -88,8 +100,9 @@ async def _make_plan(context: Context) -> Plan | None:
             if not recommendations:
                 break
             plan = await _propose(context, plan, recommendations, "plan_reviewer")
-        await context.states.node(PLANNING, "completed")
-        await summarize(context, PLANNING)
+        if not planned:
+            await context.states.node(PLANNING, "completed")
+            await summarize(context, PLANNING)
         if "plan" in options.approve:
             with context.recorder.at(PLAN_APPROVAL, agent="you"):
                 decided = await _approve(context, plan)
@@ -98,6 +111,14 @@ async def _make_plan(context: Context) -> Plan | None:
             plan = decided
         await add_graph(context, plan, start=PLAN_APPROVAL if "plan" in options.approve else PLANNING)
     return plan
+
+
+def _start_of(context: Context) -> str | None:
+    """The node that the first steps follow, in a graph that is there already."""
+    for node_id in (PLAN_APPROVAL, PLANNING):
+        if node_id in context.past.statuses:
+            return node_id
+    return None
 
 
 async def _propose(context: Context, previous: Plan | None, comments: list[str], comments_by: str) -> Plan:
@@ -166,12 +187,13 @@ async def _approve(context: Context, plan: Plan) -> Plan | None:
     """Show the plan to a person until it is approved or rejected; comments go back to the planner."""
     note = ""
     await context.states.node(PLAN_APPROVAL, "running")
-    while True:
+    for time_shown in count(1):
         await context.states.node(PLAN_APPROVAL, "waiting_approval", reason="the plan is shown")
         async with context.motion.waiting(None):
             answer = await context.gates.ask(
                 "plan_approval",
                 PLAN_APPROVAL,
+                f"plan:{time_shown}",
                 title="Approve the plan?",
                 body=note or plan.goal,
                 options=gates.PLAN_OPTIONS,
@@ -196,16 +218,25 @@ async def _approve(context: Context, plan: Plan) -> Plan | None:
             continue
         with context.recorder.at(PLANNING, attempt=1, agent="planner"):
             plan = await _propose(context, plan, [answer.feedback], "you")
+    return None
 
 
 # ---- steps
 
 
 async def _run_steps(context: Context, plan: Plan) -> dict[str, Ending]:
-    """Run every step as soon as those it needs are done, several at once; returns how each ended."""
-    waiting = {step.node_id: step for step in plan.steps}
+    """Run every step as soon as those it needs are done, several at once; returns how each ended.
+
+    Steps that were done, or that a person skipped, before the run was interrupted are not run again.
+    """
+    context.done.update(context.past.done)
+    endings = {
+        name: Ending(past.status)
+        for name, past in context.past.steps.items()
+        if past.status in ("completed", "skipped")
+    }
+    waiting = {step.node_id: step for step in plan.steps if step.node_id not in endings}
     running: dict[asyncio.Task[Ending], str] = {}
-    endings: dict[str, Ending] = {}
     blocked: set[str] = set()
     try:
         while waiting or running:
@@ -215,7 +246,7 @@ async def _run_steps(context: Context, plan: Plan) -> dict[str, Ending]:
                     del waiting[step.node_id]
                     blocked.add(step.node_id)
                     endings[step.node_id] = Ending("skipped")
-                    await context.states.node(step.node_id, "skipped", reason="a step that it needs has failed")
+                    await context.states.node(step.node_id, "skipped", reason=BLOCKED)
                     context.stream.emit("step_skipped", node_id=step.node_id)
                     break
                 if all(before):

@@ -142,7 +142,14 @@ class Gates:
     """The gates of one run; every method belongs to the event loop."""
 
     def __init__(
-        self, writer: Writer, recorder: Recorder, run_id: str, session_id: str, journal: Path, answers: str = ""
+        self,
+        writer: Writer,
+        recorder: Recorder,
+        run_id: str,
+        session_id: str,
+        journal: Path,
+        answers: str = "",
+        given: Mapping[tuple[str, str], Answer] | None = None,
     ) -> None:
         self._writer = writer
         self._recorder = recorder
@@ -151,6 +158,7 @@ class Gates:
         self._journal = journal
         self._policy = policy(answers)
         self._policy_name = answers
+        self._given = dict(given or {})
         self._open: dict[str, _Open] = {}
         self._loop = asyncio.get_running_loop()
 
@@ -158,6 +166,7 @@ class Gates:
         self,
         kind: str,
         node_id: str,
+        moment: str,
         *,
         title: str,
         body: str = "",
@@ -165,12 +174,19 @@ class Gates:
         details: Mapping[str, Any] | None = None,
         on_open: Callable[[str], None] | None = None,
     ) -> Answer:
-        """Open a gate and wait for its answer; cancelling the wait closes the gate as cancelled."""
+        """Open a gate and wait for its answer; cancelling the wait closes the gate as cancelled.
+
+        ``moment`` says which of the node's gates this is, such as ``after:2`` for the one after its second attempt.
+        A gate that was answered before its run was interrupted is not asked again.
+        """
+        if (node_id, moment) in self._given:
+            return self._given.pop((node_id, moment))
         approval_id = new_id()
         names = frozenset(name for name, _ in options)
         context = {
             "title": title,
             "body": body,
+            "moment": moment,
             "options": [
                 {"id": name, "label": label, "needs_comment": name in NEEDS_COMMENT} for name, label in options
             ],

@@ -30,6 +30,8 @@ async def add_graph(context: Context, plan: Plan, *, start: str | None) -> None:
     """Add a node and a row for each step, and the edges between them."""
     for step in plan.steps:
         _add_node(context, step.node_id, "step", step.title, step.agent, 1 + step.number)
+        if step.node_id in context.past.steps:
+            continue
         context.writer.insert(
             "workflow_steps",
             {
@@ -58,6 +60,8 @@ async def add_graph(context: Context, plan: Plan, *, start: str | None) -> None:
 
 
 def _add_node(context: Context, node_id: str, node_type: str, title: str, agent: str | None, order: int) -> None:
+    if node_id in context.past.statuses:
+        return
     row: dict[str, Any] = {
         "id": new_id(),
         "run_id": context.run_id,
@@ -75,6 +79,8 @@ def _add_node(context: Context, node_id: str, node_type: str, title: str, agent:
 
 def _add_edges(context: Context, edges: Iterable[tuple[str, str]]) -> None:
     for from_node, to_node in edges:
+        if (from_node, to_node) in context.past.edges:
+            continue
         context.writer.insert(
             "dag_edges",
             {

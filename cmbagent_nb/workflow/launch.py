@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ from cmbagent_nb.runtime import Runtime, in_thread
 from cmbagent_nb.workflow.context import Context, Motion, Options
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.ownership import HEARTBEAT, owner
+from cmbagent_nb.workflow.plan import Plan
+from cmbagent_nb.workflow.restore import Past
 
 if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import Registry
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from cmbagent_nb.settings import Settings
 
 LOG = logging.getLogger(__name__)
+
+#: Modules that every run needs and that take their time to load: AG2 stands behind the first.
+HEAVY = ("agents.build", "agents.replies", "execution.launcher", "llm.gateway", "workflow.engine")
 
 
 @dataclass(frozen=True)
@@ -39,13 +46,33 @@ class Request:
     registry: Registry
     max_cost_usd: float = 0.0
     gates: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
+    instructions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is kept with the run, so that another process can go on with it in the same way."""
+        options = asdict(self.options)
+        options["approve"] = sorted(self.options.approve)
+        options["plan"] = self.options.plan.to_dict() if self.options.plan else None
+        return {
+            "options": options,
+            "gates": self.gates,
+            "models": dict(self.models),
+            "instructions": dict(self.instructions),
+        }
+
+
+def options_from(kept: Mapping[str, Any]) -> Options:
+    """Read a run's options back from what :meth:`Request.to_dict` kept."""
+    options = dict(kept["options"])
+    options["approve"] = frozenset(options["approve"])
+    options["plan"] = Plan.from_reply(options["plan"]) if options["plan"] else None
+    return Options(**options)
 
 
 def start(host: Host, request: Request) -> LiveRun:
     """Record the run and start it on the event loop; returns at once."""
     created = time.time()
-    live = LiveRun(request.run_id, request.session_id)
-    host.live[request.run_id] = live
     host.writer.insert(
         "workflow_runs",
         {
@@ -67,6 +94,7 @@ def start(host: Host, request: Request) -> LiveRun:
                 "max_cost_usd": request.max_cost_usd or None,
                 "approve": sorted(request.options.approve),
                 "inputs": request.inputs,
+                "request": request.to_dict(),
             },
         },
     )
@@ -81,20 +109,28 @@ def start(host: Host, request: Request) -> LiveRun:
             "mode": request.options.mode,
             "model": str(request.model),
             "inputs": request.inputs,
+            "request": request.to_dict(),
         },
     )
     host.writer.barrier().result()
-    Runtime.get().submit(_live(host, request, live, created))
+    return run_live(host, request, created)
+
+
+def run_live(host: Host, request: Request, created: float, past: Past | None = None) -> LiveRun:
+    """Start the task of a run that is recorded; ``past`` is what it had done before."""
+    live = LiveRun(request.run_id, request.session_id)
+    host.live[request.run_id] = live
+    Runtime.get().submit(_live(host, request, live, created, past or Past()))
     return live
 
 
-async def _live(host: Host, request: Request, live: LiveRun, created: float) -> None:
+async def _live(host: Host, request: Request, live: LiveRun, created: float, past: Past) -> None:
     """The task of a run. Whatever happens, the run has an end and its listeners hear of it."""
     heart = asyncio.create_task(_beat(host, request.run_id))
     try:
         live.begin()
         host.watcher.own(request.run_id, live.obey)
-        context = await _prepare(host, request, live, created)
+        context = await _prepare(host, request, live, created, past)
         from cmbagent_nb.workflow.engine import carry_out
 
         await carry_out(context)
@@ -114,23 +150,26 @@ async def _live(host: Host, request: Request, live: LiveRun, created: float) -> 
         host.changes.tell([request.run_id])
 
 
-async def _prepare(host: Host, request: Request, live: LiveRun, created: float) -> Context:
+async def _prepare(host: Host, request: Request, live: LiveRun, created: float, past: Past) -> Context:
     """Build what a run needs; the imports that take long happen in a thread."""
     await in_thread(import_heavy)
     from cmbagent_nb.capture.recorder import Recorder
     from cmbagent_nb.execution.launcher import Limits
     from cmbagent_nb.governance.budget import budget
     from cmbagent_nb.llm.gateway import Gateway
+    from cmbagent_nb.llm.tape import Tape
     from cmbagent_nb.workflow.credits import Credits
     from cmbagent_nb.workflow.gates import Gates
     from cmbagent_nb.workflow.states import States
 
     settings, writer, work_dir = request.settings, host.writer, request.work_dir
     journal = work_dir / "journal.jsonl"
-    recorder = Recorder(writer, request.run_id, request.session_id, enabled=settings.capture)
+    recorder = Recorder(
+        writer, request.run_id, request.session_id, first_order=past.first_order, enabled=settings.capture
+    )
     registry = request.registry
     recorder.roles.update({name: registry[name].role for name in registry.names()})
-    gates = Gates(writer, recorder, request.run_id, request.session_id, journal, request.gates)
+    gates = Gates(writer, recorder, request.run_id, request.session_id, journal, request.gates, past.answers)
     states = States(writer, recorder, request.run_id, journal)
     gateway = Gateway(
         request.model,
@@ -140,6 +179,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float) 
         journal=journal,
         before_call=[budget(request.max_cost_usd)] if request.max_cost_usd else [],
         work_dir=work_dir,
+        tape=await in_thread(Tape.load, host.db, request.run_id) if past.statuses else None,
     )
     live.gates = gates
     return Context(
@@ -156,21 +196,19 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float) 
         gates=gates,
         gateway=gateway,
         registry=registry,
-        credits=Credits(writer, recorder, request.run_id, request.session_id),
+        credits=Credits(writer, recorder, request.run_id, request.session_id, past.files),
         stream=live.stream,
         limits=Limits(timeout_s=request.options.step_timeout, memory_mb=request.options.step_memory_mb),
         motion=Motion(states, request.options.parallel_steps),
         created_at=created,
+        past=past,
     )
 
 
 def import_heavy() -> None:
     """Load what every run needs; it takes about a second, once."""
-    import cmbagent_nb.agents.build
-    import cmbagent_nb.agents.replies
-    import cmbagent_nb.execution.launcher
-    import cmbagent_nb.llm.gateway
-    import cmbagent_nb.workflow.engine  # noqa: F401
+    for name in HEAVY:
+        importlib.import_module(f"cmbagent_nb.{name}")
 
 
 async def _beat(host: Host, run_id: str) -> None:

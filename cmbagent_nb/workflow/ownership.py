@@ -91,8 +91,7 @@ def _interrupt(connection: Connection, run_id: str, dead_owner: str) -> bool:
     for table in ("execution_events", "step_attempts"):
         connection.execute(
             text(
-                f"UPDATE {table} SET status = 'interrupted', ended_at = :now"
-                " WHERE run_id = :run AND status = 'running'"
+                f"UPDATE {table} SET status = 'interrupted', ended_at = :now WHERE run_id = :run AND status = 'running'"
             ),
             {"run": run_id, "now": now},
         )

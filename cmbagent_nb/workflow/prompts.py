@@ -151,7 +151,7 @@ def _failures(failures: Sequence[Failure], max_attempts: int) -> str:
     if last.code:
         parts.append(f"The code was:\n```python\n{last.code}\n```")
     if last.output:
-        parts.append(f"Its output:\n```\n{tail(last.output)}\n```")
+        parts.append(f"Its output:\n```\n{last.output}\n```")
     earlier = [f"attempt {item.attempt}: {item.error.strip().splitlines()[-1]}" for item in failures[:-1]]
     if earlier:
         parts.append("Earlier attempts failed too:\n" + _bullets(earlier))

@@ -51,10 +51,10 @@ STEP: Mapping[str, frozenset[str]] = {
     ),
     "paused": frozenset({"running", "cancelled", "interrupted"}),
     "retrying": frozenset({"running", "waiting_approval", "failed", "skipped", "cancelled", "interrupted"}),
-    "failed": frozenset({"running", "retrying", "skipped"}),
+    "failed": frozenset({"running", "retrying", "skipped", "pending"}),
     "interrupted": frozenset({"running", "pending", "cancelled"}),
     "completed": frozenset(),
-    "skipped": frozenset(),
+    "skipped": frozenset({"pending"}),
     "cancelled": frozenset(),
 }
 

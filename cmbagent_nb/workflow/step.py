@@ -12,6 +12,7 @@ from cmbagent_nb.errors import BudgetExceeded, CMBAgentError
 from cmbagent_nb.workflow import gates
 from cmbagent_nb.workflow.attempt import Attempt
 from cmbagent_nb.workflow.prompts import Done, Failure, tail
+from cmbagent_nb.workflow.restore import PastStep
 from cmbagent_nb.workflow.summary import summarize
 
 if TYPE_CHECKING:
@@ -54,10 +55,15 @@ class _Step:
         self.context = context
         self.step = step
         self.place = place
-        self.failures: list[Failure] = []
-        self.comments: list[str] = []
+        past = context.past.steps.get(step.node_id) or PastStep("pending")
+        self.failures: list[Failure] = list(past.failures)
+        self.comments: list[str] = list(past.comments)
         self.transitions: list[dict[str, Any]] = []
-        self.attempts = 0
+        self.current = past.current
+        #: The attempts that have been begun; the one that was under way counts when it is gone on with.
+        self.attempts = past.begun - (1 if past.current else 0)
+        most = context.options.max_attempts
+        self.allowed = past.begun + most if past.exhausted else max(most, past.begun)
 
     async def run(self) -> Ending:
         try:
@@ -77,12 +83,11 @@ class _Step:
         if not ("before_step" in wanted or (self.step.needs_approval and wanted)):
             return True
         title = f"Start step {self.step.number}: {self.step.title}?"
-        answer = await self._gate("step_approval", title, self.step.instructions, gates.START_OPTIONS)
+        answer = await self._gate("step_approval", "before", title, self.step.instructions, gates.START_OPTIONS)
         return answer.resolution == "approved"
 
     async def _attempts(self) -> Ending:
         context = self.context
-        allowed = context.options.max_attempts
         while True:
             self.attempts += 1
             result = await self._attempt()
@@ -92,11 +97,11 @@ class _Step:
                 if await self._accepted(result):
                     context.done[self.step.node_id] = result
                     return await self._end("completed", result=result)
-                allowed = self.attempts + context.options.max_attempts
+                self.allowed = self.attempts + context.options.max_attempts
                 await context.states.node(self.step.node_id, "retrying", reason="redo")
             else:
                 self.failures.append(result)
-                if self.attempts < allowed:
+                if self.attempts < self.allowed:
                     self._note_retry("scheduled", result)
                     await context.states.node(self.step.node_id, "retrying", reason=_line(result.error))
                 else:
@@ -104,7 +109,7 @@ class _Step:
                     decision = await self._error_gate(result)
                     if decision != "retry":
                         return decision if isinstance(decision, Ending) else await self._fail(result)
-                    allowed = self.attempts + 1
+                    self.allowed = self.attempts + 1
                     await context.states.node(self.step.node_id, "retrying", reason="retry asked for")
             await context.states.node(self.step.node_id, "running")
 
@@ -116,7 +121,9 @@ class _Step:
             failures=self.failures,
             comments=self.comments,
             place=self.place,
+            past=self.current,
         )
+        self.current = None
         try:
             return await attempt.run()
         finally:
@@ -127,6 +134,7 @@ class _Step:
             return True
         answer = await self._gate(
             "step_approval",
+            f"after:{self.attempts}",
             f"Step {self.step.number} is done: {self.step.title}. Go on?",
             tail(result.output or result.summary, 1000),
             gates.STEP_OPTIONS,
@@ -142,6 +150,7 @@ class _Step:
         times = {1: "once", 2: "twice"}.get(self.attempts, f"{self.attempts} times")
         answer = await self._gate(
             "error_recovery",
+            f"error:{self.attempts}",
             f"Step {self.step.number} failed {times}. How shall it go on?",
             failure.error,
             gates.ERROR_OPTIONS,
@@ -154,7 +163,7 @@ class _Step:
         return "retry"
 
     async def _gate(
-        self, kind: str, title: str, body: str, options: tuple[tuple[str, str], ...], **details: Any
+        self, kind: str, moment: str, title: str, body: str, options: tuple[tuple[str, str], ...], **details: Any
     ) -> Answer:
         context, node_id = self.context, self.step.node_id
         await context.states.node(node_id, "waiting_approval", reason=title)
@@ -162,6 +171,7 @@ class _Step:
             answer = await context.gates.ask(
                 kind,
                 node_id,
+                moment,
                 title=title,
                 body=body,
                 options=options,

@@ -1,0 +1,72 @@
+"""The outcome of code that ended while nobody waited for it, told from what it left in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cmbagent_nb.capture.manifest import Entry, sha256
+from cmbagent_nb.execution.attempt import ignored
+from cmbagent_nb.execution.launcher import Outcome, read_exit
+from cmbagent_nb.execution.output import TAIL
+
+
+def believed(folder: Path) -> dict[str, Any] | None:
+    """Return how the code in ``folder`` ended, or None when that is not known or we stopped it ourselves."""
+    record = read_exit(folder)
+    if record is None or (record.get("error") or {}).get("type") == "Cancelled":
+        return None
+    return record
+
+
+def outcome_of(record: Mapping[str, Any], folder: Path, script: Path, seeds: Iterable[str], work_dir: Path) -> Outcome:
+    """Make the outcome that :func:`~cmbagent_nb.execution.launcher.launch` would have returned.
+
+    Parameters
+    ----------
+    record
+        What ``exit.json`` says.
+    seeds
+        The files that were put into the folder before; those that are unchanged were not made by the code.
+    """
+    given = set(seeds)
+    name = script.relative_to(folder).as_posix()
+    entries = [
+        Entry(item["path"], item["size"], item["mtime_ns"], item["sha256"], 0o644)
+        for item in record.get("files", ())
+        if not ignored(item["path"])
+    ]
+    if "made" in record:
+        made = [entry for entry in entries if entry.path in set(record["made"])]
+    else:
+        made = [entry for entry in entries if not _is_seed(entry, given, work_dir)]
+    return Outcome(
+        status=record["status"],
+        exit_code=record["exit_code"],
+        stdout=_tail(folder / "stdout.txt"),
+        stderr=_tail(folder / "stderr.txt"),
+        error=record.get("error"),
+        made=made,
+        reads=[path for path in record.get("reads", ()) if path not in {entry.path for entry in made}],
+        started_at=record["started_at"],
+        ended_at=record["ended_at"],
+        pid=record["pid"],
+        script=name,
+    )
+
+
+def _is_seed(entry: Entry, given: set[str], work_dir: Path) -> bool:
+    if entry.path.startswith("input/"):
+        return True
+    source = work_dir / entry.path
+    return entry.path in given and source.is_file() and sha256(source) == entry.sha256
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""

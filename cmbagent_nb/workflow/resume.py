@@ -1,0 +1,102 @@
+"""Going on with a run whose process ended, or that failed: from another process, and at most one at a time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmbagent_nb.errors import StateError, WorkDirError
+from cmbagent_nb.store.json import from_json
+from cmbagent_nb.workflow.host import Host, LiveRun
+from cmbagent_nb.workflow.launch import Request, options_from, run_live
+from cmbagent_nb.workflow.ownership import interrupt_orphans, owner
+from cmbagent_nb.workflow.restore import BLOCKED, read_past
+from cmbagent_nb.workflow.states import change_node, change_run
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from cmbagent_nb.agents.registry import Registry
+    from cmbagent_nb.settings import Settings
+
+#: Statuses of a run that can be gone on with by any process.
+RESUMABLE = ("interrupted", "failed")
+
+
+def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> LiveRun:
+    """Take a run over and go on where it stood; returns at once.
+
+    Raises
+    ------
+    StateError
+        The run has ended, or belongs to a process that lives.
+    WorkDirError
+        Its folder is not there any more.
+    """
+    from cmbagent_nb.llm.providers import check
+    from cmbagent_nb.llm.spec import ModelSpec
+
+    interrupt_orphans(host.db, host.writer)
+    row = host.db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run_id)[0]
+    work_dir = Path(row["work_dir"])
+    if not work_dir.is_dir():
+        raise WorkDirError(
+            f"the folder {work_dir} of run {row['name']} is not there", "Put it back.", path=str(work_dir)
+        )
+    model = ModelSpec.parse(row["model"])
+    check(model, settings)
+    meta = from_json(row["meta"]) if row["meta"] else {}
+    kept = meta.get("request", {})
+    options = options_from(kept)
+    host.writer.call(lambda connection: _take_over(connection, run_id, options.mode)).result()
+    request = Request(
+        run_id=run_id,
+        session_id=row["session_id"],
+        name=row["name"],
+        task=row["task_description"],
+        work_dir=work_dir,
+        options=options,
+        inputs=meta.get("inputs", []),
+        model=model,
+        settings=settings,
+        registry=registry.changed(kept.get("models", {}), kept.get("instructions", {})),
+        max_cost_usd=meta.get("max_cost_usd") or 0.0,
+        gates=kept.get("gates", ""),
+    )
+    host.writer.journal(work_dir / "journal.jsonl", "resumed", {"by": owner()})
+    return run_live(host, request, row["created_at"], past=read_past(host.db, run_id, work_dir))
+
+
+def _take_over(connection: Connection, run_id: str, mode: str) -> None:
+    """Take the lease and the status in one transaction: of two that try at once, one is refused."""
+    from sqlalchemy import text
+
+    row = connection.execute(text("SELECT status, name, plan FROM workflow_runs WHERE id = :id"), {"id": run_id}).one()
+    if row.status not in RESUMABLE:
+        raise StateError(
+            f"run {row.name} is {row.status} and cannot be resumed",
+            "Only runs that were interrupted or failed can be gone on with.",
+            status=row.status,
+        )
+    now = time.time()
+    connection.execute(text("DELETE FROM leases WHERE run_id = :id"), {"id": run_id})
+    connection.execute(
+        text("INSERT INTO leases (run_id, owner, heartbeat_at) VALUES (:id, :me, :now)"),
+        {"id": run_id, "me": owner(), "now": now},
+    )
+    target = "planning" if mode == "planning_and_control" and not row.plan else "executing"
+    values = {"ended_at": None, "error": None, "owner": owner(), "last_heartbeat_at": now}
+    change_run(connection, run_id, target, reason="resumed", by="you", values=values)
+    skipped = connection.execute(
+        text(
+            "SELECT n.node_id, n.node_type, (SELECT h.transition_reason FROM state_history h WHERE h.run_id = n.run_id"
+            " AND h.entity_id = n.node_id ORDER BY h.id DESC LIMIT 1) AS reason"
+            " FROM dag_nodes n WHERE n.run_id = :id AND n.status = 'skipped'"
+        ),
+        {"id": run_id},
+    ).fetchall()
+    for node in skipped:
+        # What a person skipped stays skipped.
+        if node.node_type != "step" or node.reason in (BLOCKED, "run failed"):
+            change_node(connection, run_id, node.node_id, "pending", reason="resumed", by="you")
