@@ -13,9 +13,12 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.notebook.manners import polite
+
+if TYPE_CHECKING:
+    from cmbagent_nb.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 #: Loaded in the background so that the first view finds them: what it costs otherwise is in the tests.
@@ -116,31 +119,30 @@ class Line:
         self._handle = show({"text/plain": self.text()}, raw=True, display_id=True)
 
     def complete(self) -> None:
-        """Load what comes later, and say what it found. The first cell comes first: this waits for it."""
+        """Find out the rest and say it; then load what the next cell is likely to need."""
         try:
-            self._load()
             before = self.text()
             self._look()
             if self._handle is not None and self.text() != before:
                 self._handle.update({"text/plain": self.text()}, raw=True)
+            self._load()
         except Exception:
             _log.exception("loading in the background has failed; commands load what they need themselves")
 
     def _load(self) -> None:
-        """What the next cell is likely to need first: the database, the widgets, and last ag2, which takes longest."""
+        """The widgets first, then ag2, which takes longest."""
         from cmbagent_nb.workflow.launch import import_heavy
 
-        _ = self.workspace.host
         with polite(idle):
-            if self._live:
-                for name in _WIDGETS:
-                    importlib.import_module(name)
+            for name in _WIDGETS if self._live else ():
+                importlib.import_module(name)
             import_heavy()
 
     def _look(self) -> None:
         from cmbagent_nb.errors import CMBAgentError
 
         try:
+            self._notes = _interrupted(self.workspace)
             if self.workspace.settings.model == "auto":
                 from cmbagent_nb.llm.providers import available
 
@@ -151,21 +153,19 @@ class Line:
                     else "playbook: recorded replies for their own tasks, no model is called; "
                     "set a key or start Ollama to use one"
                 )
-            self._notes = _interrupted(self.workspace)
         except CMBAgentError as error:
             self._notes = [str(error)]
         if not _panel():
             self._notes.append("no side panel in this installation")
 
 
-def _interrupted(workspace: Any) -> list[str]:
-    if not (workspace.home / "cmbagent.db").exists() and not workspace.settings.database_url:
-        return []
-    rows = workspace.runs()
-    names = [str(name) for name in rows.loc[rows["status"] == "interrupted", "name"]]
-    if not names:
-        return []
-    return [f"interrupted: {', '.join(names[:3])}{' …' if len(names) > 3 else ''} (%cmbagent show RUN)"]
+def _interrupted(workspace: Workspace) -> list[str]:
+    """Open the database, which the next cell needs anyway, and tell which runs wait in it to be seen to."""
+    sql = "SELECT name FROM workflow_runs WHERE status = 'interrupted' ORDER BY created_at DESC LIMIT 4"
+    names = [str(row["name"]) for row in workspace.db.rows(sql)]
+    return (
+        [f"interrupted: {', '.join(names[:3])}{' …' if len(names) > 3 else ''} (%cmbagent show RUN)"] if names else []
+    )
 
 
 def _panel() -> bool:
