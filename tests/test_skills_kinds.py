@@ -373,9 +373,11 @@ def test_extracted_verified_and_run_with_other_values(home: Home, name: str) -> 
 
 def test_what_a_library_keeps_in_memory_is_kept_from_the_next_step(home: Home) -> None:
     """Steps that one kernel would let disturb each other each get a fresh one, and the report says so."""
-    first = Step("import decimal\ndecimal.getcontext().prec = 5\nDIVISOR = 7\nopen('data/a.txt', 'w').write(str(1 / DIVISOR))\n")
+    first = Step(
+        "import decimal\ndecimal.getcontext().prec = 5\nDIVISOR = 7\nopen('data/a.txt', 'w').write(str(1 / DIVISOR))\n"
+    )
     second = Step(
-        "import decimal\nwith open('data/b.txt', 'w') as file:\n    file.write(str(decimal.Decimal(1) / decimal.Decimal(13)))\n",
+        "from decimal import Decimal\nwith open('data/b.txt', 'w') as file:\n    file.write(str(Decimal(1) / Decimal(13)))\n",
         depends_on=(1,),
     )
     run_id = make_run(home, "Divide.", [first, second])

@@ -55,7 +55,7 @@ def test_what_a_user_would_vary_is_found(code: str, expected: dict[str, Any]) ->
         "import matplotlib.pyplot as plt\nplt.figure(figsize=(8, 5), dpi=150)\nplt.plot(x, y, lw=2, alpha=0.5)",
         "fig.savefig('plots/a.png', dpi=200)\nax.set_xlim(0, 2500)",
         "import numpy as np\nx = np.zeros((100, 3))\nx = np.linspace(0, 10, 200).reshape(20, 10)",
-        "import pandas as pd\ndf = pd.read_csv(path, encoding='utf-8', sep=';', index_col=0)\ndf.groupby('kind', axis=1)",
+        "import pandas as pd\ndf = pd.read_csv(path, encoding='utf-8', sep=';', index_col=0)\ndf.mean(axis=1)",
         "COLUMN = 'temperature'\nprint(df[COLUMN])",
         "total = 0\ncount = 0.0\nfor x in y:\n    total += x",
         "C_KMS = 299792.458\nPI = 3.14159\nMPC_TO_KM = 3.0857e19\nprint(C_KMS, PI, MPC_TO_KM)",

@@ -64,16 +64,19 @@ class _Job:
     notebook: Any = None
     loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[Any] | None = None
+    cancelled: bool = False
 
     def cancel(self) -> None:
-        """Stop the execution from another thread."""
+        """Stop the execution from another thread; once, so that the kernel's shutdown is not disturbed."""
         self.stop.set()
         loop, task = self.loop, self.task
-        if loop is not None and task is not None and not loop.is_closed():
-            try:
-                loop.call_soon_threadsafe(task.cancel)
-            except RuntimeError:
-                return  # the loop has just closed: it is over anyway
+        if self.cancelled or loop is None or task is None:
+            return
+        self.cancelled = True
+        try:
+            loop.call_soon_threadsafe(task.cancel)
+        except RuntimeError:
+            return  # the loop has just closed: it is over anyway
 
 
 def execute(
@@ -176,9 +179,11 @@ def _execute(notebook: NotebookNode, job: _Job, parameters: dict[str, Any]) -> E
         status, error = "failed", f"{failure.ename}: {failure.evalue}"
     except CellTimeoutError:
         status, error = "timeout", "the notebook was stopped because it ran longer than it may"
-    except DeadKernelError:
+    except DeadKernelError:  # nbclient says so, too, when it is cancelled in the middle of a cell
         status, error = "failed", "the notebook's kernel died"
     except asyncio.CancelledError:
+        status, error = "cancelled", ""
+    if job.stop.is_set() and status != "completed":
         status, error = "cancelled", "the execution was cancelled"
     executed = executed if executed is not None else job.notebook if job.notebook is not None else notebook
     _save(executed, job.save_to)
@@ -254,9 +259,10 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     cells = [cell for cell in manager.nb.cells if cell.cell_type == "code" and cell.source.strip()]
     scratch = Path(tempfile.mkdtemp(prefix="cmbagent-kernel-"))
     log = (scratch / "kernel.log").open("wb")
+    kernel = _kernel_manager()
     client = PapermillNotebookClient(
         manager,
-        km=_kernel_manager(),
+        km=kernel,
         timeout_func=lambda cell: _left(job.deadline),
         startup_timeout=int(start_timeout),
         kernel_name="python3",
@@ -288,8 +294,12 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
                 done += runs
             job.report(done, len(cells), "done")
     finally:
-        log.close()
-        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            if kernel.has_kernel:  # cancelled while it was starting
+                await kernel.shutdown_kernel(now=True)
+        finally:
+            log.close()
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 async def _restart(client: Any, before: list[Any], patience: float) -> None:

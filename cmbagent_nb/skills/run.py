@@ -159,8 +159,9 @@ def _parameter(skill: Skill, name: str) -> Parameter:
         if len(found) == 1:
             return found[0]
     names = [item.name for item in skill.parameters]
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"Did you mean {close[0]}? " if close else ""
+    folded = {item.casefold(): item for item in names}
+    close = difflib.get_close_matches(lower, folded, n=1)
+    hint = f"Did you mean {folded[close[0]]}? " if close else ""
     known = f"It has: {', '.join(item.text() for item in skill.parameters)}." if names else "It has none."
     raise SkillError(f"skill {skill.name} has no parameter {name!r}", hint + known, parameter=name)
 
@@ -205,7 +206,7 @@ def _check_columns(skill: Skill, parameter: Parameter, found: dict[str, Any], wh
     expected: dict[str, Any] = skill.input_schema.get(parameter.default) or next(
         (item for path, item in skill.input_schema.items() if PurePosixPath(path).name == parameter.default), {}
     )
-    missing = missing_columns(expected, found, check_notebook(skill)) if expected else []
+    missing = missing_columns(expected, found, _code(skill)) if expected else []
     if missing:
         raise SkillError(
             f"{what} for parameter {parameter.name} has no column {', '.join(missing)}",
@@ -213,6 +214,11 @@ def _check_columns(skill: Skill, parameter: Parameter, found: dict[str, Any], wh
             parameter=parameter.name,
             columns=missing,
         )
+
+
+def _code(skill: Skill) -> str:
+    cells = json.loads(check_notebook(skill))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
 def _check_output(skill: Skill, parameter: Parameter, value: Any) -> str:
