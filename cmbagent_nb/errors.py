@@ -86,6 +86,8 @@ class StoreError(CMBAgentError):
 class DatabaseTooNew(StoreError):
     """The database was made by a newer version of cmbagent_nb."""
 
+    exit_status = 2
+
 
 class ModelError(CMBAgentError):
     """A model cannot be found, reached or used."""

@@ -106,7 +106,7 @@ def load_settings(home: Path, environ: Mapping[str, str] | None = None) -> Setti
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read ({error})", "Mend or remove the file.") from error
