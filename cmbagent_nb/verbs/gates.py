@@ -126,7 +126,7 @@ def _find(call: Call) -> dict[str, Any]:
         try:
             run = call.ws.run(reference)
         except RunNotFound:
-            raise GateError(f"no open gate and no run matches {reference!r}", listing, reference=reference) from None
+            raise _no_gate(call, reference, listing) from None
         found = [gate for gate in found if gate["run_id"] == run.id]
         if not found:
             raise GateError(f"run {run.name} has no open gate; it is {run.status}", listing, reference=reference)
@@ -136,3 +136,19 @@ def _find(call: Call) -> dict[str, Any]:
         names = ", ".join(f"{short(gate['id'])} ({gate['run_name']}, {gate['node_id']})" for gate in found)
         raise GateError(f"{len(found)} gates are open: {names}", "Name one of them.", gates=found)
     return found[0]
+
+
+def _no_gate(call: Call, reference: str, listing: str) -> GateError:
+    """Return why a reference means no gate: it was answered already, or there is none."""
+    closed = call.ws.db.rows(
+        "SELECT id, status, resolution, resolved_by FROM approval_requests"
+        " WHERE status <> 'pending' AND (id LIKE :beginning OR id LIKE :end)",
+        beginning=f"{reference}%",
+        end=f"%{reference}",
+    )
+    if len(closed) == 1:
+        gate = closed[0]
+        how = f"answered already: {gate['resolution']}" if gate["status"] == "resolved" else gate["status"]
+        by = f" by {gate['resolved_by']}" if gate["resolved_by"] else ""
+        return GateError(f"gate {short(gate['id'])} is {how}{by}", listing, reference=reference)
+    return GateError(f"no open gate and no run matches {reference!r}", listing, reference=reference)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import UsageError
+from cmbagent_nb.errors import SkillError, UsageError
 from cmbagent_nb.verbs.call import Call
 from cmbagent_nb.verbs.declare import arg, verb
 from cmbagent_nb.verbs.output import Output, grid, table
@@ -28,7 +28,7 @@ def show(call: Call) -> Output:
     """Show a skill: what it takes, how it was verified, where its notebook is."""
     skill = call.ws.skill(call.options.skill)
     data = {
-        **made(skill),
+        **skill.as_dict(),
         "description": skill.description,
         "tags": skill.tags,
         "task": skill.task,
@@ -69,7 +69,7 @@ def extract(call: Call) -> Output:
         on_progress=_progress(call),
     )
     # A draft is kept, but it is not what was asked for: a skill that reproduces the run.
-    return Output(made(skill), lambda: _text(skill), display=skill, exit_status=0 if skill.verified else 1)
+    return Output(skill.as_dict(), lambda: _text(skill), display=skill, exit_status=0 if skill.verified else 1)
 
 
 @verb(
@@ -92,10 +92,10 @@ def run(call: Call) -> Output:
         # In a notebook a name may be a variable's, such as a DataFrame for an input file.
         if call.namespace is not None and value in call.namespace and value.isidentifier():
             values[name] = call.namespace[value]
+    _check(skill, values)
     # In a notebook the skill shows its own progress bar.
     progress = None if call.front == "magic" else _progress(call)
     execution = skill.execute(values, on_progress=progress)
-    data = {**execution.as_dict()}
 
     def text() -> str:
         lines = [str(execution), f"  work dir  {execution.work_dir}"]
@@ -103,12 +103,17 @@ def run(call: Call) -> Output:
         lines += [f"  {name} = {value:.6g}" for name, value in list(execution.metrics.items())[:30]]
         return "\n".join(lines)
 
-    return Output(data, text, display=execution, exit_status=0 if execution.success else 1)
+    return Output(execution.as_dict(), text, display=execution, exit_status=0 if execution.success else 1)
 
 
-def made(skill: Skill) -> dict[str, Any]:
-    """Return a skill as ``skill extract --json`` gives it."""
-    return skill.as_dict()
+def _check(skill: Skill, values: dict[str, Any]) -> None:
+    """Refuse values that the skill does not take: that is wrong use, not a skill that failed."""
+    from cmbagent_nb.skills.run import check_parameters
+
+    try:
+        check_parameters(skill, values)
+    except SkillError as error:
+        raise UsageError(error.what, error.next_step, **error.data) from error
 
 
 def _text(skill: Skill) -> str:
@@ -122,6 +127,8 @@ def _text(skill: Skill) -> str:
 
 def _progress(call: Call) -> Any:
     """Return what a skill reports its progress to."""
+    if call.options.json:
+        return None
     said: list[str] = []
 
     def report(done: int, total: int, what: str) -> None:

@@ -69,7 +69,8 @@ def lineage_text(links: Iterable[Mapping[str, Any]]) -> str:
     for link in links:
         where = " · ".join(str(link[key]) for key in ("agent", "node_id") if link.get(key))
         arrow = "← " if lines else ""
-        lines.append(f"{arrow}{link['kind']:11} {cut(link['label'], 90)}" + (f"  ({where})" if where else ""))
+        title = cut(str(link["label"]).removeprefix(f"{link['kind']} "), 90)
+        lines.append(f"{arrow}{link['kind']:11} {title}" + (f"  ({where})" if where else ""))
         reads = [str(item["path"]) for item in link.get("reads") or ()]
         if reads:
             lines.append(f"    read {', '.join(reads)}")
