@@ -320,6 +320,45 @@ class Run:
         elif not self.finished:
             send(self._host.writer, self.id, "cancel", {}, by)
 
+    def pause(self, *, now: bool = False, by: str = "you") -> None:
+        """Let nothing begin from now on: no model call, no process; ``now`` also stops the code that runs.
+
+        Raises
+        ------
+        StateError
+            The run has ended, or is paused already.
+        """
+        self._command("pause", {"now": now}, by)
+
+    def resume(self, by: str = "you") -> Run:
+        """Go on: after a pause, after an interruption, after a failure; returns the run.
+
+        What is finished is not done again. A run that was interrupted or failed is taken over by this process.
+
+        Raises
+        ------
+        StateError
+            The run is not paused, interrupted or failed.
+        """
+        if self.status == "paused":
+            self._command("resume", {}, by)
+            return self
+        from cmbagent_nb.workspace import Workspace
+
+        database_url = self._host.db.url
+        return Workspace(self._host.home, database_url=database_url).resume(self.id)
+
+    def _command(self, command: str, arguments: dict[str, Any], by: str) -> None:
+        from cmbagent_nb.workflow.commands import send
+
+        if self.finished:
+            raise StateError(f"run {self.name} is {self.status}", "Look at it with run.events().")
+        if self._live is None:
+            send(self._host.writer, self.id, command, arguments, by)
+            return
+        work = self._live.pause(now=arguments["now"], by=by) if command == "pause" else self._live.go_on(by=by)
+        Runtime.get().submit(work).result(timeout=30)
+
     # ---- the record
 
     def events(self) -> pd.DataFrame:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import AgentSpec
     from cmbagent_nb.capture.manifest import Entry
     from cmbagent_nb.execution.launcher import Outcome
-    from cmbagent_nb.workflow.context import Context, Place
+    from cmbagent_nb.workflow.context import Context
+    from cmbagent_nb.workflow.motion import Place
     from cmbagent_nb.workflow.plan import Step
     from cmbagent_nb.workflow.restore import PastAttempt
 
@@ -68,6 +69,7 @@ class Attempt:
         self._exit: dict[str, Any] | None = None
         self._given: list[str] = []
         self._seeds: list[str] = []
+        self._started = False
         self._ended = False
 
     async def run(self) -> Done | Failure:
@@ -233,17 +235,7 @@ class Attempt:
                 outcome = await in_thread(outcome_of, self._exit, self._folder, script, self._seeds, context.work_dir)
                 span.meta = {"ended_before_it_was_resumed": True}
             else:
-                outcome = await launch(
-                    script,
-                    self._folder,
-                    limits=context.limits,
-                    on_output=lambda stream, text: context.stream.emit(
-                        "step_progress", node_id=self.step.node_id, stream=stream, text=text
-                    ),
-                    on_start=lambda pid, started: context.writer.update(
-                        "step_attempts", self._id, {"pid": pid, "process_started_at": started}
-                    ),
-                )
+                outcome = await context.motion.run_code(self.step.node_id, lambda: self._start(script, code))
             span.outputs = {
                 "exit_code": outcome.exit_code,
                 "status": outcome.status,
@@ -266,6 +258,25 @@ class Attempt:
             duration_ms=(outcome.ended_at - outcome.started_at) * 1e3,
         )
         return outcome, span.id
+
+    async def _start(self, script: Path, code: str) -> Outcome:
+        """Run the code; when a pause had stopped it, in a folder as it was before."""
+        context = self.context
+        if self._started:
+            await in_thread(prepare, context.work_dir, self.step.node_id, self.number, self._seeds)
+            await in_thread(_write, script, code)
+        self._started = True
+        return await launch(
+            script,
+            self._folder,
+            limits=context.limits,
+            on_output=lambda stream, text: context.stream.emit(
+                "step_progress", node_id=self.step.node_id, stream=stream, text=text
+            ),
+            on_start=lambda pid, started: context.writer.update(
+                "step_attempts", self._id, {"pid": pid, "process_started_at": started}
+            ),
+        )
 
     def _reads(self, outcome: Outcome, code: str) -> list[str]:
         """The files that the code read: those seen to be opened, and those it was given and names.

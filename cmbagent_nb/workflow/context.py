@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.credits import Credits
     from cmbagent_nb.workflow.gates import Gates
+    from cmbagent_nb.workflow.motion import Motion
     from cmbagent_nb.workflow.states import States
     from cmbagent_nb.workflow.stream import Stream
 
@@ -100,87 +100,3 @@ class Context:
         )
         self.stream.emit("agent_transition", **{"from": from_agent, "to": to_agent, "reason": reason})
         return {"from": from_agent, "to": to_agent, "reason": reason}
-
-
-class Place:
-    """One of the places for steps that run at once; it can be given up and taken again."""
-
-    def __init__(self, places: asyncio.Semaphore) -> None:
-        self._places = places
-        self._held = False
-
-    async def take(self) -> None:
-        """Wait for a free place."""
-        await self._places.acquire()
-        self._held = True
-
-    def give(self) -> None:
-        """Let another step have the place."""
-        if self._held:
-            self._held = False
-            self._places.release()
-
-
-class Motion:
-    """Counts what moves in a run, and gives out the places for steps that run at once.
-
-    A run waits for a person only when nothing else in it can move; then, and only then, its status is
-    ``waiting_approval``. A step that waits at a gate gives its place to another.
-    """
-
-    def __init__(self, states: States, places: int) -> None:
-        self._states = states
-        self._places = asyncio.Semaphore(places)
-        self._lock = asyncio.Lock()
-        self._moving = 0
-        self._waiting = 0
-        self._stands = False
-        self._returns_to = "planning"
-
-    def phase(self, status: str) -> None:
-        """Say which status the run has while something moves: planning or executing."""
-        self._returns_to = status
-
-    @asynccontextmanager
-    async def moving(self) -> AsyncIterator[None]:
-        """Count the block as something that moves."""
-        self._moving += 1
-        try:
-            yield
-        finally:
-            self._moving -= 1
-
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[Place]:
-        """Hold one of the places for steps that run at once."""
-        place = Place(self._places)
-        await place.take()
-        try:
-            yield place
-        finally:
-            place.give()
-
-    @asynccontextmanager
-    async def waiting(self, place: Place | None) -> AsyncIterator[None]:
-        """Count the block, inside :meth:`moving`, as waiting for a person; it gives up its place meanwhile."""
-        if place is not None:
-            place.give()
-        self._moving -= 1
-        self._waiting += 1
-        try:
-            await self.settle()
-            yield
-        finally:
-            self._moving += 1
-            self._waiting -= 1
-        await self.settle()
-        if place is not None:
-            await place.take()
-
-    async def settle(self) -> None:
-        """Look again whether the run waits for a person, after something has begun or ended."""
-        async with self._lock:
-            stands = self._waiting > 0 and self._moving == 0
-            if stands != self._stands:
-                self._stands = stands
-                await self._states.run("waiting_approval" if stands else self._returns_to, reason="gate")

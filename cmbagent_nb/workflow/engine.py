@@ -68,10 +68,9 @@ async def _go(context: Context) -> tuple[str, str]:
         await add_graph(context, plan, start=None)
         context.last_node = plan.steps[0].node_id
     context.plan = plan
-    context.motion.phase("executing")
     with context.recorder.at(context.last_node):
         await reports.write_plan(context, plan)
-        await context.states.run("executing", started_at=time.time())
+        await context.motion.enter("executing")
     context.last_node = TERMINATOR
     endings = await _run_steps(context, plan)
     failed = [f"step {step.number}: {endings[step.node_id].error}" for step in plan.steps if _failed(endings, step)]
@@ -89,7 +88,7 @@ async def _make_plan(context: Context) -> Plan | None:
     """Plan, review, and let a person decide; ``None`` when the plan was rejected."""
     options = context.options
     await add_planning(context, approval="plan" in options.approve)
-    await context.states.run("planning", started_at=time.time())
+    await context.motion.enter("planning")
     planned = context.past.statuses.get(PLANNING) == "completed"
     if not planned:
         await context.states.node(PLANNING, "running")

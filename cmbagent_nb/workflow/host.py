@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import CMBAgentError, GateError
+from cmbagent_nb.errors import CMBAgentError, GateError, StateError
 from cmbagent_nb.runtime import Runtime
 from cmbagent_nb.workflow.commands import Watcher
 from cmbagent_nb.workflow.stream import Stream
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.gates import Answer, Gates
+    from cmbagent_nb.workflow.motion import Motion
 
 
 class LiveRun:
@@ -35,6 +36,7 @@ class LiveRun:
         #: Done when the run has ended and everything about it is stored.
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self.gates: Gates | None = None
+        self.motion: Motion | None = None
         self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
 
@@ -55,11 +57,29 @@ class LiveRun:
             raise GateError("the run has no open gate yet", "List the open gates with %cmbagent approvals.")
         return await self.gates.answer(approval_id, resolution, feedback, by=by)
 
+    async def pause(self, *, now: bool, by: str) -> None:
+        """Let nothing of the run begin from now on; on the event loop."""
+        if self.motion is None:
+            raise StateError("the run has not begun yet", "Try again in a moment.")
+        await self.motion.pause(now=now, by=by)
+
+    async def go_on(self, *, by: str) -> None:
+        """End a pause; on the event loop."""
+        if self.motion is None:
+            raise StateError("the run has not begun yet", "Try again in a moment.")
+        await self.motion.go_on(by=by)
+
     async def obey(self, command: str, arguments: Mapping[str, Any], origin: str) -> str:
         """Act on a command from another process; returns what came of it."""
         if command == "cancel":
             self.cancel()
             return "cancelling"
+        if command == "pause":
+            await self.pause(now=bool(arguments.get("now")), by=origin)
+            return "paused"
+        if command == "resume":
+            await self.go_on(by=origin)
+            return "resumed"
         if command == "answer_gate":
             answer = await self.answer(
                 str(arguments["approval_id"]), str(arguments["resolution"]), str(arguments.get("feedback", "")), origin

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.runtime import Runtime, in_thread
-from cmbagent_nb.workflow.context import Context, Motion, Options
+from cmbagent_nb.workflow.context import Context, Options
 from cmbagent_nb.workflow.host import Host, LiveRun
+from cmbagent_nb.workflow.motion import Motion
 from cmbagent_nb.workflow.ownership import HEARTBEAT, owner
 from cmbagent_nb.workflow.plan import Plan
 from cmbagent_nb.workflow.restore import Past
 
 if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import Registry
+    from cmbagent_nb.llm.call import CallInfo
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
 
@@ -171,17 +173,23 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
     recorder.roles.update({name: registry[name].role for name in registry.names()})
     gates = Gates(writer, recorder, request.run_id, request.session_id, journal, request.gates, past.answers)
     states = States(writer, recorder, request.run_id, journal)
+    motion = Motion(states, request.options.parallel_steps)
+
+    async def hold(call: CallInfo) -> None:
+        await motion.hold(call.node_id.partition(".")[0])
+
     gateway = Gateway(
         request.model,
         settings=settings,
         recorder=recorder,
         writer=writer,
         journal=journal,
-        before_call=[budget(request.max_cost_usd)] if request.max_cost_usd else [],
+        before_call=[hold, *([budget(request.max_cost_usd)] if request.max_cost_usd else [])],
         work_dir=work_dir,
         tape=await in_thread(Tape.load, host.db, request.run_id) if past.statuses else None,
     )
     live.gates = gates
+    live.motion = motion
     return Context(
         run_id=request.run_id,
         session_id=request.session_id,
@@ -199,7 +207,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         credits=Credits(writer, recorder, request.run_id, request.session_id, past.files),
         stream=live.stream,
         limits=Limits(timeout_s=request.options.step_timeout, memory_mb=request.options.step_memory_mb),
-        motion=Motion(states, request.options.parallel_steps),
+        motion=motion,
         created_at=created,
         past=past,
     )

@@ -215,6 +215,8 @@ class States:
 
     async def run(self, target: str, *, reason: str = "", by: str = "engine", **values: Any) -> Change | None:
         """Change the status of the run; ``values`` are further columns to set with it."""
+        if target in ("planning", "executing"):
+            values.setdefault("started_at", time.time())
         clean = self._clean(values)
         change = await self._apply(
             lambda connection: change_run(connection, self._run_id, target, reason=reason, by=by, values=clean)
@@ -237,6 +239,26 @@ class States:
             with self._recorder.at(node_id):
                 self._record(change, "step" if change.entity_type == "workflow_step" else "node")
         return change
+
+    async def hold(self, node_id: str) -> bool:
+        """Mark a node that runs as paused; tell whether it was running."""
+
+        def pause(connection: Connection) -> Change | None:
+            status = _scalar(
+                connection,
+                "SELECT status FROM dag_nodes WHERE run_id = :run AND node_id = :node",
+                run=self._run_id,
+                node=node_id,
+            )
+            if status != "running":
+                return None
+            return change_node(connection, self._run_id, node_id, "paused", reason="the run is paused", by="engine")
+
+        change = await self._apply(pause)
+        if change is not None:
+            with self._recorder.at(node_id):
+                self._record(change, "step" if change.entity_type == "workflow_step" else "node")
+        return change is not None
 
     def _clean(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Mask secrets in texts: they go to the database past the writer's queue."""

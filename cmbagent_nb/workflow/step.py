@@ -16,8 +16,9 @@ from cmbagent_nb.workflow.restore import PastStep
 from cmbagent_nb.workflow.summary import summarize
 
 if TYPE_CHECKING:
-    from cmbagent_nb.workflow.context import Context, Place
+    from cmbagent_nb.workflow.context import Context
     from cmbagent_nb.workflow.gates import Answer
+    from cmbagent_nb.workflow.motion import Place
     from cmbagent_nb.workflow.plan import Step
 
 
@@ -42,6 +43,7 @@ async def run_step(context: Context, step: Step) -> Ending:
         A person stopped the run at one of the step's gates.
     """
     async with context.motion.moving(), context.motion.place() as place:
+        await context.motion.hold(step.node_id)
         work = _Step(context, step, place)
         with context.recorder.at(step.node_id, agent=step.agent):
             ending = await work.run()
