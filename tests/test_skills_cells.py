@@ -49,6 +49,13 @@ def test_imports_stand_once_and_first() -> None:
     assert cells.steps[0] == "x = 1"
 
 
+def test_names_of_one_module_are_imported_in_one_line() -> None:
+    """However the scripts divided them."""
+    codes = ["from os import path, sep\n", "from __future__ import annotations\nfrom os import sep, getcwd as here\n"]
+    cells = make_cells([Script(f"step_{number}", "codebase/a.py", code) for number, code in enumerate(codes)])
+    assert cells.imports == "from __future__ import annotations\nfrom os import path, sep, getcwd as here"
+
+
 def test_imports_that_depend_on_what_is_before_them_stay() -> None:
     """After a call, in a condition, of a module of the run, with a star, or of a name that means two things."""
     first = "import os\nos.environ['X'] = '1'\nimport json\n"

@@ -28,6 +28,11 @@ import libcst as cst
 from cmbagent_nb.skills.candidates import dotted, is_main_guard, try_literal
 
 _BUILTINS = frozenset(dir(builtins))
+_CLEAN_FIGURES = """\
+import matplotlib.pyplot
+
+matplotlib.pyplot.close("all")  # figures and styles of earlier steps are not this one's
+matplotlib.rc_file_defaults()"""
 _REFUSAL = 'raise RuntimeError(f"the code ended with status {{{name}!r}}")'
 
 
@@ -77,8 +82,7 @@ def make_cells(scripts: list[Script]) -> Cells:
         code, needs_argv = _end_quietly(body)
         cells.append(_dress(part, code, needs_argv, bound_before, first=not cells))
         bound_before |= _bound_names(ast.parse(part.script.code))
-    future = [line for line in lines if line.startswith("from __future__")]
-    return Cells("\n".join([*future, *(line for line in lines if line not in future)]), cells)
+    return Cells("\n".join(_merged(lines)), cells)
 
 
 # -- imports -----------------------------------------------------------------------------------
@@ -174,6 +178,25 @@ def _shared_imports(parts: list[_Parts]) -> set[str]:
     return {
         text for text in fine if lines[text] or text.split(".")[0] in {name for other in fine for name in lines[other]}
     }
+
+
+def _merged(lines: list[str]) -> list[str]:
+    """Put what is imported from one module into one line, where it stands first; ``__future__`` before all."""
+    names: dict[str, list[str]] = {}
+    for line in lines:
+        for statement in ast.parse(line).body:
+            if isinstance(statement, ast.ImportFrom):
+                known = names.setdefault(statement.module or "", [])
+                known += [name for name in map(ast.unparse, statement.names) if name not in known]
+    merged = []
+    for line in lines:
+        statement = ast.parse(line).body[0]
+        if not isinstance(statement, ast.ImportFrom):
+            merged.append(line)
+        elif imported := names.pop(statement.module or "", []):
+            merged.append(f"from {statement.module} import {', '.join(imported)}")
+    future = [line for line in merged if line.startswith("from __future__")]
+    return [*future, *(line for line in merged if line not in future)]
 
 
 def _imported(text: str) -> dict[str, str]:
@@ -339,7 +362,7 @@ def _dress(part: _Parts, code: str, needs_argv: bool, bound_before: set[str], *,
         lines = [f"globals().pop({name!r}, None)  # an earlier step's; built in here" for name in sorted(free)]
         head.append("\n".join(lines))
     if not first and re.search(r"\b(matplotlib|pyplot|plt|seaborn)\b", part.script.code):
-        head.append('import matplotlib.pyplot\n\nmatplotlib.pyplot.close("all")\nmatplotlib.rc_file_defaults()')
+        head.append(_CLEAN_FIGURES)
     if "__file__" in used:
         head.append(f"import os\n\n__file__ = os.path.abspath({part.script.path!r})")
     if needs_argv:

@@ -43,11 +43,10 @@ class Parameter:
     def text(self) -> str:
         """Return the parameter in a few words.
 
-        >>> Parameter("lmax", "int", 2508, unit="").text()
+        >>> Parameter("lmax", "int", 2508).text()
         'lmax (int, 2508)'
         """
-        unit = f" {self.unit}" if self.unit else ""
-        return f"{self.name} ({self.type}, {self.default!r}{unit})"
+        return f"{self.name} ({self.type}, {self.default!r})"
 
     def check(self, value: Any, skill: str = "") -> Any:
         """Return ``value`` as this parameter's type, or refuse it.
