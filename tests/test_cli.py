@@ -343,12 +343,53 @@ def test_cancel_from_another_process(serve: Serve, capsys: pytest.CaptureFixture
     assert json.loads(out)["run_id"] == run.id
 
 
-def test_a_run_whose_process_was_killed_is_shown_as_interrupted(
-    serve: Serve, capsys: pytest.CaptureFixture[str]
+def test_pause_and_resume_from_another_process(
+    serve: Serve, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    with serve(in_turn(SLEEP)), process("run", "Sleep", "--name", "sleeper") as started:
+    with serve(in_turn(once_asleep(tmp_path / "slept"))), process("run", "Sleep", "--name", "sleeper") as started:
         wait_for_line(started.stderr, "running")
-        started.kill()
-        started.wait(30)
-        assert main(["status", "sleeper", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["status"] == "interrupted"
+        until(tmp_path / "slept")
+        assert main(["pause", "--now", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["status"] == "paused"
+        assert main(["resume", "sleeper"]) == 0
+        assert "sleeper: " in capsys.readouterr().out
+        assert started.wait(30) == 0
+        assert "awake" in started.stdout.read()  # type: ignore[union-attr]
+    assert "no run is going on" in one_line(capsys, ["pause"]).lower()
+
+
+def test_a_run_whose_process_was_killed_is_shown_as_interrupted_and_resumed(
+    serve: Serve, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with serve(in_turn(once_asleep(tmp_path / "slept"))) as server:
+        with process("run", "Sleep", "--name", "sleeper") as started:
+            wait_for_line(started.stderr, "running")
+            until(tmp_path / "slept")
+            started.kill()
+            started.wait(30)
+            assert main(["status", "sleeper", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["status"] == "interrupted"
+        assert main(["resume", "sleeper", "--json"]) == 0
+        made = json.loads(capsys.readouterr().out)
+        assert (made["status"], made["result"]) == ("completed", "awake")
+        assert server.count == 1
+        assert "completed" in one_line(capsys, ["resume", "sleeper"], status=1)
+
+
+def once_asleep(mark: Path) -> dict[str, Any]:
+    """An engineer's reply whose code sleeps the first time that it runs."""
+    return code(
+        f"import pathlib, time\nmark = pathlib.Path({str(mark)!r})\n"
+        "if not mark.exists():\n    mark.touch()\n    time.sleep(600)\nprint('awake')\n",
+        "sleep.py",
+    )
+
+
+def until(mark: Path) -> None:
+    """Wait for a file of another process."""
+    pause = threading.Event()
+    for _ in range(600):
+        if mark.exists():
+            return
+        pause.wait(0.05)
+    raise AssertionError(f"{mark} was not made")

@@ -101,8 +101,8 @@ def test_only_the_magic_binds_a_variable() -> None:
     ("line", "what", "step"),
     [
         ("rusn", "no verb 'rusn'", r"Did you mean run\? The verbs are run, runs, "),
-        ("skill rn", "no verb 'skill rn'", r"Did you mean run\? The verbs are show, extract"),
-        ("skill", "one more word", "show, extract"),
+        ("skill rn", "no verb 'skill rn'", r"Did you mean run\? The verbs are show, extract, verify, run"),
+        ("skill", "one more word", "show, extract, verify, run"),
         ("events --limt 3", "--limt", "Did you mean --limit"),
         ("events --limit none", "'none' is not a whole number", "events --help"),
         ("run x --max-cost lots", "'lots' is not an amount", "run --help"),
@@ -431,6 +431,8 @@ def test_a_skill_is_extracted_shown_and_run(workspace: Workspace, squares: Run) 
     assert [row["name"] for row in as_json(workspace, "skills")] == ["squares_up_to"]
     assert as_json(workspace, "show-skill squares_up_to")["source_run_id"] == squares.id
     assert "limit" in execute(workspace, "skill show squares_up_to").text
+    again = as_json(workspace, "skill verify squares_up_to")
+    assert (again["status"], again["verification"]["summary"]) == ("active", "1 of 1 file reproduced")
     done = as_json(workspace, "skill run squares_up_to limit=3")
     assert done["status"] == "completed", done["error"]
     assert {"execution_id", "status", "work_dir", "outputs", "duration_s", "adapted", "error"} <= set(done)
@@ -438,6 +440,20 @@ def test_a_skill_is_extracted_shown_and_run(workspace: Workspace, squares: Run) 
     for values in ("limit=many", "nothing=1", "limit"):
         with pytest.raises(UsageError):
             execute(workspace, f"skill run squares_up_to {values}")
+
+
+def test_a_skill_that_is_not_reproduced_any_more_becomes_a_draft(workspace: Workspace, squares: Run) -> None:
+    skill = squares.extract_skill("squares_up_to")
+    for place in squares.work_dir.rglob("squares.json"):
+        place.write_text('{"squares": [0, 1, 4, 9, 17]}')
+    output = execute(workspace, "skill verify squares_up_to")
+    assert output.exit_status == 1
+    assert output.data["status"] == "draft"
+    assert output.data["verification"]["verified"] is False
+    assert json.loads((skill.folder / "verification.json").read_text())["verified"] is False
+    for place in squares.work_dir.rglob("squares.json"):
+        place.write_text('{"squares": [0, 1, 4, 9, 16]}')
+    assert execute(workspace, "skill verify squares_up_to").data["status"] == "active"
 
 
 def test_steps_are_given_once(workspace: Workspace, squares: Run) -> None:

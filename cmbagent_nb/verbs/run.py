@@ -78,7 +78,7 @@ def run(call: Call) -> Output:
     if call.front == "magic":
         said = f"Run {started.name} has started; it is bound to {out}."
         return Output(summary(ws, started), said, display=started, bind=out)
-    return _wait(call, ws, started)
+    return wait(call, ws, started)
 
 
 def _task(call: Call, options: argparse.Namespace) -> str:
@@ -165,7 +165,8 @@ def _unknown_input(call: Call, word: str, variables: Any) -> InputError:
     return InputError(f"--in names {word!r} and there is {what}", hint, name=word)
 
 
-def _wait(call: Call, ws: Workspace, started: Run) -> Output:
+def wait(call: Call, ws: Workspace, started: Run) -> Output:
+    """Wait for the end of a run and say meanwhile what happens; Ctrl-C cancels the run."""
     from cmbagent_nb.verbs.follow import follow
 
     interrupted = False
@@ -233,7 +234,11 @@ def headline(made: dict[str, Any]) -> str:
     if made["model_source"] == "playbook":
         facts.append("recorded replies, no model was called")
     elif made["model_calls"]:
-        facts += [plural(made["model_calls"], "call"), f"{count(made['tokens'])} tokens", usd(made["cost_usd"])]
+        facts += [
+            plural(made["model_calls"], "call"),
+            f"{count(made['tokens'])} tokens",
+            f"cost {usd(made['cost_usd'])}",
+        ]
     return f"{shown.glyph} {' · '.join(facts)}"
 
 

@@ -72,6 +72,15 @@ def extract(call: Call) -> Output:
     return Output(skill.as_dict(), lambda: _text(skill), display=skill, exit_status=0 if skill.verified else 1)
 
 
+@verb("skill verify", _SKILL, group="skills")
+def verify(call: Call) -> Output:
+    """Run a skill with its defaults in a fresh kernel and compare what it makes with its run's files."""
+    from cmbagent_nb.skills.again import verify_again
+
+    skill = verify_again(call.ws.skill(call.options.skill), on_progress=_progress(call))
+    return Output(skill.as_dict(), lambda: _text(skill), display=skill, exit_status=0 if skill.verified else 1)
+
+
 @verb(
     "skill run",
     _SKILL,
