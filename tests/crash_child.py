@@ -1,0 +1,40 @@
+"""A kernel that runs, or goes on with, one run, and may die on the way. Started by test_resume."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from cmbagent_nb.workspace import Workspace
+
+
+def main(home: str, mode: str, moment: str) -> None:
+    """Run (``start``) or go on (``resume``); die at the n-th event of the stream, or after so many seconds."""
+    if moment.startswith("t"):
+        threading.Timer(float(moment[1:]), os.kill, (os.getpid(), signal.SIGKILL)).start()
+    workspace = Workspace(home)
+    if mode == "start":
+        run = workspace.planning_and_control(
+            "Add two numbers.", model="openai:test-model", approve="plan", name="crash"
+        )
+    else:
+        run = workspace.resume("crash")
+    if moment.startswith("n"):
+        count = 0
+
+        def die(event: object) -> None:
+            nonlocal count
+            count += 1
+            if count == int(moment[1:]):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        run.on("*", die)
+    run.wait(60)
+    print(run.status, flush=True)
+    workspace.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

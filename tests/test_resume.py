@@ -1,0 +1,206 @@
+"""A run that is killed at any instant goes on where it stood, pays for nothing twice, and ends the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmbagent_nb.errors import StateError
+from cmbagent_nb.run import Run
+from cmbagent_nb.workspace import Workspace
+from tests.openai_server import OpenAIServer
+from tests.team import CHANGES, Team, code, plan
+
+#: Code that notices when it runs twice at once: the lock goes with the process.
+LOCKED = """
+import fcntl, json, time
+lock = open({lock!r}, 'w')
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError:
+    open({lock!r} + '.twice', 'w').write('twice at once')
+"""
+
+
+def team(folder: Path) -> Team:
+    """Two parallel steps, one of which fails first, a third that needs both, and a report."""
+
+    def part(name: str, body: str) -> dict[str, Any]:
+        return code(LOCKED.format(lock=str(folder / name)) + body, f"{name}.py")
+
+    write = "time.sleep(0.15)\njson.dump({{'n': {n}}}, open('data/{name}.json', 'w'))\nprint('{name}')\n"
+    add = (
+        "n = [json.load(open(f'data/{name}.json'))['n'] for name in ('left', 'right')]\n"
+        "time.sleep(0.1)\njson.dump({'sum': sum(n)}, open('data/sum.json', 'w'))\n"
+    )
+    return Team(
+        plan=plan(
+            {"title": "Left", "expected_outputs": ["data/left.json"]},
+            {"title": "Right", "expected_outputs": ["data/right.json"]},
+            {"title": "Sum", "depends_on": [1, 2]},
+            {"title": "Report", "agent": "researcher", "depends_on": [3]},
+        ),
+        review=CHANGES,
+        report={"title": "Sum", "markdown": "The sum is {{ data/sum.json#sum }}."},
+        steps={
+            "Left": _once_broken(part("left", "json.loads('{')\n"), part("left", write.format(n=1, name="left"))),
+            "Right": part("right", write.format(n=2, name="right")),
+            "Sum": part("sum", add),
+        },
+    )
+
+
+def _once_broken(broken: Any, mended: Any) -> Any:
+    """Answer by what the prompt says, not by how often it was asked: a call in flight may be made again."""
+
+    def answer(request: dict[str, Any]) -> Any:
+        return mended if "failed" in str(request["messages"][-1]["content"]) else broken
+
+    return answer
+
+
+def results(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for part in ("data", "codebase", "plots", "report.md")
+        for path in sorted([folder / part, *(folder / part).rglob("*")])
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
+    monkeypatch.setenv("CMBAGENT_GATES", "approve")
+    (tmp_path / "locks").mkdir()
+    with OpenAIServer(team(tmp_path / "locks")) as server:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        yield server
+
+
+def kernel(home: Path, mode: str, moment: str = "") -> tuple[int, str]:
+    """Run a kernel of its own; returns how it ended and what it printed last."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash_child", str(home), mode, moment],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=dict(os.environ),
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode in (0, -9), done.stderr
+    return done.returncode, done.stdout.strip()
+
+
+def undisturbed(home: Path, served: OpenAIServer) -> dict[str, str]:
+    assert kernel(home, "start") == (0, "completed")
+    return results(home / "runs/crash")
+
+
+def check_survived(tmp_path: Path, served: OpenAIServer, moments: list[str], expected: dict[str, str]) -> int:
+    """Start a run, kill it at each moment, go on each time, and compare the end with that of the undisturbed run.
+
+    Returns how often it was killed.
+    """
+    home = tmp_path / ("home_" + "_".join(moments))
+    before = served.count
+    code_of, _ = kernel(home, "start", moments[0])
+    kills = 0
+    for moment in [*moments[1:], ""]:
+        if code_of == 0:
+            break
+        kills += 1
+        if not (home / "runs/crash/journal.jsonl").exists():
+            return kills  # it died before there was a run
+        code_of, _ = kernel(home, "resume", moment)
+    workspace = Workspace(home)
+    try:
+        run = workspace.run("crash")
+        assert run.status == "completed", (moments, run.error)
+        assert results(run.work_dir) == expected, moments
+        assert not list((tmp_path / "locks").glob("*.twice")), moments
+        check_record(run, served.count - before, kills)
+        assert workspace.writer.faults == 0
+    finally:
+        workspace.close()
+    return kills
+
+
+def check_record(run: Run, calls: int, kills: int) -> None:
+    replies = run._host.db.rows(
+        "SELECT node_id, attempt, agent_name, ordinal, request_hash FROM model_replies WHERE run_id = :id", id=run.id
+    )
+    # Each reply that was stored was asked for once: only a call in flight at a kill may be made again.
+    asked = [(row["node_id"], row["attempt"], row["agent_name"], row["request_hash"]) for row in replies]
+    assert len(set(asked)) == len(asked)
+    assert len(replies) <= calls <= len(replies) + 3 * kills
+    events = run.events()
+    assert events.execution_order.is_unique
+    assert "running" not in set(events.status)
+    files = run.files()
+    final = files[files.priority != "internal"]
+    assert final.groupby("file_path").version.max().max() == 1, final[["file_path", "version", "node_id"]]
+    assert set(run.steps().status) == {"completed"}
+    assert set(run.nodes().status) == {"completed"}
+
+
+#: Moments spread over the run: during planning, in parallel steps, while one is retried, at the end; the last one is
+#: killed again and again.
+MOMENTS = (["n5"], ["n20"], ["n37"], ["n14", "n4", "n9", "n6"])
+
+
+def test_a_run_killed_at_a_moment_ends_as_if_nothing_had_been(tmp_path: Path, served: OpenAIServer) -> None:
+    expected = undisturbed(tmp_path / "undisturbed", served)
+    for moments in MOMENTS:
+        assert check_survived(tmp_path, served, moments, expected) == len(moments)
+
+
+@pytest.mark.full
+def test_runs_killed_at_fifty_random_instants_all_end_the_same(tmp_path: Path, served: OpenAIServer) -> None:
+    expected = undisturbed(tmp_path / "undisturbed", served)
+    dice = random.Random(20261121)
+    for number in range(50):
+        check_survived(tmp_path / str(number), served, [f"t{dice.uniform(0.7, 4.0):.3f}"], expected)
+
+
+def test_two_that_go_on_at_once_do_not_both(tmp_path: Path, served: OpenAIServer) -> None:
+    home = tmp_path / "home"
+    assert kernel(home, "start", "n14")[0] == -9
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.crash_child", str(home), "resume", ""],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+        for _ in range(2)
+    ]
+    ends = [child.communicate(timeout=120) for child in children]
+    assert sorted(child.returncode for child in children) == [0, 1]
+    assert [out.strip() for out, _ in ends if out.strip()] == ["completed"]
+    assert any("cannot be resumed" in error for _, error in ends)
+
+
+def test_a_failed_run_goes_on_with_new_attempts(workspace: Workspace, served: OpenAIServer, tmp_path: Path) -> None:
+    handler = served.handler
+    mended = handler.steps["Left"]  # type: ignore[attr-defined]
+    handler.steps["Left"] = code("{}['a']", "left.py")  # type: ignore[attr-defined]
+    run = workspace.planning_and_control("Add two numbers.", model="openai:m", max_attempts=2).wait(60)
+    assert run.status == "failed"
+    assert dict(zip(run.steps().node_id, run.steps().status, strict=True))["step_2"] == "completed"
+    handler.steps["Left"] = mended  # type: ignore[attr-defined]
+    calls = served.count
+    run = run.resume()
+    assert run.wait(60).status == "completed", run.error
+    assert served.count - calls == 3  # one attempt at the step that failed, and the two steps after it
+    assert run.steps().attempts.tolist() == [3, 1, 1, 1]
+    with pytest.raises(StateError, match="completed and cannot be resumed"):
+        workspace.resume(run.name)
