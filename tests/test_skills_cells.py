@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
@@ -110,6 +111,16 @@ def test_a_built_in_name_is_given_back(tmp_path: Path) -> None:
     """An earlier step's variable does not hide what a later one has from Python."""
     names, _ = run_cells(["sum = 0\nlist = [1]\n", "r = sum(list((1, 2)))\n"], tmp_path)
     assert names["r"] == 3
+
+
+def test_asyncio_runs_in_a_function_though_a_loop_runs(tmp_path: Path) -> None:
+    """As it does in a kernel."""
+    code = "import asyncio\nasync def go():\n    return 3\ndef main():\n    return asyncio.run(go())\nr = main()\n"
+
+    async def in_a_kernel() -> dict[str, Any]:
+        return run_cells([code], tmp_path)[0]
+
+    assert asyncio.run(in_a_kernel())["r"] == 3
 
 
 def test_text_of_a_script_is_kept(tmp_path: Path) -> None:

@@ -9,49 +9,26 @@ is passed over.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import libcst as cst
-from libcst.metadata import (
-    FunctionScope,
-    GlobalScope,
-    MetadataWrapper,
-    ParentNodeProvider,
-    PositionProvider,
-    Scope,
-    ScopeProvider,
-)
+from libcst.metadata import FunctionScope, GlobalScope
 
 from cmbagent_nb.skills import vocabulary as words
 from cmbagent_nb.skills.model import Kind
+from cmbagent_nb.skills.source import Source, dotted, draws, is_main_guard, is_number, trivial, try_literal
+from cmbagent_nb.skills.wording import Task, unit_in
 
 How = Literal["assign", "tuple", "value"]
 _MAIN = re.compile(r"^(main|_main|run|run_\w+|analy[sz]e\w*|analysis)$")
 _SETTINGS = re.compile(r"(param|conf|setting|cosmo|option|planck|fiducial|opts|hyper|theta|truth|true_)", re.IGNORECASE)
-_UNITS = (
-    "km|m|cm|mm|nm|um|s|ms|min|hr?|days?|yrs?|years?|Hz|kHz|MHz|GHz|Mpc|kpc|pc|K|mK|uK|μK|µK|eV|keV|MeV|GeV|kg|g|deg|"
-    "arcmin|arcsec|rad|%|mag|Jy|Pa|J|W|V|A|Gyr|Myr|AU"
-)
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w]|\.\d)")
-_NAMED = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\s*(?:=|:|of|is|to|at|<=?|>=?|≤|≥|~|≈)?\s*$")
-_FILLER = words.listed(
-    """
-    a an the of to is at in on with and or by for from up than about over under above below least most between first
-    last use using take fit plot make then each every until equal equals step
-    """
-)
 _DATA_NAMES = words.listed(
     """
     x y z t xs ys data values points rows table records samples xdata ydata x_data y_data xerr yerr
     """
 )
-
-
-class Unliteral(ValueError):
-    """A node that is not a literal a parameter can hold."""
 
 
 @dataclass
@@ -74,46 +51,6 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Task:
-    """The task's text, asked for the numbers and words that it names."""
-
-    text: str = ""
-
-    def names_value(self, value: Any) -> bool:
-        """Tell whether the task names this number or word."""
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            return False
-        if isinstance(value, str):
-            return len(value) > 2 and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", self.text) is not None
-        return any(float(found.group()) == value for found in _NUMBER.finditer(self.text))
-
-    def names_word(self, name: str) -> bool:
-        """Tell whether the task uses this name, or its words one after the other."""
-        spelled = r"[\s_-]*".join(map(re.escape, words.words(name)))
-        return bool(spelled) and re.search(rf"(?<![A-Za-z]){spelled}(?![A-Za-z])", self.text, re.IGNORECASE) is not None
-
-    def speaks_of(self, name: str, value: Any) -> bool:
-        """Tell whether the task asks for this value: a small whole number must come with its name."""
-        if (
-            isinstance(value, (int, float))
-            and not isinstance(value, bool)
-            and abs(value) <= 3
-            and float(value).is_integer()
-        ):
-            return self.names_value(value) and self.names_word(name)
-        return self.names_value(value)
-
-    def word_for(self, value: float) -> str:
-        """Return the word by which the task introduces a number, or nothing."""
-        for found in _NUMBER.finditer(self.text):
-            if float(found.group()) == value:
-                word = _NAMED.search(self.text[: found.start()])
-                if word and word.group(1).lower() not in _FILLER:
-                    return word.group(1)
-        return ""
-
-
-@dataclass(frozen=True)
 class Files:
     """Which of a step's files are inputs of the skill and which are made by it."""
 
@@ -132,131 +69,6 @@ def clean_path(text: str) -> str:
     ('data/x.csv', '/abs/x.csv')
     """
     return str(PurePosixPath(text)) if text else ""
-
-
-def literal(node: cst.CSTNode) -> Any:
-    """Return the value of a literal: a number, a text, a truth value, a list or tuple of them."""
-    if isinstance(node, cst.UnaryOperation) and isinstance(node.operator, (cst.Minus, cst.Plus)):
-        value = literal(node.expression)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return -value if isinstance(node.operator, cst.Minus) else value
-    elif isinstance(node, (cst.Integer, cst.Float)):
-        return node.evaluated_value
-    elif isinstance(node, (cst.SimpleString, cst.ConcatenatedString)):
-        value = node.evaluated_value
-        if isinstance(value, str):
-            return value
-    elif isinstance(node, cst.Name) and node.value in {"True", "False"}:
-        return node.value == "True"
-    elif isinstance(node, (cst.List, cst.Tuple)):
-        items = [literal(item.value) for item in node.elements if isinstance(item, cst.Element)]
-        if len(items) == len(node.elements) and all(isinstance(item, (int, float, str)) for item in items):
-            return items if isinstance(node, cst.List) else tuple(items)
-    raise Unliteral
-
-
-def try_literal(node: cst.CSTNode) -> Any:
-    """Return the value of a literal, or None."""
-    try:
-        return literal(node)
-    except (Unliteral, ValueError):
-        return None
-
-
-def is_number(value: Any) -> bool:
-    """Tell a number from a truth value and everything else."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def trivial(value: Any) -> bool:
-    """Tell whether a number is a 0 or 1 as they stand in any code."""
-    return is_number(value) and value in (0, 1, -1)
-
-
-class Source:
-    """One step's code as a tree, with scopes and parents."""
-
-    def __init__(self, code: str) -> None:
-        self.wrapper = MetadataWrapper(cst.parse_module(code), unsafe_skip_copy=True)
-        self.module = self.wrapper.module
-        found = self.wrapper.resolve_many([ScopeProvider, ParentNodeProvider, PositionProvider])
-        self.scopes: Any = found[ScopeProvider]
-        self.parents: Any = found[ParentNodeProvider]
-        self.positions: Any = found[PositionProvider]
-        self.augmented: set[str] = set()
-        self.globals_declared: set[str] = set()
-        self.calls: list[cst.Call] = []
-        self.module.visit(_Collector(self))
-
-    @property
-    def global_scope(self) -> GlobalScope:
-        for scope in set(self.scopes.values()):
-            if isinstance(scope, GlobalScope):
-                return scope
-        raise Unliteral  # an empty module has no scope
-
-    def bound(self) -> set[str]:
-        """Return the names that the module binds."""
-        try:
-            return {item.name for item in self.global_scope.assignments}
-        except Unliteral:
-            return set()
-
-    def line(self, node: cst.CSTNode) -> int:
-        return int(self.positions[node].start.line)
-
-    def ancestors(self, node: cst.CSTNode) -> Iterable[cst.CSTNode]:
-        while node in self.parents:
-            node = self.parents[node]
-            yield node
-
-    def enclosing(self, node: cst.CSTNode) -> list[cst.CSTNode]:
-        """Return the functions and classes around a node, innermost first."""
-        return [item for item in self.ancestors(node) if isinstance(item, (cst.FunctionDef, cst.ClassDef, cst.Lambda))]
-
-    def shadowed(self, node: cst.CSTNode) -> frozenset[str]:
-        """Return the names that are local where a node stands."""
-        names: set[str] = set()
-        scope: Scope | None = self.scopes.get(node)
-        while scope is not None and not isinstance(scope, GlobalScope):
-            names.update(item.name for item in scope.assignments)
-            scope = scope.parent
-        return frozenset(names)
-
-
-class _Collector(cst.CSTVisitor):
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def visit_AugAssign(self, node: cst.AugAssign) -> None:
-        if isinstance(node.target, cst.Name):
-            self.source.augmented.add(node.target.value)
-
-    def visit_Global(self, node: cst.Global) -> None:
-        self.source.globals_declared.update(item.name.value for item in node.names)
-
-    def visit_Call(self, node: cst.Call) -> None:
-        self.source.calls.append(node)
-
-
-def dotted(node: cst.CSTNode) -> list[str]:
-    """Return the parts of a dotted name, outermost first; an unnamed base is ``""``."""
-    if isinstance(node, cst.Name):
-        return [node.value]
-    if isinstance(node, cst.Attribute):
-        return [*dotted(node.value), node.attr.value]
-    return [""]
-
-
-def draws(call: cst.Call) -> bool:
-    """Tell whether a call only draws."""
-    parts = dotted(call.func)
-    base = call.func
-    while isinstance(base, (cst.Attribute, cst.Call, cst.Subscript)):
-        base = base.func if isinstance(base, cst.Call) else base.value
-    owner = base.value if isinstance(base, cst.Name) else ""
-    owns = words.DRAWING_OWNER.match(owner) is not None and (len(parts) > 1 or owner != parts[-1])
-    return owns and parts[-1] not in words.DRAWING_EXCEPT
 
 
 class Finder(cst.CSTVisitor):
@@ -620,33 +432,6 @@ class Finder(cst.CSTVisitor):
         local = self.source.shadowed(node) - ({target} if target and how != "tuple" else set())
         line = self.source.line(node)
         self.found.append(Candidate(name, value, node, how, kind, help, unit, source, line, local, target))
-
-
-def unit_in(text: str) -> str:
-    """Return the unit that a comment gives in brackets, or that it is.
-
-    >>> unit_in("Hubble constant [km/s/Mpc]"), unit_in("km/s/Mpc"), unit_in("highest multipole")
-    ('km/s/Mpc', 'km/s/Mpc', '')
-    """
-    bracket = re.search(r"[\[(]\s*([^\])]{1,20})\s*[\])]", text)
-    shape = r"[A-Za-zµμ°%\"'^*/\d.\s-]{1,20}"
-    known = rf"(?:^|[\s/*^])({_UNITS})(?:$|[\s/*^\d-])"
-    for part in [bracket.group(1)] if bracket else [text] if len(text) <= 12 else []:
-        if re.fullmatch(shape, part) and re.search(known, part):
-            return part.strip()
-    return ""
-
-
-def is_main_guard(node: cst.If) -> bool:
-    """Tell whether an ``if`` is ``if __name__ == "__main__":``."""
-    test = node.test
-    return (
-        isinstance(test, cst.Comparison)
-        and isinstance(test.left, cst.Name)
-        and test.left.value == "__name__"
-        and len(test.comparisons) == 1
-        and try_literal(test.comparisons[0].comparator) == "__main__"
-    )
 
 
 def _is_settings_class(node: cst.ClassDef) -> bool:

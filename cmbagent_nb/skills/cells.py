@@ -7,7 +7,7 @@
 | ``sys.exit()`` ending it | ends the cell, and fails it if the status is not 0 |
 | no figure, style or folder of another script | closed, reset and restored between cells, where it matters |
 | a built-in name that an earlier script shadowed | the earlier cell's name is deleted first |
-| ``asyncio.run(main())`` | ``await main()``, since a kernel has a loop already |
+| ``asyncio.run(main())`` | ``await main()``, since a kernel has a loop; in a function, a thread with its own loop |
 
 >>> made = make_cells([Script("step_1", "codebase/a.py", "import sys\\nprint('hello')\\nsys.exit(0)\\n")])
 >>> made.imports, made.steps
@@ -25,7 +25,7 @@ from typing import Any
 
 import libcst as cst
 
-from cmbagent_nb.skills.candidates import dotted, is_main_guard, try_literal
+from cmbagent_nb.skills.source import dotted, is_main_guard, try_literal
 
 _BUILTINS = frozenset(dir(builtins))
 _CLEAN_FIGURES = """\
@@ -33,6 +33,15 @@ import matplotlib.pyplot
 
 matplotlib.pyplot.close("all")  # figures and styles of earlier steps are not this one's
 matplotlib.rc_file_defaults()"""
+_RUN_APART = "_run_in_a_thread"
+_APART = f"""\
+def {_RUN_APART}(work):
+    \"\"\"asyncio.run, where a loop runs already.\"\"\"
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()"""
 _REFUSAL = 'raise RuntimeError(f"the code ended with status {{{name}!r}}")'
 
 
@@ -335,16 +344,30 @@ def _catch_exit(module: cst.Module) -> str:
 
 
 class _Awaiter(cst.CSTTransformer):
-    """``asyncio.run(x)`` at the top of a script becomes ``await x``."""
+    """``asyncio.run(x)`` becomes ``await x`` at the top of a script; in a function it runs in a thread."""
 
-    def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:
-        return False
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = 0
 
-    def visit_Lambda(self, node: cst.Lambda) -> bool:
-        return False
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+        self.depth += 1
+
+    def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef) -> cst.FunctionDef:
+        self.depth -= 1
+        return updated_node
+
+    def visit_Lambda(self, node: cst.Lambda) -> None:
+        self.depth += 1
+
+    def leave_Lambda(self, original_node: cst.Lambda, updated_node: cst.Lambda) -> cst.Lambda:
+        self.depth -= 1
+        return updated_node
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
         if dotted(original_node.func) == ["asyncio", "run"] and updated_node.args:
+            if self.depth:
+                return updated_node.with_changes(func=cst.Name(_RUN_APART))
             return cst.Await(updated_node.args[0].value, lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
         return updated_node
 
@@ -363,6 +386,8 @@ def _dress(part: _Parts, code: str, needs_argv: bool, bound_before: set[str], *,
         head.append("\n".join(lines))
     if not first and re.search(r"\b(matplotlib|pyplot|plt|seaborn)\b", part.script.code):
         head.append(_CLEAN_FIGURES)
+    if f"{_RUN_APART}(" in code:
+        head.append(_APART)
     if "__file__" in used:
         head.append(f"import os\n\n__file__ = os.path.abspath({part.script.path!r})")
     if needs_argv:

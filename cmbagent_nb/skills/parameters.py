@@ -24,8 +24,10 @@ import libcst as cst
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills import vocabulary as words
-from cmbagent_nb.skills.candidates import Candidate, Files, Source, Task, clean_path, find, try_literal
+from cmbagent_nb.skills.candidates import Candidate, Files, clean_path, find
 from cmbagent_nb.skills.model import Parameter, type_of
+from cmbagent_nb.skills.source import Source, try_literal
+from cmbagent_nb.skills.wording import Task
 
 _RESERVED = frozenset(dir(builtins)) | frozenset(keyword.kwlist) | frozenset(keyword.softkwlist)
 

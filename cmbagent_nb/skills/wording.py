@@ -1,0 +1,77 @@
+"""What a text says: the numbers and words that a task names, the unit that a comment gives."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from cmbagent_nb.skills import vocabulary as words
+
+_UNITS = (
+    "km|m|cm|mm|nm|um|s|ms|min|hr?|days?|yrs?|years?|Hz|kHz|MHz|GHz|Mpc|kpc|pc|K|mK|uK|μK|µK|eV|keV|MeV|GeV|kg|g|deg|"
+    "arcmin|arcsec|rad|%|mag|Jy|Pa|J|W|V|A|Gyr|Myr|AU"
+)
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w]|\.\d)")
+_NAMED = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\s*(?:=|:|of|is|to|at|<=?|>=?|≤|≥|~|≈)?\s*$")
+_FILLER = words.listed(
+    """
+    a an the of to is at in on with and or by for from up than about over under above below least most between first
+    last use using take fit plot make then each every until equal equals step
+    """
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The task's text, asked for the numbers and words that it names."""
+
+    text: str = ""
+
+    def names_value(self, value: Any) -> bool:
+        """Tell whether the task names this number or word."""
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            return False
+        if isinstance(value, str):
+            return len(value) > 2 and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", self.text) is not None
+        return any(float(found.group()) == value for found in _NUMBER.finditer(self.text))
+
+    def names_word(self, name: str) -> bool:
+        """Tell whether the task uses this name, or its words one after the other."""
+        spelled = r"[\s_-]*".join(map(re.escape, words.words(name)))
+        return bool(spelled) and re.search(rf"(?<![A-Za-z]){spelled}(?![A-Za-z])", self.text, re.IGNORECASE) is not None
+
+    def speaks_of(self, name: str, value: Any) -> bool:
+        """Tell whether the task asks for this value: a small whole number must come with its name."""
+        if (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and abs(value) <= 3
+            and float(value).is_integer()
+        ):
+            return self.names_value(value) and self.names_word(name)
+        return self.names_value(value)
+
+    def word_for(self, value: float) -> str:
+        """Return the word by which the task introduces a number, or nothing."""
+        for found in _NUMBER.finditer(self.text):
+            if float(found.group()) == value:
+                word = _NAMED.search(self.text[: found.start()])
+                if word and word.group(1).lower() not in _FILLER:
+                    return word.group(1)
+        return ""
+
+
+def unit_in(text: str) -> str:
+    """Return the unit that a comment gives in brackets, or that it is.
+
+    >>> unit_in("Hubble constant [km/s/Mpc]"), unit_in("km/s/Mpc"), unit_in("highest multipole")
+    ('km/s/Mpc', 'km/s/Mpc', '')
+    """
+    bracket = re.search(r"[\[(]\s*([^\])]{1,20})\s*[\])]", text)
+    shape = r"[A-Za-zµμ°%\"'^*/\d.\s-]{1,20}"
+    known = rf"(?:^|[\s/*^])({_UNITS})(?:$|[\s/*^\d-])"
+    for part in [bracket.group(1)] if bracket else [text] if len(text) <= 12 else []:
+        if re.fullmatch(shape, part) and re.search(known, part):
+            return part.strip()
+    return ""
