@@ -7,6 +7,7 @@
 | times | seconds since the epoch, UTC |
 | JSON | text written by ``to_json``, in the columns that ``columns.JSON`` names |
 | deleting a run | deletes its rows everywhere; a skill made from it stays |
+| texts | ordered by their code points on every database |
 
 The classes are for the schema and for reading single objects; rows are written by the writer and
 read as frames without them. After a change here: a new file in ``migrations/versions``.
@@ -38,18 +39,23 @@ class Table(SQLModel, registry=registry()):
     """The base of our tables, with metadata of its own: tables of a user's notebook stay apart."""
 
 
+_ID = String(36).with_variant(String(36, collation="C"), "postgresql")
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+_COUNT = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up in INTEGER only, which has 64 bits there
+
+
 def _key() -> Any:
-    return Field(sa_column=Column(String(36), primary_key=True))
+    return Field(sa_column=Column(_ID, primary_key=True))
 
 
 def _number() -> Any:
     """A key that the database counts up."""
-    return Field(default=None, sa_column=Column(Integer, primary_key=True, autoincrement=True))
+    return Field(default=None, sa_column=Column(_COUNT, primary_key=True, autoincrement=True))
 
 
 def _link(target: str, *, required: bool = False, on_delete: str = "CASCADE", index: bool = True) -> Any:
     key = ForeignKey(target, ondelete=on_delete)
-    return Field(default=None, sa_column=Column(String(36), key, nullable=not required, index=index))
+    return Field(default=None, sa_column=Column(_ID, key, nullable=not required, index=index))
 
 
 def _run() -> Any:
@@ -63,16 +69,21 @@ def _event() -> Any:
 
 def _id() -> Any:
     """An id that is kept for reading and not enforced."""
-    return Field(default=None, sa_column=Column(String(36), nullable=True))
+    return Field(default=None, sa_column=Column(_ID, nullable=True))
 
 
 def _text(*, required: bool = False, default: str | None = None) -> Any:
-    return Field(default=default, sa_column=Column(Text, nullable=not required, server_default=default))
+    return Field(default=default, sa_column=Column(_TEXT, nullable=not required, server_default=default))
 
 
 def _integer(*, required: bool = False, default: int | None = None) -> Any:
     given = None if default is None else str(default)
     return Field(default=default, sa_column=Column(Integer, nullable=not required, server_default=given))
+
+
+def _big() -> Any:
+    """A whole number that another system made up: a size, a process id, an exit status of Windows."""
+    return Field(default=None, sa_column=Column(BigInteger, nullable=True))
 
 
 def _real(*, required: bool = False) -> Any:
@@ -152,9 +163,7 @@ class Lease(Table, table=True):
     """Which process owns a run: no other writes the run's statuses."""
 
     __tablename__ = "leases"
-    run_id: str = Field(
-        sa_column=Column(String(36), ForeignKey("workflow_runs.id", ondelete="CASCADE"), primary_key=True)
-    )
+    run_id: str = Field(sa_column=Column(_ID, ForeignKey("workflow_runs.id", ondelete="CASCADE"), primary_key=True))
     owner: str = _text(required=True)
     heartbeat_at: float = _real(required=True)
 
@@ -253,11 +262,11 @@ class StepAttempt(Table, table=True):
     run_id: str = _run()
     node_id: str | None = _text()
     attempt: int = _integer(required=True, default=1)
-    pid: int | None = _integer()
+    pid: int | None = _big()
     process_started_at: float | None = _real()
     folder: str | None = _text()
     status: str = _text(required=True, default="running")
-    exit_code: int | None = _integer()
+    exit_code: int | None = _big()
     started_at: float | None = _real()
     ended_at: float | None = _real()
     error_category: str | None = _text()
@@ -334,7 +343,7 @@ class File(Table, table=True):
     file_path: str = _text(required=True)
     file_type: str = _text(required=True, default="other")
     mime: str | None = _text()
-    size_bytes: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    size_bytes: int | None = _big()
     content_hash: str | None = _text()
     version: int = _integer(required=True, default=1)
     parent_file_id: str | None = _link("files.id", on_delete="SET NULL")
