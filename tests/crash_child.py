@@ -20,8 +20,10 @@ def main(home: str, mode: str, moment: str) -> None:
             "Add two numbers.", model="openai:test-model", approve="plan", name="crash"
         )
     else:
-        run = workspace.resume("crash")
-    if moment.startswith("n"):
+        run = workspace.run("crash")
+        if run.status != "completed":  # it may have died after the end
+            run = workspace.resume("crash")
+    if moment.startswith("n") and not run.finished:
         count = 0
 
         def die(event: object) -> None:

@@ -19,7 +19,7 @@ WORDS = {
     "task": "task",
 }
 #: Characters of a prompt or of code that are shown when it is opened.
-SHOWN = 20_000
+SHOWN = 4_000
 
 
 def lineage_html(links: Iterable[Mapping[str, Any]]) -> str:
@@ -51,5 +51,5 @@ def _fold(title: str, value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False, default=str)
     return (
         f"<details style='margin-left:7em'><summary>{title}</summary>"
-        f"<pre style='white-space:pre-wrap;max-height:24em;overflow:auto'>{esc(text[:SHOWN])}</pre></details>"
+        f"<pre style='white-space:pre-wrap;max-height:24em;overflow:auto'>{esc(text[:SHOWN])}{"…" if len(text) > SHOWN else ""}</pre></details>"
     )

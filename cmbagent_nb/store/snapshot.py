@@ -294,7 +294,7 @@ def _report(result: Any) -> str | None:
     if isinstance(result, str):
         return result or None
     if isinstance(result, dict):
-        for key in ("report", "markdown", "text", "summary"):
+        for key in ("text", "markdown", "summary"):
             if isinstance(result.get(key), str) and result[key]:
                 return str(result[key])
     return None
