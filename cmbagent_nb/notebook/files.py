@@ -72,11 +72,11 @@ def _row(item: Mapping[str, Any], folder: Path | None) -> str:
     return (
         f"<details {shown}><summary><code>{esc(path)}</code> "
         f'<span class="cmbv-meta">{size(item.get("size_bytes"))} · {esc(made)}{esc(version)}</span></summary>'
-        f"{preview(folder / path) if folder else ''}</details>"
+        f"{preview(folder / path, folder) if folder else ''}</details>"
     )
 
 
-def preview(path: Path) -> str:
+def preview(path: Path, folder: Path | None = None) -> str:
     """Show the beginning of a file, or the whole of a picture, as HTML in which every text is escaped."""
     kind = path.suffix.lower()
     try:
@@ -95,7 +95,7 @@ def preview(path: Path) -> str:
     if kind in {".csv", ".tsv"}:
         return _table(text, "\t" if kind == ".tsv" else ",", whole)
     if kind == ".md":
-        return markdown_html(text, path.parent.parent if path.parent.name else path.parent)
+        return f'<div class="cmbv-md">{markdown_html(text, folder)}</div>'
     if kind == ".json" and whole:
         try:
             text = json.dumps(json.loads(text), indent=1, ensure_ascii=False)

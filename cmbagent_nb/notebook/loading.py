@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.notebook.manners import polite
+from cmbagent_nb.notebook.manners import Cells, polite
 
 if TYPE_CHECKING:
     from cmbagent_nb.workspace import Workspace
@@ -24,8 +24,7 @@ _log = logging.getLogger(__name__)
 #: Loaded in the background so that the first view finds them: what it costs otherwise is in the tests.
 _WIDGETS = ("ipywidgets", "ipycytoscape", "anywidget", "markdown_it")
 _loaded = False
-#: Set while no cell runs.
-idle = threading.Event()
+cells = Cells()
 
 
 def load_into(shell: Any) -> None:
@@ -41,7 +40,7 @@ def load_into(shell: Any) -> None:
         transforms.insert(0, rewrite)
     if not _loaded:
         shell.display_formatter.ipython_display_formatter.for_type_by_name("cmbagent_nb.run", "Run", display_run)
-        shell.events.register("pre_run_cell", _before_cell)
+        shell.events.register("pre_run_cell", cells.begin)
         shell.events.register("post_run_cell", _after_cell)
         _loaded = True
     try:
@@ -60,12 +59,8 @@ def display_run(run: Any) -> None:
     RunView(run).show()
 
 
-def _before_cell(_: Any) -> None:
-    idle.clear()
-
-
 def _after_cell(_: Any) -> None:
-    idle.set()
+    cells.end()
     view = sys.modules.get("cmbagent_nb.notebook.view")
     if view is not None:
         view.settle()
@@ -133,7 +128,7 @@ class Line:
         """The widgets first, then ag2, which takes longest."""
         from cmbagent_nb.workflow.launch import import_heavy
 
-        with polite(idle):
+        with polite(cells):
             for name in _WIDGETS if self._live else ():
                 importlib.import_module(name)
             import_heavy()

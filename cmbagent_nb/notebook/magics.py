@@ -16,6 +16,7 @@ from cmbagent_nb.notebook.fill import fill
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
 
+_TURN = 0.2
 _DEEP = {"deep", "deep_research", "deep-research"}
 
 
@@ -46,18 +47,25 @@ async def wait(line: str, body: str) -> None:
     try:
         run = start(line, body)
         if run is not None:
-            await asyncio.shield(_ended(run))
+            await _ended(run)
     except CMBAgentError as error:
         raise one_line(error) from None
 
 
 async def _ended(run: Run) -> None:
-    await run
+    """Wait for the end, awake a few times a second: a kernel hears an interrupt only when its loop turns."""
+    ended = asyncio.ensure_future(run)
+    try:
+        while not ended.done():
+            await asyncio.wait({ended}, timeout=_TURN)
+    finally:
+        ended.cancel()  # of the wait only; the run goes on
 
 
 def start(line: str, body: str) -> Run | None:
     """Start the run that a cell describes, bind it to its variable and show it."""
     from cmbagent_nb import verbs
+    from cmbagent_nb.notebook.loading import cells
     from cmbagent_nb.notebook.view import RunView
 
     words = _words(line)
@@ -80,6 +88,7 @@ def start(line: str, body: str) -> Run | None:
     run: Run = output.display
     namespace[output.bind or "run"] = run
     RunView(run).show()
+    cells.end()
     return run
 
 

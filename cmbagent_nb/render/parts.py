@@ -7,6 +7,7 @@ None needs the style sheet to be understood: tables are tables.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,9 @@ def _event(event: Mapping[str, Any], depth: int) -> str:
     status = "waiting_approval" if _waits(event) else str(event.get("status") or "")
     cost, tokens = event.get("cost_usd"), event.get("tokens")
     side = usd(cost) if cost else f"{count(tokens)} tok" if tokens else ""
-    taken = event.get("duration_ms")
+    taken = seconds(event["duration_ms"] / 1000) if event.get("duration_ms") is not None else ""
+    if event.get("status") == "running" and event.get("started_at"):
+        taken = clock(max(time.time() - float(event["started_at"]), 0.0)) + "…"
     text = esc(event.get("label") or event.get("event_type"))
     indent = f' style="padding-left:{min(depth, 4) * 14}px"' if depth else ""
     title = cut(event.get("error") or "", 300)
@@ -139,7 +142,7 @@ def _event(event: Mapping[str, Any], depth: int) -> str:
         f'<div class="cmbv-ev"{f" title={chr(34)}{esc(title)}{chr(34)}" if title else ""}>{glyph(status)}'
         f"<span{indent}>{f'<b>{text}</b>' if event.get('event_type') == 'approval' else text}</span>"
         f'<span class="cmbv-v">{esc(side)}</span>'
-        f'<span class="cmbv-v">{seconds(None if taken is None else taken / 1000)}</span></div>'
+        f'<span class="cmbv-v">{taken}</span></div>'
     )
 
 
@@ -294,15 +297,20 @@ def _message(message: Mapping[str, Any]) -> str:
     return (
         f'<div class="cmbv-msg"><b>{esc(message.get("sender"))}</b> → {esc(message.get("recipient"))} '
         f'<span class="cmbv-meta">{esc(" · ".join(fact for fact in facts if fact))}</span>'
-        f"{_content(str(message.get('content') or ''))}{why}{made}</div>"
+        f"{_content(str(message.get('content') or ''), bool(why))}{why}{made}</div>"
     )
 
 
-def _content(text: str) -> str:
+def _content(text: str, reasoned: bool) -> str:
     """A message: a structured reply field by field, a long text folded under its beginning."""
     fields = _fields(text)
     if fields:
-        return "".join(_field(name, value) for name, value in fields.items() if value not in (None, "", []))
+        left_out = {"reasoning"} if reasoned else set()
+        return "".join(
+            _field(name, value)
+            for name, value in fields.items()
+            if value not in (None, "", []) and name not in left_out
+        )
     if len(text) <= _SHORT:
         return f'<div class="cmbv-text">{esc(text)}</div>'
     return (
@@ -324,6 +332,8 @@ def _fields(text: str) -> dict[str, Any]:
 def _field(name: str, value: Any) -> str:
     if name == "steps" and isinstance(value, list) and all(isinstance(step, dict) for step in value):
         return plan_table({"steps": value})
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = "; ".join(value)
     if isinstance(value, str) and ("\n" in value or len(value) > _SHORT):
         return _folded(name, value)
     shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -339,7 +349,7 @@ def result(snapshot: Snapshot) -> str:
     if not (isinstance(found, Mapping) and found.get("report")):
         return f"<pre>{esc(text[-_LONG * 4 :])}</pre>"
     folder = snapshot.run.get("work_dir")
-    return markdown_html(text, Path(str(folder)) if folder else None)
+    return f'<div class="cmbv-md">{markdown_html(text, Path(str(folder)) if folder else None)}</div>'
 
 
 def _folded(title: str, text: Any) -> str:
