@@ -91,7 +91,7 @@ lint: $(VENV)/.test
 	@echo "· layers"; $(BIN)/lint-imports
 
 browser: $(VENV)/.test
-	@if ! type -P chromium chromium-browser >/dev/null && [ -z "$${CMBAGENT_TEST_CHROMIUM:-}" ]; then \
+	@if ! { type -P chromium || type -P chromium-browser; } >/dev/null && [ -z "$${CMBAGENT_TEST_CHROMIUM:-}" ]; then \
 	    if ! type -P apt-get >/dev/null; then echo "· no Chromium and no apt-get: the browser tests will say so"; \
 	    else sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; echo "· installing Chromium"; \
 	      { $$sudo apt-get update -q && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends \
