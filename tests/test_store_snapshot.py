@@ -121,7 +121,7 @@ def test_a_run_in_the_middle(db: Database, record: Record) -> None:
 
 def test_a_finished_run(db: Database, record: Record) -> None:
     """Its time stands still, and its report is there."""
-    values = {"status": "completed", "ended_at": T0 + 60, "result": {"report": "# Result", "files": []}}
+    values = {"status": "completed", "ended_at": T0 + 60, "result": {"text": "# Result", "report": "report.md"}}
     record.writer.update("workflow_runs", record.run, values)
     record.settle()
     snapshot = read_snapshot(db, record.run)

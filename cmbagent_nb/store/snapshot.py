@@ -291,10 +291,5 @@ def _numbers(found: list[dict[str, Any]]) -> dict[str, int]:
 
 def _report(result: Any) -> str | None:
     """Return the text of a run's result."""
-    if isinstance(result, str):
-        return result or None
-    if isinstance(result, dict):
-        for key in ("text", "markdown", "summary"):
-            if isinstance(result.get(key), str) and result[key]:
-                return str(result[key])
-    return None
+    text = result.get("text") if isinstance(result, dict) else None
+    return str(text) if text else None
