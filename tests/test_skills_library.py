@@ -238,11 +238,13 @@ def test_a_run_without_code_makes_no_skill(home: Home) -> None:
         extract(home.db, home.writer, home.path, run_id, name="nothing")
 
 
-def test_an_untrusted_skill_is_not_run(home: Home, skill: Skill) -> None:
+def test_an_untrusted_skill_is_not_run(home: Home, run_id: str) -> None:
     """Not before its user says so."""
-    home.writer.call(lambda connection: connection.exec_driver_sql("UPDATE skills SET trusted = 0 WHERE version = 2"))
+    foreign = extract(home.db, home.writer, home.path, run_id, name="foreign")
+    home.writer.update("skills", foreign.id, {"trusted": False})
+    home.writer.barrier().result()
     with pytest.raises(SkillError, match="not trusted"):
-        library.find(home.db, home.writer, home.path, "count@2").run()
+        library.find(home.db, home.writer, home.path, "foreign").run()
 
 
 # -- the kernel --------------------------------------------------------------------------------
