@@ -49,7 +49,8 @@ def _fold(title: str, value: Any) -> str:
     if not value:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False, default=str)
+    shown = text[:SHOWN] + ("…" if len(text) > SHOWN else "")
     return (
         f"<details style='margin-left:7em'><summary>{title}</summary>"
-        f"<pre style='white-space:pre-wrap;max-height:24em;overflow:auto'>{esc(text[:SHOWN])}{"…" if len(text) > SHOWN else ""}</pre></details>"
+        f"<pre style='white-space:pre-wrap;max-height:24em;overflow:auto'>{esc(shown)}</pre></details>"
     )
