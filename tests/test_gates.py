@@ -70,7 +70,7 @@ def test_a_comment_goes_back_to_the_planner(workspace: Workspace, team: Team) ->
     with pytest.raises(GateError, match="needs a comment"):
         run.approve(resolution="modified")
     run.approve(resolution="modified", feedback="Please wave, too.")
-    until(run, lambda: run.approvals() and run.approvals()[0]["id"] != first["id"])
+    until(run, lambda: any(gate["id"] != first["id"] for gate in run.approvals()))
     asked = team.server.requests[-1].json["messages"][-1]["content"]  # type: ignore[attr-defined]
     assert "Please wave, too." in str(asked)
     assert len(run.approvals()[0]["context"]["plan"]["steps"]) == 2
@@ -200,7 +200,7 @@ def test_a_playbook_says_that_it_cannot_react(workspace: Workspace) -> None:
     run = workspace.planning_and_control(book.task, model="playbook:planck-desi", approve="plan")
     first = until_gate(run)
     run.approve(resolution="modified", feedback="Use another colour.")
-    until(run, lambda: run.approvals() and run.approvals()[0]["id"] != first["id"])
+    until(run, lambda: any(gate["id"] != first["id"] for gate in run.approvals()))
     assert "cannot react to comments" in run.approvals()[0]["context"]["body"]
     run.reject()
     assert run.wait(30).status == "cancelled"
