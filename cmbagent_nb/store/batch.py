@@ -6,17 +6,19 @@
 | several updates of one row | become one, the later value winning |
 | tables | are written in an order in which every row finds what it refers to |
 | rows of one table | keep their order |
+| values | become what their column holds, the same on every database, or the row is refused |
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
-from cmbagent_nb.store.columns import BOOLEAN, JSON, RANK, is_verbatim, key_of
+from cmbagent_nb.store.columns import BOOLEAN, BYTES, COUNTED, INTEGER, JSON, RANK, is_real, is_verbatim, key_of
 from cmbagent_nb.store.json import clean, to_json
 
 Scrub = Callable[[str], str]
@@ -107,38 +109,54 @@ def statements(batch: Batch, scrub: Scrub, mark: str) -> Iterator[Statement]:
         yield Statement(update_sql(table, columns, mark), table, "update", names, rows)
 
 
-_JSON, _VERBATIM, _BOOLEAN, _TEXT = range(4)
+_JSON, _VERBATIM, _BOOLEAN, _TEXT, _INTEGER, _REAL, _BYTES = range(7)
 
 
 @lru_cache(maxsize=1024)
-def _kinds(names: tuple[str, ...]) -> tuple[int, ...]:
-    return tuple(
-        _JSON if name in JSON else _BOOLEAN if name in BOOLEAN else _VERBATIM if is_verbatim(name) else _TEXT
-        for name in names
-    )
+def _kinds(names: tuple[str, ...], counted: bool) -> tuple[int, ...]:
+    return tuple(_kind(name, counted) for name in names)
+
+
+def _kind(name: str, counted: bool) -> int:
+    if name in JSON:
+        return _JSON
+    if name in BOOLEAN:
+        return _BOOLEAN
+    if name in INTEGER or (counted and name == "id"):
+        return _INTEGER
+    if is_real(name):
+        return _REAL
+    if name in BYTES:
+        return _BYTES
+    return _VERBATIM if is_verbatim(name) else _TEXT
 
 
 def prepare(table: str, row: Row, scrub: Scrub) -> tuple[tuple[str, ...], list[Any]]:
-    """Return a row's columns and values as the driver takes them: JSON as text, texts masked and clean."""
+    """Return a row's columns and values as every driver takes them: JSON as text, texts masked and clean.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A column for numbers is given something else.
+    """
     names = tuple(row)
     values: list[Any] = []
     masked = False
-    for kind, value in zip(_kinds(names), row.values(), strict=True):
-        if value is None or (kind != _JSON and type(value) in _NUMBERS and kind != _BOOLEAN):
-            values.append(value)
-            continue
-        if kind == _JSON:
-            text = to_json(value)
-        elif isinstance(value, str):
-            text = value if value.isascii() and "\x00" not in value else clean(value)
-        elif isinstance(value, bool | int | float | bytes):
-            values.append(bool(value) if kind == _BOOLEAN else value)
-            continue
+    for kind, value in zip(_kinds(names, table in COUNTED), row.values(), strict=True):
+        if value is None:
+            values.append(None)
+        elif kind in _PLAIN:
+            values.append(_PLAIN[kind](value))
         else:
-            text = _text(value)
-        shown = text if kind == _VERBATIM else scrub(text)
-        masked = masked or shown != text
-        values.append(shown)
+            if kind == _JSON:
+                text = to_json(value)
+            elif isinstance(value, str):
+                text = value if value.isascii() and "\x00" not in value else clean(value)
+            else:
+                text = _text(value)
+            shown = text if kind == _VERBATIM else scrub(text)
+            masked = masked or shown != text
+            values.append(shown)
     if masked and table == "model_replies":
         if "masked" not in row:
             return (*names, "masked"), [*values, True]
@@ -146,11 +164,42 @@ def prepare(table: str, row: Row, scrub: Scrub) -> tuple[tuple[str, ...], list[A
     return names, values
 
 
-_NUMBERS = frozenset({int, float})
+def _integer(value: Any) -> int:
+    """Return a whole number; SQLite would take anything, PostgreSQL nothing else.
+
+    >>> _integer(2.0), _integer("7")
+    (2, 7)
+    """
+    if type(value) is int:
+        return value
+    number = int(value)
+    if isinstance(value, float) and number != value:
+        raise ValueError(f"{value!r} is not a whole number")
+    return number
+
+
+def _real(value: Any) -> float | None:
+    """Return a number; NaN is none, as SQLite has it."""
+    number = value if type(value) is float else float(value)
+    return None if math.isnan(number) else number
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, str):
+        raise TypeError(f"{value!r} is neither yes nor no")
+    return bool(value)
+
+
+def _bytes(value: Any) -> bytes:
+    return bytes(memoryview(value))
+
+
+#: What turns a value into one for its column, for columns that hold no text.
+_PLAIN: dict[int, Callable[[Any], Any]] = {_INTEGER: _integer, _REAL: _real, _BOOLEAN: _truth, _BYTES: _bytes}
 
 
 def _text(value: Any) -> str:
-    """Return the text of a value that is neither text nor number in a column for these."""
+    """Return the text of a value that is no text, in a column for texts."""
     if isinstance(value, PurePath):
         return clean(value.as_posix())
     return clean(str(value)) if isinstance(value, BaseException) else to_json(value)

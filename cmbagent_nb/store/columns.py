@@ -27,6 +27,28 @@ JSON = frozenset(
 #: Columns that hold yes or no.
 BOOLEAN = frozenset({"adapted", "is_branch", "is_final_output", "masked", "success", "trusted"})
 
+#: Columns that hold whole numbers, besides the keys of :data:`COUNTED` tables.
+INTEGER = frozenset(
+    {
+        "attempt", "attempts", "branch_depth", "cached_tokens", "completion_tokens", "depth", "execution_order",
+        "exit_code", "failure_count", "order_index", "ordinal", "pid", "prompt_tokens", "size_bytes", "step_number",
+        "success_count", "tokens", "total_tokens", "usage_count", "version",
+    }
+)  # fmt: skip
+
+#: Columns that hold bytes.
+BYTES = frozenset({"task_embedding"})
+
+#: Tables whose keys the database counts up.
+COUNTED = frozenset({"cost_records", "dag_edges", "messages", "state_history"})
+
+_REAL = frozenset(
+    {
+        "avg_cost_usd", "avg_execution_time_s", "checkpoint_frequency_minutes", "cost_usd", "duration_ms",
+        "duration_s", "progress_percentage",
+    }
+)  # fmt: skip
+
 #: The tables in an order in which rows can be inserted: what is referred to comes first.
 TABLES = (
     "sessions", "projects", "workflow_runs", "leases", "commands", "workflow_steps", "dag_nodes", "dag_edges",
@@ -57,6 +79,16 @@ def is_verbatim(name: str) -> bool:
     (True, True, False)
     """
     return name in _VERBATIM or name.endswith(("_id", "_hash", "_path"))
+
+
+@cache
+def is_real(name: str) -> bool:
+    """Tell whether a column holds a number with a fraction, such as a time.
+
+    >>> is_real("started_at"), is_real("cost_usd"), is_real("attempt")
+    (True, True, False)
+    """
+    return name in _REAL or name.endswith("_at")
 
 
 def key_of(table: str) -> str:

@@ -7,12 +7,16 @@
 | migrations run under a lock | two processes that open at once migrate once |
 | refused, with the way out | a newer schema, a damaged file, a network file system, a folder not writable |
 | only the writer writes | see :mod:`cmbagent_nb.store.writer` |
+| the same on both | what is read belongs to one moment; flags are true or false; texts are clean |
+| a server that is gone for a moment | reading waits for it for some seconds, then says so in one line |
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
+import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -20,7 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import DatabaseTooNew, StoreError, WorkDirError
+from cmbagent_nb.ids import new_id
+from cmbagent_nb.store.columns import BOOLEAN
 from cmbagent_nb.store.filesystem import network_file_system
+from cmbagent_nb.store.json import clean
+from cmbagent_nb.store.trouble import is_transient, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +44,21 @@ VERSIONS = ("0001",)
 #: The name of the database file in a workspace.
 FILE_NAME = "cmbagent.db"
 
-#: Seconds that SQLite waits for another process's lock before it says that it is locked.
+#: Seconds that a writer waits for another process's lock before the database says that it is locked.
 BUSY_TIMEOUT = 5.0
+
+#: Seconds that reading waits for a server that does not answer.
+READ_PATIENCE = 5.0
+
+#: How a connection to a server is made, where the URL does not say it: nobody waits for ever for one that is gone.
+_CONNECTING = {
+    "application_name": "cmbagent_nb",
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
 
 
 class Database:
@@ -47,6 +68,8 @@ class Database:
         self.home = home
         self.url = url
         self.path: Path | None = None if url else home / FILE_NAME
+        #: What its notifications carry, so that they are not news to itself.
+        self.token = new_id()
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._watcher: sqlite3.Connection | None = None
@@ -107,12 +130,41 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Lend a connection for reading: what is read within it belongs to one moment."""
-        with self.engine.connect() as connection:
+        """Lend a connection for reading: what is read within it belongs to one moment.
+
+        Raises
+        ------
+        StoreError
+            The database cannot be reached.
+        """
+        try:
+            with self._connected() as connection:
+                try:
+                    yield connection
+                finally:
+                    connection.rollback()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            raise StoreError(
+                f"the database {self._shown} cannot be read ({reason(error)})",
+                "See whether its server runs or its disk is full, and try again.",
+            ) from error
+
+    def _connected(self) -> Connection:
+        """Return a connection for reading, waiting a little for a server that is gone."""
+        if self.path is not None:
+            return self.engine.connect()
+        until = time.monotonic() + READ_PATIENCE
+        while True:
             try:
-                yield connection
-            finally:
-                connection.rollback()
+                connection = self.engine.connect()
+            except Exception as error:
+                if not is_transient(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+            else:
+                return connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     def rows(self, sql: str, /, **parameters: Any) -> list[dict[str, Any]]:
         """Run a query with ``:name`` parameters and return its rows as dicts."""
@@ -144,13 +196,22 @@ class Database:
         """Return a number that changes when any connection, of any process, has committed."""
         if self.path is None:
             with self.reading() as connection:
-                return int(connection.exec_driver_sql(_POSTGRESQL_VERSION).scalar_one())
+                # Which transactions have ended: their number alone would miss one that ends after a later one.
+                snapshot = connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one()
+                return zlib.crc32(str(snapshot).encode())
         with self._lock:
             if self._closed:
                 raise StoreError("the workspace is closed", "Make a new Workspace.")
             if self._watcher is None:
                 self._watcher = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
             return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+
+    def connecting(self) -> dict[str, Any]:
+        """Return the arguments with which the server's driver makes a connection; loads the driver."""
+        import psycopg  # noqa: F401  (now, on the caller's thread: it takes its time)
+
+        _, arguments = self.engine.dialect.create_connect_args(self.engine.url)
+        return {**_CONNECTING, **{name: value for name, value in arguments.items() if name != "context"}}
 
     def close(self) -> None:
         """Close all connections; the database cannot be used afterwards."""
@@ -230,7 +291,12 @@ def rows(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> lis
     """Run a query on a connection that is open and return its rows as dicts."""
     cursor = connection.execute(statement(sql), parameters)
     names = tuple(cursor.keys())
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    for name in BOOLEAN.intersection(names):  # SQLite has 0 and 1
+        for row in found:
+            if row[name] is not None:
+                row[name] = bool(row[name])
+    return found
 
 
 @lru_cache(maxsize=512)
@@ -239,9 +305,6 @@ def statement(sql: str) -> TextClause:
     from sqlalchemy import text
 
     return text(sql)
-
-
-_POSTGRESQL_VERSION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 
 
 def _driver_url(url: str) -> str:
@@ -257,12 +320,43 @@ def _driver_url(url: str) -> str:
 
 
 def _make_engine(database: Database) -> Engine:
+    from sqlalchemy import event
+
+    engine = _sqlite_engine(database.path) if database.path is not None else _server_engine(database.url)
+
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def cleaned(_c: object, _cursor: object, sql: str, parameters: Any, context: Any, _many: bool) -> tuple[str, Any]:
+        if not parameters or (context is not None and context.execution_options.get("clean")):
+            return sql, parameters
+        return sql, _cleaned(parameters)
+
+    return engine
+
+
+def _cleaned(parameters: Any) -> Any:
+    """Take from texts what a database refuses; here for whatever goes past the writer's queue."""
+    if isinstance(parameters, str):
+        return parameters if parameters.isascii() and "\x00" not in parameters else clean(parameters)
+    if isinstance(parameters, dict):
+        return {name: _cleaned(value) for name, value in parameters.items()}
+    if isinstance(parameters, list | tuple):
+        return type(parameters)([_cleaned(value) for value in parameters])
+    return parameters
+
+
+def _server_engine(url: str) -> Engine:
+    from sqlalchemy import create_engine, make_url
+
+    given = make_url(url).query
+    options = {name: value for name, value in _CONNECTING.items() if name not in given}
+    return create_engine(url, connect_args=options, pool_size=5, max_overflow=20, pool_pre_ping=True)
+
+
+def _sqlite_engine(path: Path) -> Engine:
     from sqlalchemy import URL, create_engine, event
 
-    if database.path is None:
-        return create_engine(database.url, pool_size=5, max_overflow=20, pool_pre_ping=True)
     engine = create_engine(
-        URL.create("sqlite+pysqlite", database=str(database.path)),
+        URL.create("sqlite+pysqlite", database=str(path)),
         connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
         pool_size=5,
         max_overflow=50,
@@ -284,18 +378,16 @@ def _make_engine(database: Database) -> Engine:
 
 
 def _version_on_server(database: Database) -> str | None:
-    from sqlalchemy import inspect
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         with database.engine.connect() as connection:
-            if not inspect(connection).has_table("alembic_version"):
+            if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar_one() is None:
                 return None
             row = connection.exec_driver_sql("SELECT version_num FROM alembic_version").fetchone()
             return None if row is None else str(row[0])
     except (SQLAlchemyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise StoreError(
-            f"the database {database._shown} cannot be reached ({reason})",
+            f"the database {database._shown} cannot be reached ({reason(error)})",
             "Check CMBAGENT_DATABASE_URL and that the server runs; pip install 'cmbagent-nb[postgres]' has the driver.",
         ) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store.database import VERSIONS
+from cmbagent_nb.store.trouble import reason
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -28,6 +29,7 @@ _ADVISORY_KEY = 0x636D62
 def migrate(database: Database, target: str = VERSIONS[-1]) -> None:
     """Bring ``database`` up, or down, to the version ``target`` (``base`` for none)."""
     from filelock import FileLock, Timeout
+    from sqlalchemy.exc import SQLAlchemyError
 
     lock = FileLock(database.home / "migrate.lock", timeout=LOCK_TIMEOUT)
     try:
@@ -39,6 +41,11 @@ def migrate(database: Database, target: str = VERSIONS[-1]) -> None:
         raise StoreError(
             f"another process has been changing the database for {LOCK_TIMEOUT:g} s",
             f"If none does, remove {lock.lock_file} and try again.",
+        ) from error
+    except SQLAlchemyError as error:
+        raise StoreError(
+            f"the tables of the database cannot be made or changed ({reason(error)})",
+            "The user of the database needs the right to create tables in it.",
         ) from error
 
 

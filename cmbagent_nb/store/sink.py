@@ -1,18 +1,26 @@
 """The writing connection: transactions of a batch, of single rows, of a caller's function.
 
+| rule | |
+|---|---|
+| a batch with a bad row | is written again row by row, each behind a savepoint: good rows go in, bad ones are faults |
+| a caller's function | runs alone: no other process is within one at the same time |
+| the connection breaks during COMMIT | the server is asked whether it took place before anything is done again |
+| PostgreSQL | each commit notifies the other processes of the runs it touched (:mod:`cmbagent_nb.store.changes`) |
+
 For the writer's thread only.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.store.batch import Batch, Row, Scrub, Statement, statements
-from cmbagent_nb.store.columns import SOFT_LINKS, key_of
-from cmbagent_nb.store.database import Database
+from cmbagent_nb.store.changes import CHANNEL, payload
+from cmbagent_nb.store.columns import COUNTED, SOFT_LINKS, key_of
+from cmbagent_nb.store.database import BUSY_TIMEOUT, Database
+from cmbagent_nb.store.trouble import UnclearError, is_transient
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,27 +30,18 @@ T = TypeVar("T")
 #: Rows whose run is remembered, so that a change to one is told to those who watch the run.
 _REMEMBERED = 20_000
 
-#: Names of SQLite's errors that go away by waiting or by the user's doing.
-_TRANSIENT = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+#: Seconds within a transaction without a statement after which PostgreSQL takes a connection for dead.
+IDLE = 60.0
+
+#: The key of the lock that calls take on PostgreSQL, so that one runs at a time, as on SQLite.
+_CALLS_KEY = 0x636D63
+
+#: The most bytes that PostgreSQL takes along with a notification are 8,000; more runs than this are told as "any".
+_MOST_TOLD = 150
 
 
 class MissingRowError(LookupError):
     """A change to a row that is not there."""
-
-
-def is_transient(error: BaseException) -> bool:
-    """Tell whether an error is about the database and not about the rows."""
-    original = getattr(error, "orig", None) or error
-    name = getattr(original, "sqlite_errorname", None)
-    if name is not None:
-        return str(name).startswith(_TRANSIENT)
-    if getattr(error, "connection_invalidated", False):
-        return True
-    return type(original).__name__ in {"OperationalError", "InterfaceError"} and not _is_sqlite(original)
-
-
-def _is_sqlite(error: BaseException) -> bool:
-    return type(error).__module__ == "sqlite3"
 
 
 class Sink:
@@ -57,65 +56,52 @@ class Sink:
         self._runs: set[str] = set()
         self._run_of: OrderedDict[str, str] = OrderedDict()
         self._seen: set[str] | None = None
+        self._doubt: tuple[object, str, Any] | None = None
 
     def write(self, batch: Batch) -> set[str]:
-        """Write a batch in one transaction and return the ids of the runs it touched."""
-        missing: list[tuple[Statement, tuple[Any, ...]]] = []
-        with self._transaction() as connection:
-            for item in statements(batch, self._scrub, self._mark):
-                missing += self._execute(connection, item)
-            touched = self._touched(connection, batch)
-        for item, values in missing:
-            self._fault(
-                "update", item.table, dict(zip(item.columns, values, strict=True)), MissingRowError("no such row")
-            )
-        return touched
+        """Write a batch in one transaction and return the ids of the runs it touched.
 
-    def write_one_by_one(self, batch: Batch) -> set[str]:
-        """Write each row of a batch on its own: good rows go in, each bad one is a fault."""
-        touched: set[str] = set()
-        for operation, table, row in batch.rows():
-            single = Batch()
-            if operation == "insert":
-                single.insert(table, row)
-            else:
-                single.change(table, row)
-            try:
-                touched |= self.write(single)
-            except Exception as error:
-                self._fault(operation, table, row, error)
-                bare = {name: None if name in SOFT_LINKS else value for name, value in row.items()}
-                if operation == "insert" and bare != row:
-                    touched |= self._kept_without_links(table, bare)
-        return touched
+        Where it cannot be written as a whole, its rows are tried one by one. What this raises is about the
+        database, not about the rows: nothing is written then, and the batch can be tried again.
+        """
+        faults: list[tuple[str, str, Any, BaseException]] = []
 
-    def _kept_without_links(self, table: str, row: Row) -> set[str]:
-        """Try once more without the link to an event: the row is worth more than the link."""
-        single = Batch()
-        single.insert(table, row)
+        def whole(connection: Connection) -> tuple[None, set[str]]:
+            faults.clear()
+            return None, self._write(connection, batch, faults)
+
+        def singly(connection: Connection) -> tuple[None, set[str]]:
+            faults.clear()
+            return None, self._write_singly(connection, batch, faults)
+
         try:
-            return self.write(single)
-        except Exception:
-            return set()  # counted by the caller already
+            _, touched = self._transaction(batch, whole)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            _, touched = self._transaction(batch, singly)
+        for fault in faults:
+            self._fault(*fault)
+        return touched
 
-    def call(self, fn: Callable[[Connection], T]) -> tuple[T, set[str]]:
+    def call(self, fn: Callable[[Connection], T], touches: Iterable[str] = ()) -> tuple[T, set[str]]:
         """Run a caller's function in a transaction and return its result and the runs it touched."""
-        self._seen = set()
-        try:
-            with self._transaction() as connection:
-                result = fn(connection)
-                seen, self._seen = self._seen, None
-                touched = seen & self._runs
-                if seen and not touched:
-                    touched = self._runs_among(connection, seen)
-            return result, touched
-        finally:
-            self._seen = None
 
-    def ready(self) -> None:
-        """Raise what keeps a transaction from beginning."""
-        with self._transaction():
-            pass
+        def work(connection: Connection) -> tuple[T, set[str]]:
+            if not self._db.is_sqlite:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CALLS_KEY})")
+            self._seen = set()
+            try:
+                result = fn(connection)
+                seen = self._seen
+            finally:
+                self._seen = None
+            touched = seen & self._runs
+            if seen and not touched:
+                touched = self._runs_among(connection, seen)
+            return result, touched.union(touches)
+
+        return self._transaction(fn, work)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -123,23 +109,59 @@ class Sink:
         if connection is not None:
             connection.close()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = self._connected()
+    def _transaction(self, key: object, work: Callable[[Connection], tuple[T, set[str]]]) -> tuple[T, set[str]]:
+        """Do ``work`` in a transaction of its own; ``key`` is what it is known by when it is tried again."""
         try:
-            with connection.begin():
-                yield connection
+            connection = self._connection
+            if connection is None:
+                connection = self._connection = self._connected()
+            if self._doubt is not None:
+                doubtful, number, outcome = self._doubt
+                took_place = self._took_place(connection, number)
+                self._doubt = None
+                if took_place and doubtful is key:
+                    return outcome  # type: ignore[no-any-return]
+            with connection.begin() as transaction:
+                result, touched = work(connection)
+                known_as = self._notify(connection, touched)
+                try:
+                    transaction.commit()
+                except Exception:
+                    if known_as is not None:
+                        self._doubt = key, known_as, (result, touched)
+                    raise
+            return result, touched
         except BaseException as error:
             if is_transient(error):
                 self._drop()
             raise
 
+    def _notify(self, connection: Connection, touched: set[str]) -> str | None:
+        """Tell other processes with the commit; return the number by which the server knows the transaction."""
+        if self._db.is_sqlite:
+            return None
+        told = payload(self._db.token, touched if len(touched) <= _MOST_TOLD else None)
+        query = "SELECT pg_current_xact_id_if_assigned()::text, pg_notify(%s, %s)"
+        found = connection.exec_driver_sql(query, (CHANNEL, told)).one()[0]
+        return None if found is None else str(found)
+
+    def _took_place(self, connection: Connection, number: str) -> bool:
+        """Tell whether a transaction whose end was not heard of was committed."""
+        with connection.begin():
+            status = connection.exec_driver_sql("SELECT pg_xact_status(%s::xid8)", (number,)).scalar_one()
+        if status == "in progress":
+            raise UnclearError(f"transaction {number} is still in progress")
+        return bool(status == "committed")
+
     def _connected(self) -> Connection:
         from sqlalchemy import event
 
         connection = self._db.engine.connect().execution_options(writing=True)
+        if not self._db.is_sqlite:
+            # As on SQLite, a lock is waited for so long; a process that is stopped does not hold others up for ever.
+            for name, seconds in (("lock_timeout", BUSY_TIMEOUT), ("idle_in_transaction_session_timeout", IDLE)):
+                connection.exec_driver_sql(f"SET {name} = {round(seconds * 1000)}")
+            connection.commit()
 
         @event.listens_for(connection, "before_cursor_execute")
         def notice(_c: object, _cursor: object, _sql: str, parameters: Any, _context: object, many: bool) -> None:
@@ -157,17 +179,73 @@ class Sink:
             connection.invalidate()
             connection.close()
 
-    def _execute(self, connection: Connection, item: Statement) -> list[tuple[Statement, tuple[Any, ...]]]:
+    def _write(
+        self, connection: Connection, batch: Batch, faults: list[tuple[str, str, Any, BaseException]]
+    ) -> set[str]:
+        for item in statements(batch, self._scrub, self._mark):
+            for values in self._execute(connection, item):
+                row = dict(zip(item.columns, values, strict=True))
+                faults.append(("update", item.table, row, MissingRowError("no such row")))
+        return self._touched(connection, batch)
+
+    def _write_singly(
+        self, connection: Connection, batch: Batch, faults: list[tuple[str, str, Any, BaseException]]
+    ) -> set[str]:
+        """Write each row of a batch behind a savepoint: good rows go in, each bad one is a fault."""
+        touched: set[str] = set()
+        for operation, table, row in batch.rows():
+            try:
+                touched |= self._write_one(connection, operation, table, row, faults)
+            except Exception as error:
+                if is_transient(error):
+                    raise
+                faults.append((operation, table, row, error))
+                # Once more without the link to an event: the row is worth more than the link.
+                bare = {name: None if name in SOFT_LINKS else value for name, value in row.items()}
+                if operation != "insert" or bare == row:
+                    continue
+                try:
+                    touched |= self._write_one(connection, operation, table, bare, faults)
+                except Exception as again:  # a fault already
+                    if is_transient(again):
+                        raise
+        return touched
+
+    def _write_one(
+        self,
+        connection: Connection,
+        operation: str,
+        table: str,
+        row: Row,
+        faults: list[tuple[str, str, Any, BaseException]],
+    ) -> set[str]:
+        single = Batch()
+        if operation == "insert":
+            single.insert(table, row)
+        else:
+            single.change(table, row)
+        with connection.begin_nested():
+            return self._write(connection, single, faults)
+
+    def _execute(self, connection: Connection, item: Statement) -> list[tuple[Any, ...]]:
         """Execute a statement for its rows; return the changes whose row is not there."""
         rows = item.rows
-        cursor = connection.exec_driver_sql(item.sql, rows if len(rows) > 1 else rows[0])
-        if item.operation == "insert" or cursor.rowcount in (len(rows), -1):
+        given: Any = rows if len(rows) > 1 else rows[0]
+        cursor = connection.exec_driver_sql(item.sql, given, execution_options={"clean": True})
+        if item.operation == "insert":
+            if item.table in COUNTED and "id" in item.columns and not self._db.is_sqlite:
+                self._count_on(connection, item.table)
             return []
-        key = key_of(item.table)
-        query = f'SELECT 1 FROM "{item.table}" WHERE {key} = {self._mark}'
-        return [
-            (item, values) for values in rows if connection.exec_driver_sql(query, (values[-1],)).fetchone() is None
-        ]
+        if cursor.rowcount in (len(rows), -1):
+            return []
+        query = f'SELECT 1 FROM "{item.table}" WHERE {key_of(item.table)} = {self._mark}'
+        return [values for values in rows if connection.exec_driver_sql(query, (values[-1],)).fetchone() is None]
+
+    def _count_on(self, connection: Connection, table: str) -> None:
+        """Let the database count on from the greatest key: rows came with keys of their own, from a backup."""
+        connection.exec_driver_sql(
+            f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT MAX(id) FROM {table}))"
+        )
 
     # -- which runs a batch is about --------------------------------------------------------
 

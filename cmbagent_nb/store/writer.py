@@ -3,7 +3,7 @@
 | invariant | |
 |---|---|
 | a caller never waits and never sees an error | a row is put into a queue, in about a microsecond |
-| one thread owns the one writing connection | a group is one transaction (``BEGIN IMMEDIATE``) |
+| one thread owns the one writing connection | a group is one transaction |
 | order | rows, calls, journal lines and barriers take effect in the order in which they were handed over |
 | a bad row harms no other | a group that fails is written again row by row; bad rows are counted in ``faults`` |
 | a database that is locked, full or gone for a while | is waited for; ``trouble`` says so; nothing is lost |
@@ -29,8 +29,9 @@ from cmbagent_nb.store.batch import Batch, Row, Scrub
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.journal import JournalFiles
 from cmbagent_nb.store.json import to_json
-from cmbagent_nb.store.sink import Sink, is_transient
+from cmbagent_nb.store.sink import Sink
 from cmbagent_nb.store.spill import Unwritten, note_fault
+from cmbagent_nb.store.trouble import is_transient, reason
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -119,8 +120,9 @@ class Writer:
     def call(self, fn: Callable[[Connection], T], *, touches: Iterable[str] = ()) -> concurrent.futures.Future[T]:
         """Run ``fn(connection)`` in a transaction of its own, after all that was handed over before.
 
-        What ``fn`` raises rolls the transaction back and is the future's exception. The runs that ``fn``
-        changes are found by the parameters of its statements; others can be named in ``touches``.
+        What ``fn`` raises rolls the transaction back and is the future's exception. When the database goes away
+        meanwhile, ``fn`` is run again from its beginning. No other process is within a call at the same time.
+        The runs that ``fn`` changes are found by the parameters of its statements; others can be named in ``touches``.
         """
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._asked.append(None)
@@ -270,7 +272,7 @@ class Writer:
                 touched = self._sink.write(batch)
             except Exception as error:
                 if not is_transient(error):
-                    return self._sink.write_one_by_one(batch)
+                    raise
                 if not self._wait(error, started):
                     return None
             else:
@@ -284,7 +286,7 @@ class Writer:
             return False
         if not self.trouble:
             log.warning("waiting for the database: %s", error)
-        self.trouble = f"the database cannot be written: {getattr(error, 'orig', None) or error}"
+        self.trouble = _trouble(error)
         delay = min(1.0, 0.02 + (now - started) / 4)
         if self._closing.is_set():
             time.sleep(min(delay, 0.1))
@@ -302,14 +304,10 @@ class Writer:
                 else:
                     batch.change(table, row)
             try:
-                try:
-                    touched = self._sink.write(batch)
-                except Exception as error:
-                    if is_transient(error):
-                        self.trouble = f"the database cannot be written: {getattr(error, 'orig', None) or error}"
-                        raise
-                    touched = self._sink.write_one_by_one(batch)
-            except Exception:
+                touched = self._sink.write(batch)
+            except Exception as error:
+                if is_transient(error):
+                    self.trouble = _trouble(error)
                 self._unwritten.give_back(held)
                 return False
             held.unlink()
@@ -323,21 +321,20 @@ class Writer:
         started = time.monotonic()
         while True:
             try:
-                self._sink.ready()
-            except Exception as error:
-                if is_transient(error) and self._wait(error, started):
-                    continue
-                future.set_exception(_unreachable(error))
+                result, touched = self._sink.call(fn, touches)
+            except BaseException as error:
+                if not isinstance(error, Exception) or not is_transient(error):
+                    self.trouble = ""
+                    future.set_exception(error)
+                    return
+                if not self._wait(error, started):
+                    future.set_exception(_unreachable(error))
+                    return
+            else:
+                self.trouble = ""
+                self._tell(touched)
+                future.set_result(result)
                 return
-            break
-        self.trouble = ""
-        try:
-            result, touched = self._sink.call(fn)
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            self._tell(touched.union(touches))
-            future.set_result(result)
 
     def _tell(self, touched: set[str]) -> None:
         for callback in self._callbacks:
@@ -350,8 +347,7 @@ class Writer:
 
     def _fault(self, operation: str, table: str, row: Any, error: BaseException) -> None:
         self.faults += 1
-        reason = str(getattr(error, "orig", None) or error)
-        text = self.scrub(f"{type(error).__name__}: {reason}")
+        text = self.scrub(f"{type(error).__name__}: {getattr(error, 'orig', None) or error}")
         if self.faults == 1:
             log.warning("a row could not be stored (%s of %s): %s", operation, table, text)
         try:
@@ -376,9 +372,13 @@ class Writer:
                 self._unwritten.keep(batch.rows())
 
 
+def _trouble(error: Exception) -> str:
+    return f"the database cannot be written: {reason(error)}"
+
+
 def _unreachable(error: Exception) -> StoreError:
     return StoreError(
-        f"the database cannot be written ({getattr(error, 'orig', None) or error})",
+        f"the database cannot be written ({reason(error)})",
         "See whether another process holds it or the disk is full, and try again.",
     )
 

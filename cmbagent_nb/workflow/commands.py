@@ -1,29 +1,33 @@
 """Commands from other processes, and news of what they wrote.
 
 A process that does not own a run never writes its statuses: it inserts a row into ``commands``, and
-the owner acts on it. One watcher a workspace looks whether another process has written
-(``PRAGMA data_version`` costs microseconds), hands out the commands, and wakes the views of runs
-that belong to others.
+the owner acts on it. One watcher a workspace waits for news of what other processes have written
+(:mod:`cmbagent_nb.store.changes`), hands out the commands, and wakes the views of runs that belong to others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import CMBAgentError
+from cmbagent_nb.errors import CMBAgentError, StoreError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.runtime import in_thread
+from cmbagent_nb.store.changes import Changes, News, changes
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
-#: Seconds between two looks at the database.
-INTERVAL = 0.1
+#: Seconds without news after which the commands are looked at all the same: a proxy between here and the
+#: server may keep notifications from us.
+IDLE = 5.0
+
+log = logging.getLogger("cmbagent_nb.workflow")
 
 Handler = Callable[[str, Mapping[str, Any], str], Awaitable[str]]
 
@@ -49,12 +53,12 @@ def send(writer: Writer, run_id: str, command: str, arguments: Mapping[str, Any]
 class Watcher:
     """Looks for commands and for changes by other processes, while anybody is interested."""
 
-    def __init__(self, db: Database, writer: Writer, on_foreign_change: Callable[[], None]) -> None:
+    def __init__(self, db: Database, writer: Writer, on_news: Callable[[News], None]) -> None:
         self._db = db
         self._writer = writer
         self._handlers: dict[str, Handler] = {}
         self._listeners = 0
-        self._on_foreign_change = on_foreign_change
+        self._on_news = on_news
         self._task: asyncio.Task[None] | None = None
 
     def own(self, run_id: str, handler: Handler) -> None:
@@ -84,15 +88,19 @@ class Watcher:
             self._task = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
-        seen = -1
-        while self._handlers or self._listeners:
-            version = await in_thread(self._db.data_version)
-            if version != seen:
-                seen = version
-                self._on_foreign_change()
+        source: Changes = changes(self._db)
+        try:
+            while self._handlers or self._listeners:
+                news = await source.wait(IDLE)
+                if news is not None:
+                    self._on_news(news)
                 if self._handlers:
-                    await self._hand_out()
-            await asyncio.sleep(INTERVAL)
+                    try:
+                        await self._hand_out()
+                    except StoreError as error:  # gone for a while: the next news is that it is back
+                        log.warning("commands cannot be read: %s", error.what)
+        finally:
+            await source.close()
 
     async def _hand_out(self) -> None:
         rows = await in_thread(

@@ -21,6 +21,7 @@ from cmbagent_nb.workflow.stream import Stream
 
 if TYPE_CHECKING:
     from cmbagent_nb.capture.redact import Redactor
+    from cmbagent_nb.store.changes import News
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.gates import Answer, Gates
@@ -105,7 +106,7 @@ class Host:
         self.writer: Writer = Writer(self.db, self.redactor.scrub)
         self.live: dict[str, LiveRun] = {}
         self.changes = Changes()
-        self.watcher = Watcher(self.db, self.writer, self.changes.tell_all)
+        self.watcher = Watcher(self.db, self.writer, self.changes.hear)
         self.writer.on_commit(self.changes.tell)
         opened(home)
         #: Runs whose process had died, found when this host opened.
@@ -167,11 +168,11 @@ class Changes:
         for function in functions:
             function()
 
-    def tell_all(self) -> None:
-        """Tell everybody: another process has written, and it does not say what."""
+    def hear(self, news: News) -> None:
+        """Tell those whom news of other processes concern; where it is not known whom, everybody."""
         with self._lock:
             run_ids = list(self._functions)
-        self.tell(run_ids)
+        self.tell(run_ids if news.runs is None else news.runs)
 
 
 _hosts: dict[tuple[str, str], Host] = {}

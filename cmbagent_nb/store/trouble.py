@@ -1,0 +1,46 @@
+"""Which errors are about the database, and not about what is asked of it: those that pass.
+
+| error | passes |
+|---|---|
+| SQLite: locked, full, not readable or writable just now | yes |
+| PostgreSQL: no connection, shutting down, full, a lock or deadlock, a server that only reads just now | yes |
+| all else: a row that is refused, a statement that is wrong | no |
+"""
+
+from __future__ import annotations
+
+#: Names of SQLite's errors that go away by waiting or by the user's doing.
+_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+
+#: Classes of SQLSTATE that do: connection, transaction to be repeated, resources, operator.
+_CLASSES = frozenset({"08", "40", "53", "57"})
+
+#: Single states that do: a lock not available, a server that only reads, a session ended while idle.
+_STATES = frozenset({"55P03", "25006", "25P03"})
+
+
+class UnclearError(Exception):
+    """The server does not know yet how a transaction ended whose connection broke."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether an error is about the database and not about the rows."""
+    original = getattr(error, "orig", None) or error
+    name = getattr(original, "sqlite_errorname", None)
+    if name is not None:
+        return str(name).startswith(_SQLITE)
+    if isinstance(error, UnclearError) or getattr(error, "connection_invalidated", False):
+        return True
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(original).__mro__}
+    if "sqlalchemy.TimeoutError" in kinds:  # all connections of the pool are lent
+        return True
+    state = getattr(original, "sqlstate", None)
+    if state is not None:
+        return state[:2] in _CLASSES or state in _STATES
+    return bool(kinds & {"psycopg.OperationalError", "psycopg.InterfaceError"})
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what a driver says."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
