@@ -107,7 +107,11 @@ class Database:
                     path=home,
                     kind=kind,
                 )
-        database._prepare()
+        try:
+            database._prepare()
+        except BaseException:
+            database.close()
+            raise
         return database
 
     # -- reading ---------------------------------------------------------------------------
@@ -262,8 +266,9 @@ class Database:
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
             return StoreError(
                 f"the database {self._shown} is damaged ({error})",
-                "Move the file away: a new one is made, and the journals of the runs are still in the folder 'runs'.",
+                "Run `cmbagent doctor --repair`: it moves the file aside and takes the runs from their journals.",
                 path=self.path,
+                damaged=True,
             )
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
             return StoreError(
