@@ -415,6 +415,29 @@ class Workspace:
         return find(self.db, self.writer, self.home, reference)
 
 
+def repair_workspace(path: str | Path | None = None) -> list[str]:
+    """Make a workspace's damaged database anew from the journals of its runs; returns the names of those taken in.
+
+    A database that can be opened is kept, and runs that it lacks are added; a damaged one is moved aside.
+    """
+    from cmbagent_nb.errors import StoreError
+    from cmbagent_nb.store.database import Database
+    from cmbagent_nb.workflow.repair import repair, set_aside
+
+    home = Path(path).expanduser().absolute() if path is not None else default_home()
+    try:
+        Database.open(home).close()
+    except StoreError as error:
+        if not error.data.get("damaged"):
+            raise
+        set_aside(home)
+    workspace = Workspace(home)
+    try:
+        return repair(home, workspace.db, workspace.writer)
+    finally:
+        workspace.close()
+
+
 def one_shot(task: str, **options: Any) -> Run:
     """Give a task to one agent, in the default workspace; see :meth:`Workspace.start`."""
     return Workspace().one_shot(task, **options)

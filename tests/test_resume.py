@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from cmbagent_nb.errors import StateError
+from cmbagent_nb.errors import StateError, StoreError
 from cmbagent_nb.run import Run
-from cmbagent_nb.workspace import Workspace
+from cmbagent_nb.workflow.history import rows_of_database, rows_of_journal, state_of
+from cmbagent_nb.workspace import Workspace, repair_workspace
 from tests.openai_server import OpenAIServer
 from tests.team import CHANGES, Team, code, plan
 
@@ -204,3 +205,33 @@ def test_a_failed_run_goes_on_with_new_attempts(workspace: Workspace, served: Op
     assert run.steps().attempts.tolist() == [3, 1, 1, 1]
     with pytest.raises(StateError, match="completed and cannot be resumed"):
         workspace.resume(run.name)
+
+
+def test_a_lost_database_is_made_anew_from_the_journals(tmp_path: Path, served: OpenAIServer) -> None:
+    """Killed, and the database damaged on top: the journals alone are enough to go on and end the same."""
+    expected = undisturbed(tmp_path / "undisturbed", served)
+    home = tmp_path / "home"
+    assert kernel(home, "start", "n20")[0] == -9
+    before = served.count
+    (home / "cmbagent.db").write_bytes(b"this is no database" * 100)
+    (home / "cmbagent.db-wal").unlink(missing_ok=True)  # SQLite would mend the file with it
+    with pytest.raises(StoreError, match=r"doctor --repair"):
+        Workspace(home).runs()
+    assert repair_workspace(home) == ["crash"]
+    workspace = Workspace(home)
+    try:
+        assert workspace.run("crash").status == "interrupted"
+        run = workspace.resume("crash").wait(60)
+        assert run.status == "completed", run.error
+        assert results(run.work_dir) == expected
+        assert served.count - before <= 7 + 3
+        assert (
+            state_of(rows_of_journal(run.work_dir / "journal.jsonl")).differences(
+                state_of(rows_of_database(workspace.db, run.id))
+            )
+            == []
+        )
+        assert workspace.writer.faults == 0
+    finally:
+        workspace.close()
+    assert repair_workspace(home) == []

@@ -85,9 +85,10 @@ class Attempt:
             await in_thread(prepare, context.work_dir, step.node_id, self.number, seeds)
         row = {"status": "running", "started_at": time.time()}
         if self.past is not None:
-            context.writer.update("step_attempts", self._id, {**row, "ended_at": None})
+            context.kept.update("attempt_resumed", "step_attempts", self._id, {**row, "ended_at": None})
         else:
-            context.writer.insert(
+            context.kept.insert(
+                "attempt_started",
                 "step_attempts",
                 {
                     "id": self._id,
@@ -122,9 +123,8 @@ class Attempt:
         if self._ended:
             return
         self._ended = True
-        context = self.context
-        context.writer.update("step_attempts", self._id, {"status": status, "ended_at": time.time(), **values})
-        context.note("attempt_ended", {"node": self.step.node_id, "attempt": self.number, "status": status, **values})
+        ended = {"status": status, "ended_at": time.time(), **values}
+        self.context.kept.update("attempt_ended", "step_attempts", self._id, ended)
 
     def _prompt(self) -> str:
         context, step = self.context, self.step
@@ -273,8 +273,8 @@ class Attempt:
             on_output=lambda stream, text: context.stream.emit(
                 "step_progress", node_id=self.step.node_id, stream=stream, text=text
             ),
-            on_start=lambda pid, started: context.writer.update(
-                "step_attempts", self._id, {"pid": pid, "process_started_at": started}
+            on_start=lambda pid, started: context.kept.update(
+                "process_started", "step_attempts", self._id, {"pid": pid, "process_started_at": started}
             ),
         )
 
@@ -404,7 +404,6 @@ class Attempt:
         context, node_id = self.context, self.step.node_id
         context.credits.credit(file, agent=agent, parent=parent, phase=PHASE, final=final, **more)
         if final:
-            context.note("published", {"node": node_id, "path": file.path, "sha256": file.sha256})
             context.stream.emit("file_created", path=file.path, node_id=node_id, file_type=file.file_type)
 
     def _hand(self, from_agent: str, to_agent: str, reason: str, passed: Any, parent: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.credits import Credits
     from cmbagent_nb.workflow.gates import Gates
+    from cmbagent_nb.workflow.kept import Kept
     from cmbagent_nb.workflow.motion import Motion
     from cmbagent_nb.workflow.states import States
     from cmbagent_nb.workflow.stream import Stream
@@ -55,6 +55,7 @@ class Context:
     options: Options
     inputs: list[dict[str, Any]]
     writer: Writer
+    kept: Kept
     recorder: Recorder
     states: States
     gates: Gates
@@ -72,15 +73,6 @@ class Context:
     done: dict[str, Done] = field(default_factory=dict)
     #: Held while files are put into the work dir and credited: the last version is the one that is there.
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def journal(self) -> Path:
-        """The run's journal."""
-        return self.work_dir / "journal.jsonl"
-
-    def note(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Write a line into the run's journal."""
-        self.writer.journal(self.journal, kind, dict(data))
 
     def tools(self, folder: Path) -> ToolBox:
         """Return the tools of an agent that works in ``folder``."""

@@ -11,7 +11,7 @@ from cmbagent_nb.ids import new_id
 
 if TYPE_CHECKING:
     from cmbagent_nb.capture.recorder import Recorder
-    from cmbagent_nb.store.writer import Writer
+    from cmbagent_nb.workflow.kept import Kept
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Credits:
 
     def __init__(
         self,
-        writer: Writer,
+        kept: Kept,
         recorder: Recorder,
         run_id: str,
         session_id: str,
         past: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        self._writer = writer
+        self._kept = kept
         self._recorder = recorder
         self._run_id = run_id
         self._session_id = session_id
@@ -82,7 +82,8 @@ class Credits:
         )
         file_id = new_id()
         version = before[1] + 1 if before else 1
-        self._writer.insert(
+        self._kept.insert(
+            "file",
             "files",
             {
                 "id": file_id,

@@ -159,7 +159,7 @@ async def _propose(context: Context, previous: Plan | None, comments: list[str],
     )
     plan = Plan.from_reply(answer.value.model_dump())
     context.plan_event = answer.event_id
-    context.note("plan_proposed", plan.to_dict())
+    context.kept.note("plan_proposed", plan.to_dict())
     return plan
 
 

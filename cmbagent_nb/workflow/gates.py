@@ -18,12 +18,11 @@ from cmbagent_nb.ids import new_id, short
 from cmbagent_nb.store.json import to_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy.engine import Connection
 
     from cmbagent_nb.capture.recorder import Recorder
     from cmbagent_nb.store.writer import Writer
+    from cmbagent_nb.workflow.kept import Kept
 
 #: The gates that can be asked for, and the presets that stand for several of them.
 MODES = ("plan", "before_step", "after_step", "error", "tool")
@@ -144,10 +143,10 @@ class Gates:
     def __init__(
         self,
         writer: Writer,
+        kept: Kept,
         recorder: Recorder,
         run_id: str,
         session_id: str,
-        journal: Path,
         answers: str = "",
         given: Mapping[tuple[str, str], Answer] | None = None,
     ) -> None:
@@ -155,7 +154,7 @@ class Gates:
         self._recorder = recorder
         self._run_id = run_id
         self._session_id = session_id
-        self._journal = journal
+        self._kept = kept
         self._policy = policy(answers)
         self._policy_name = answers
         self._given = dict(given or {})
@@ -200,7 +199,8 @@ class Gates:
         ) as span:
             gate = _Open(self._loop.create_future(), names)
             self._open[approval_id] = gate
-            self._writer.insert(
+            self._kept.insert(
+                "gate_opened",
                 "approval_requests",
                 {
                     "id": approval_id,
@@ -214,7 +214,6 @@ class Gates:
                     "created_at": time.time(),
                 },
             )
-            self._writer.journal(self._journal, "gate_opened", {"id": approval_id, "kind": kind, "node": node_id})
             if on_open is not None:
                 on_open(approval_id)
             try:
@@ -222,9 +221,8 @@ class Gates:
                     await self._resolve(approval_id, self._policy[kind], "", f"CMBAGENT_GATES={self._policy_name}")
                 answer = await gate.future
             except asyncio.CancelledError:
-                self._writer.update(
-                    "approval_requests", approval_id, {"status": "cancelled", "resolved_at": time.time()}
-                )
+                closed = {"status": "cancelled", "resolved_at": time.time()}
+                self._kept.update("gate_closed", "approval_requests", approval_id, closed)
                 raise
             finally:
                 self._open.pop(approval_id, None)
@@ -263,11 +261,8 @@ class Gates:
         )
         if not won:
             raise GateError(f"gate {short(approval_id)} was answered already", "Nothing is to be done.", id=approval_id)
-        self._writer.journal(
-            self._journal,
-            "gate_answered",
-            {"id": approval_id, "resolution": resolution, "feedback": feedback, "by": by},
-        )
+        values = {"status": "resolved", "resolution": resolution, "user_feedback": answer.feedback, "resolved_by": by}
+        self._kept.changed("gate_answered", "approval_requests", approval_id, values)
         gate = self._open.get(approval_id)
         if gate is not None and not gate.future.done():
             gate.future.set_result(answer)

@@ -15,6 +15,7 @@ from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.runtime import Runtime, in_thread
 from cmbagent_nb.workflow.context import Context, Options
 from cmbagent_nb.workflow.host import Host, LiveRun
+from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.motion import Motion
 from cmbagent_nb.workflow.ownership import HEARTBEAT, owner
 from cmbagent_nb.workflow.plan import Plan
@@ -75,7 +76,9 @@ def options_from(kept: Mapping[str, Any]) -> Options:
 def start(host: Host, request: Request) -> LiveRun:
     """Record the run and start it on the event loop; returns at once."""
     created = time.time()
-    host.writer.insert(
+    kept = Kept(host.writer, request.work_dir)
+    kept.insert(
+        "run",
         "workflow_runs",
         {
             "id": request.run_id,
@@ -101,19 +104,6 @@ def start(host: Host, request: Request) -> LiveRun:
         },
     )
     host.writer.insert("leases", {"run_id": request.run_id, "owner": owner(), "heartbeat_at": created})
-    host.writer.journal(
-        request.work_dir / "journal.jsonl",
-        "run",
-        {
-            "id": request.run_id,
-            "name": request.name,
-            "task": request.task,
-            "mode": request.options.mode,
-            "model": str(request.model),
-            "inputs": request.inputs,
-            "request": request.to_dict(),
-        },
-    )
     host.writer.barrier().result()
     return run_live(host, request, created)
 
@@ -165,14 +155,14 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
     from cmbagent_nb.workflow.states import States
 
     settings, writer, work_dir = request.settings, host.writer, request.work_dir
-    journal = work_dir / "journal.jsonl"
     recorder = Recorder(
         writer, request.run_id, request.session_id, first_order=past.first_order, enabled=settings.capture
     )
     registry = request.registry
     recorder.roles.update({name: registry[name].role for name in registry.names()})
-    gates = Gates(writer, recorder, request.run_id, request.session_id, journal, request.gates, past.answers)
-    states = States(writer, recorder, request.run_id, journal)
+    kept = Kept(writer, work_dir)
+    gates = Gates(writer, kept, recorder, request.run_id, request.session_id, request.gates, past.answers)
+    states = States(writer, recorder, request.run_id, kept)
     motion = Motion(states, request.options.parallel_steps)
 
     async def hold(call: CallInfo) -> None:
@@ -183,7 +173,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         settings=settings,
         recorder=recorder,
         writer=writer,
-        journal=journal,
+        journal=kept.path,
         before_call=[hold, *([budget(request.max_cost_usd)] if request.max_cost_usd else [])],
         work_dir=work_dir,
         tape=await in_thread(Tape.load, host.db, request.run_id) if past.statuses else None,
@@ -199,12 +189,13 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         options=request.options,
         inputs=request.inputs,
         writer=writer,
+        kept=kept,
         recorder=recorder,
         states=states,
         gates=gates,
         gateway=gateway,
         registry=registry,
-        credits=Credits(writer, recorder, request.run_id, request.session_id, past.files),
+        credits=Credits(kept, recorder, request.run_id, request.session_id, past.files),
         stream=live.stream,
         limits=Limits(timeout_s=request.options.step_timeout, memory_mb=request.options.step_memory_mb),
         motion=motion,
@@ -237,4 +228,6 @@ async def _end_early(host: Host, request: Request, status: str, error: str) -> N
             connection, request.run_id, status, reason=clean, by="engine", values={"error": clean or None}
         )
     )
-    await asyncio.shield(asyncio.wrap_future(future))
+    change = await asyncio.shield(asyncio.wrap_future(future))
+    if change is not None:
+        Kept(host.writer, request.work_dir).state(change)

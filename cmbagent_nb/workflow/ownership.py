@@ -11,9 +11,11 @@ import os
 import socket
 import time
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.store.json import from_json, to_json
+from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.states import ACTIVE, UNFINISHED, change_node, change_run
 
 if TYPE_CHECKING:
@@ -56,9 +58,10 @@ def is_alive(lease_owner: str, heartbeat_at: float | None) -> bool:
 
 def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
     """Mark the runs whose process has died as interrupted; returns their ids."""
+    active = ", ".join(repr(status) for status in ACTIVE)
     rows = db.rows(
-        "SELECT r.id AS id, l.owner AS owner, l.heartbeat_at AS heartbeat_at FROM workflow_runs r"
-        f" JOIN leases l ON l.run_id = r.id WHERE r.status IN ({', '.join(repr(status) for status in ACTIVE)})"
+        "SELECT r.id AS id, r.work_dir AS work_dir, l.owner AS owner, l.heartbeat_at AS heartbeat_at"
+        f" FROM workflow_runs r JOIN leases l ON l.run_id = r.id WHERE r.status IN ({active})"
     )
     orphans = []
     for row in rows:
@@ -66,6 +69,8 @@ def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
             continue
         if writer.call(lambda connection, row=row: _interrupt(connection, row["id"], row["owner"])).result():  # type: ignore[misc]
             orphans.append(row["id"])
+            if Path(row["work_dir"] or "").is_dir():
+                Kept(writer, Path(row["work_dir"])).note("interrupted", {"by": owner()})
     return orphans
 
 

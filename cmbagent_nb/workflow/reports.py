@@ -78,7 +78,6 @@ async def write_all(context: Context, status: str, error: str, started: float) -
     for name, text in texts.items():
         await in_thread(_write, context.work_dir / name, context.writer.scrub(text))
     result = _result(context)
-    context.note("ended", {"status": status, "error": error, "result": result})
     return result
 
 

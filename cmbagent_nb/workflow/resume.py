@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from cmbagent_nb.errors import StateError, WorkDirError
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow.host import Host, LiveRun
+from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.launch import Request, options_from, run_live
 from cmbagent_nb.workflow.ownership import interrupt_orphans, owner
 from cmbagent_nb.workflow.restore import BLOCKED, read_past
-from cmbagent_nb.workflow.states import change_node, change_run
+from cmbagent_nb.workflow.states import Change, change_node, change_run
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -47,9 +48,12 @@ def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> L
     model = ModelSpec.parse(row["model"])
     check(model, settings)
     meta = from_json(row["meta"]) if row["meta"] else {}
-    kept = meta.get("request", {})
-    options = options_from(kept)
-    host.writer.call(lambda connection: _take_over(connection, run_id, options.mode)).result()
+    asked = meta.get("request", {})
+    options = options_from(asked)
+    changes = host.writer.call(lambda connection: _take_over(connection, run_id, options.mode)).result()
+    kept = Kept(host.writer, work_dir)
+    for change in changes:
+        kept.state(change)
     request = Request(
         run_id=run_id,
         session_id=row["session_id"],
@@ -60,15 +64,14 @@ def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> L
         inputs=meta.get("inputs", []),
         model=model,
         settings=settings,
-        registry=registry.changed(kept.get("models", {}), kept.get("instructions", {})),
+        registry=registry.changed(asked.get("models", {}), asked.get("instructions", {})),
         max_cost_usd=meta.get("max_cost_usd") or 0.0,
-        gates=kept.get("gates", ""),
+        gates=asked.get("gates", ""),
     )
-    host.writer.journal(work_dir / "journal.jsonl", "resumed", {"by": owner()})
     return run_live(host, request, row["created_at"], past=read_past(host.db, run_id, work_dir))
 
 
-def _take_over(connection: Connection, run_id: str, mode: str) -> None:
+def _take_over(connection: Connection, run_id: str, mode: str) -> list[Change]:
     """Take the lease and the status in one transaction: of two that try at once, one is refused."""
     from sqlalchemy import text
 
@@ -87,7 +90,7 @@ def _take_over(connection: Connection, run_id: str, mode: str) -> None:
     )
     target = "planning" if mode == "planning_and_control" and not row.plan else "executing"
     values = {"ended_at": None, "error": None, "owner": owner(), "last_heartbeat_at": now}
-    change_run(connection, run_id, target, reason="resumed", by="you", values=values)
+    changes = [change_run(connection, run_id, target, reason="resumed", by="you", values=values)]
     skipped = connection.execute(
         text(
             "SELECT n.node_id, n.node_type, (SELECT h.transition_reason FROM state_history h WHERE h.run_id = n.run_id"
@@ -99,4 +102,5 @@ def _take_over(connection: Connection, run_id: str, mode: str) -> None:
     for node in skipped:
         # What a person skipped stays skipped.
         if node.node_type != "step" or node.reason in (BLOCKED, "run failed"):
-            change_node(connection, run_id, node.node_id, "pending", reason="resumed", by="you")
+            changes.append(change_node(connection, run_id, node.node_id, "pending", reason="resumed", by="you"))
+    return [change for change in changes if change is not None]

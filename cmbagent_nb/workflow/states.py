@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import StateError
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from cmbagent_nb.capture.recorder import Recorder
     from cmbagent_nb.store.writer import Writer
+    from cmbagent_nb.workflow.kept import Kept
 
 #: From each status of a run to those that may follow.
 RUN: Mapping[str, frozenset[str]] = {
@@ -83,6 +83,8 @@ class Change:
     entity_id: str
     from_state: str
     to_state: str
+    #: Further columns of the run, or of the step, that were set with it.
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def change_run(
@@ -102,7 +104,7 @@ def change_run(
     current = _scalar(connection, "SELECT status FROM workflow_runs WHERE id = :id", id=run_id)
     if not _update(connection, "workflow_runs", "id = :key_id", {"key_id": run_id}, current, target, RUN, columns):
         return None
-    change = Change("workflow_run", run_id, current, target)
+    change = Change("workflow_run", run_id, current, target, columns)
     _history(connection, change, run_id, reason, by, now)
     return change
 
@@ -141,7 +143,7 @@ def change_node(
     if step is not None:
         entity = "workflow_step"
         _update(connection, "workflow_steps", where, key, step, target, STEP, {**times, **(values or {})})
-    change = Change(entity, node_id, current, target)
+    change = Change(entity, node_id, current, target, {**times, **(values or {})})
     _history(connection, change, run_id, reason, by, now)
     return change
 
@@ -207,11 +209,11 @@ def _scalar(connection: Connection, statement: str, **parameters: Any) -> Any:
 class States:
     """The statuses of one run, changed from the event loop; each change is durable before it returns."""
 
-    def __init__(self, writer: Writer, recorder: Recorder, run_id: str, journal: Path) -> None:
+    def __init__(self, writer: Writer, recorder: Recorder, run_id: str, kept: Kept) -> None:
         self._writer = writer
         self._recorder = recorder
         self._run_id = run_id
-        self._journal = journal
+        self._kept = kept
 
     async def run(self, target: str, *, reason: str = "", by: str = "engine", **values: Any) -> Change | None:
         """Change the status of the run; ``values`` are further columns to set with it."""
@@ -286,14 +288,5 @@ class States:
         # A cancelled run still has to know how its change ended: the transaction is not undone by cancelling.
         change = await asyncio.shield(future)
         if change is not None:
-            self._writer.journal(
-                self._journal,
-                "state",
-                {
-                    "entity": change.entity_type,
-                    "id": change.entity_id,
-                    "from": change.from_state,
-                    "to": change.to_state,
-                },
-            )
+            self._kept.state(change)
         return change
