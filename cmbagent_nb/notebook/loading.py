@@ -131,6 +131,8 @@ class Line:
         with polite(cells):
             for name in _WIDGETS if self._live else ():
                 importlib.import_module(name)
+            if self._live:
+                _wake_page()
             import_heavy()
 
     def _look(self) -> None:
@@ -152,6 +154,17 @@ class Line:
             self._notes = [str(error)]
         if not _panel():
             self._notes.append("no side panel in this installation")
+
+
+def _wake_page() -> None:
+    """Make one widget of each kind, shown nowhere: the page loads their scripts now and not with the first view."""
+    import ipycytoscape
+    import ipywidgets
+
+    from cmbagent_nb.notebook.page import Page
+
+    for kind in (ipywidgets.HTML, ipywidgets.Output, ipycytoscape.CytoscapeWidget, Page):
+        kind()
 
 
 def _interrupted(workspace: Workspace) -> list[str]:
