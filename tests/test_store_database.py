@@ -104,7 +104,7 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_database_is_refused(tmp_path: Path, content: bytes) -> None:
     """A file that is not a database is named, with what to do, and left as it is."""
     (tmp_path / "cmbagent.db").write_bytes(content)
-    with pytest.raises(StoreError, match=r"cmbagent\.db is damaged .*Move the file away"):
+    with pytest.raises(StoreError, match=r"cmbagent\.db is damaged .*doctor --repair"):
         Database.open(tmp_path)
     assert (tmp_path / "cmbagent.db").read_bytes() == content
 

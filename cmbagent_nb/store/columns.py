@@ -31,7 +31,7 @@ BOOLEAN = frozenset({"adapted", "is_branch", "is_final_output", "masked", "succe
 INTEGER = frozenset(
     {
         "attempt", "attempts", "branch_depth", "cached_tokens", "completion_tokens", "depth", "execution_order",
-        "exit_code", "failure_count", "order_index", "ordinal", "pid", "prompt_tokens", "size_bytes", "step_number",
+        "exit_code", "failure_count", "journal_position", "order_index", "ordinal", "pid", "prompt_tokens", "size_bytes", "step_number",
         "success_count", "tokens", "total_tokens", "usage_count", "version",
     }
 )  # fmt: skip
@@ -52,7 +52,7 @@ _REAL = frozenset(
 #: The tables in an order in which rows can be inserted: what is referred to comes first.
 TABLES = (
     "sessions", "projects", "workflow_runs", "leases", "commands", "workflow_steps", "dag_nodes", "dag_edges",
-    "step_attempts", "execution_events", "messages", "files", "model_replies", "cost_records",
+    "step_attempts", "checkpoints", "execution_events", "messages", "files", "model_replies", "cost_records",
     "approval_requests", "state_history", "skills", "skill_executions",
 )  # fmt: skip
 

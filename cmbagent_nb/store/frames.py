@@ -64,6 +64,11 @@ def history(db: Database, run_id: str | None = None, session: str | None = None)
     return _table(db, "state_history", "id", run_id, session)
 
 
+def checkpoints(db: Database, run_id: str | None = None, session: str | None = None) -> pd.DataFrame:
+    """Return the places from which a run can be looked at as it stood."""
+    return _table(db, "checkpoints", "journal_position, id", run_id, session)
+
+
 def decisions(db: Database, run_id: str | None = None, session: str | None = None) -> pd.DataFrame:
     """Return the gates with their answers, and what was asked as ``title`` and ``options``."""
     frame = _table(db, "approval_requests", "created_at, id", run_id, session)

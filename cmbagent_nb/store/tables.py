@@ -274,6 +274,22 @@ class StepAttempt(Table, table=True):
     meta: str | None = _text()
 
 
+class Checkpoint(Table, table=True):
+    """A place in a run's journal from which the run can be gone on with, or looked at as it stood."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (Index("ix_checkpoints_run_id_journal_position", "run_id", "journal_position"),)
+    id: str = _key()
+    run_id: str = _run()
+    session_id: str | None = _id()
+    node_id: str | None = _text()
+    checkpoint_type: str = _text(required=True)
+    name: str | None = _text()
+    journal_position: int | None = _big()
+    created_at: float = _real(required=True)
+    meta: str | None = _text()
+
+
 class ExecutionEvent(Table, table=True):
     """One thing that happened: a row when it starts, the same row updated when it ends."""
 

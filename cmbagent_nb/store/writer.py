@@ -113,7 +113,14 @@ class Writer:
 
     def journal(self, path: Path, kind: str, data: Any) -> None:
         """Append a line to a run's journal."""
-        self._queue.append((_JOURNAL, path, kind, (time.time(), data)))
+        self._queue.append((_JOURNAL, path, kind, (time.time(), data, None)))
+        if self._idle:
+            self._wake()
+
+    def checkpoint(self, path: Path, row: Row) -> None:
+        """Write a row of ``checkpoints`` that names the end of a run's journal as its position."""
+        data = {name: value for name, value in row.items() if name not in ("run_id", "session_id")}
+        self._queue.append((_JOURNAL, path, "checkpoint", (time.time(), data, row)))
         if self._idle:
             self._wake()
 
@@ -246,7 +253,10 @@ class Writer:
             elif kind == _UPDATE:
                 batch.update(first, second, third)
             else:
-                self._journals.append(Path(first), third[0], second, self.scrub(to_json(third[1])))
+                at, data, checkpoint = third
+                position = self._journals.append(Path(first), at, second, self.scrub(to_json(data)))
+                if checkpoint is not None:
+                    batch.insert("checkpoints", {**checkpoint, "journal_position": position})
         except Exception as error:  # a row that is no row, a journal that cannot be written
             self._fault(("insert", "update", "journal")[kind], str(first), third or second, error)
 
