@@ -111,14 +111,17 @@ def runs(
         conditions.append("r.mode = :mode")
         values["mode"] = mode
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    # Costs are added up for the runs that are wanted, not for all and then thrown away.
     sql = f"""
+        WITH wanted AS (SELECT r.* FROM workflow_runs AS r {where})
         SELECT r.*, r.ended_at - r.started_at AS duration_s, COALESCE(c.tokens, 0) AS tokens,
                CASE WHEN c.unknown > 0 THEN NULL ELSE COALESCE(c.known, 0.0) END AS cost_usd,
                COALESCE(c.calls, 0) AS model_calls
-        FROM workflow_runs AS r LEFT JOIN (
+        FROM wanted AS r LEFT JOIN (
             SELECT run_id, SUM(total_tokens) AS tokens, SUM(cost_usd) AS known, COUNT(*) AS calls,
-                   COUNT(*) - COUNT(cost_usd) AS unknown FROM cost_records GROUP BY run_id) AS c ON c.run_id = r.id
-        {where} ORDER BY r.created_at DESC, r.id DESC"""
+                   COUNT(*) - COUNT(cost_usd) AS unknown FROM cost_records
+            WHERE run_id IN (SELECT id FROM wanted) GROUP BY run_id) AS c ON c.run_id = r.id
+        ORDER BY r.created_at DESC, r.id DESC"""
     return _frame(db, sql, values)
 
 

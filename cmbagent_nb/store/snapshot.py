@@ -145,7 +145,7 @@ FROM execution_events WHERE run_id = :run ORDER BY execution_order DESC LIMIT :n
 
 _EVENT_COSTS = f"""
 SELECT event_id, SUM(total_tokens) AS tokens, SUM(cost_usd) AS cost_known, COUNT(*) - COUNT(cost_usd) AS unknown
-FROM cost_records WHERE event_id IN (SELECT id FROM ({_NEWEST}) AS newest) GROUP BY event_id
+FROM cost_records WHERE run_id = :run AND event_id IN (SELECT id FROM ({_NEWEST}) AS newest) GROUP BY event_id
 """
 
 _FILES = """

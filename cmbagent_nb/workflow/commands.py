@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: server may keep notifications from us.
 IDLE = 5.0
 
+#: The commands that nobody has acted on yet, the oldest first.
+UNHANDLED = "SELECT id, run_id, command, arguments, origin FROM commands WHERE handled_at IS NULL ORDER BY created_at"
+
 log = logging.getLogger("cmbagent_nb.workflow")
 
 Handler = Callable[[str, Mapping[str, Any], str], Awaitable[str]]
@@ -105,7 +108,7 @@ class Watcher:
     async def _hand_out(self) -> None:
         rows = await in_thread(
             self._db.rows,
-            "SELECT id, run_id, command, arguments, origin FROM commands WHERE handled_at IS NULL ORDER BY created_at",
+            UNHANDLED,
         )
         for row in rows:
             handler = self._handlers.get(row["run_id"])
