@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cmbagent_nb.skills.library import Skill
     from cmbagent_nb.store.snapshot import Snapshot
+    from cmbagent_nb.workflow.history import State
     from cmbagent_nb.workflow.host import Host, LiveRun
     from cmbagent_nb.workflow.stream import StreamEvent
 
@@ -358,6 +359,47 @@ class Run:
             return
         work = self._live.pause(now=arguments["now"], by=by) if command == "pause" else self._live.go_on(by=by)
         Runtime.get().submit(work).result(timeout=30)
+
+    # ---- checkpoints
+
+    def checkpoint(self, name: str = "") -> str:
+        """Mark this moment of the run; returns the checkpoint's id.
+
+        Checkpoints are also made after each node and each reply, on a pause, on an error, at the end, and every ten
+        minutes if something has changed.
+        """
+        from cmbagent_nb.workflow.checkpoints import Checkpoints
+
+        points = Checkpoints(self._host.writer, self.work_dir, self.id, self.session_id)
+        made = points.add("manual", name=name or None)
+        self._host.writer.barrier().result()
+        return made
+
+    def checkpoints(self) -> pd.DataFrame:
+        """Return the moments of the run that were marked, in order."""
+        return self._frame("checkpoints")
+
+    def at(self, checkpoint: str) -> State:
+        """Return the run as it stood at a checkpoint: plan, statuses, attempts, gates, files and replies.
+
+        Raises
+        ------
+        RunNotFound
+            There is no such checkpoint.
+        StoreError
+            The journal is gone, or was written by a newer version.
+        """
+        from cmbagent_nb.store.journal import FILE_NAME
+        from cmbagent_nb.workflow.checkpoints import find_checkpoint, state_at
+
+        position = find_checkpoint(self._host.db, self.id, checkpoint)
+        return state_at(self.work_dir / FILE_NAME, position)
+
+    def prune(self, keep: int = 10) -> int:
+        """Drop all but the newest ``keep`` checkpoints that have no name; returns how many were dropped."""
+        from cmbagent_nb.workflow.checkpoints import prune
+
+        return prune(self._host.writer, self.id, keep)
 
     # ---- the record
 

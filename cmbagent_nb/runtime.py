@@ -11,7 +11,7 @@ import concurrent.futures
 import contextvars
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -88,15 +88,11 @@ class Runtime:
 
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     """Run a blocking function in a worker thread, with the caller's context."""
-    return await asyncio.to_thread(function, *arguments)
-
-
-async def gather_all(*work: Awaitable[T]) -> list[T]:
-    """Await all of ``work``; when one fails, cancel the others, wait for them, and raise."""
-    tasks = [asyncio.ensure_future(item) for item in work]
     try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        work = asyncio.to_thread(function, *arguments)
+        return await work
+    except RuntimeError as error:
+        if "after shutdown" not in str(error) and "interpreter shutdown" not in str(error):
+            raise
+        # The interpreter is about to end and gives out no more threads; nobody waits for the loop then.
+        return function(*arguments)

@@ -37,6 +37,7 @@ class Settings:
     step_memory_mb: int = 8000
     call_timeout: float = 600.0
     max_cost_usd: float = 0.0
+    checkpoint_minutes: float = 10.0
     agents_dir: str = ""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -60,6 +61,7 @@ HELP = {
     "step_memory_mb": "megabytes that the code of a step may use",
     "call_timeout": "seconds that a model call may take",
     "max_cost_usd": "US dollars that a run may cost; 0 means no limit",
+    "checkpoint_minutes": "minutes between two checkpoints of a run in which something changed",
     "agents_dir": "a folder with agents of your own, as YAML",
 }
 

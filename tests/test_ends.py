@@ -151,6 +151,26 @@ def test_a_killed_process_leaves_an_interrupted_run_with_all_its_events(
                 psutil.Process(process).kill()
 
 
+def test_a_process_that_ends_stops_its_runs_as_interrupted(
+    workspace: Workspace, server: OpenAIServer, tmp_path: Path
+) -> None:
+    """A kernel that is shut down in good order leaves nothing running, and its run can be gone on with."""
+    script = tmp_path / "kernel.py"
+    script.write_text(
+        "import sys, threading\nfrom cmbagent_nb.workspace import Workspace\n"
+        "run = Workspace(sys.argv[1]).one_shot('Sleep.')\nasleep = threading.Event()\n"
+        "run.on('step_progress', lambda event: asleep.set())\nasleep.wait(60)\n"
+    )
+    subprocess.run([sys.executable, str(script), str(workspace.home)], check=True, timeout=60, env=dict(os.environ))
+    run = workspace.run("sleep")
+    child = int((run.work_dir / "steps/step_1/attempt_1/data/pids.txt").read_text())
+    assert gone(child)
+    assert run.status == "interrupted"
+    assert run.history().query("to_state == 'interrupted'").transitioned_by.tolist() == ["engine"] * 2
+    assert "emergency" in set(run.checkpoints().checkpoint_type)
+    assert "running" not in set(run.events().status)
+
+
 def test_a_run_of_a_living_process_is_not_interrupted(workspace: Workspace, server: OpenAIServer) -> None:
     run, _, _ = start_sleeper(workspace)
     script = "import sys; from cmbagent_nb.workspace import Workspace; print(Workspace(sys.argv[1]).runs().status[0])"

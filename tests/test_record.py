@@ -169,4 +169,4 @@ def test_journal_and_database_tell_the_same(run: Any) -> None:
     }
     kinds = [entry.kind for entry in read_journal(path)]
     assert kinds[0] == "run"
-    assert kinds[-1] == "state"
+    assert kinds[-1] == "checkpoint"

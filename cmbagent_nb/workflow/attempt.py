@@ -155,6 +155,7 @@ class Attempt:
             tools=context.tools(self._folder),
             check=check,
         )
+        context.checkpoints.add("reply", node_id=self.step.node_id)
         context.stream.emit("agent_complete", agent=spec.name, node_id=self.step.node_id, attempt=self.number)
         return answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.execution.launcher import Limits
     from cmbagent_nb.llm.gateway import Gateway
     from cmbagent_nb.store.writer import Writer
+    from cmbagent_nb.workflow.checkpoints import Checkpoints
     from cmbagent_nb.workflow.credits import Credits
     from cmbagent_nb.workflow.gates import Gates
     from cmbagent_nb.workflow.kept import Kept
@@ -62,10 +64,13 @@ class Context:
     gateway: Gateway
     registry: Registry
     credits: Credits
+    checkpoints: Checkpoints
     stream: Stream
     limits: Limits
     motion: Motion
     created_at: float
+    #: Why the run's task is cancelled: ``cancelled`` by somebody, or ``interrupted`` because the process ends.
+    stopped_as: Callable[[], str] = lambda: "cancelled"
     plan: Plan | None = None
     plan_event: str | None = None
     last_node: str = "planning"

@@ -37,7 +37,7 @@ async def carry_out(context: Context) -> None:
     try:
         status, error = await _go(context)
     except asyncio.CancelledError:
-        status = "cancelled"
+        status = context.stopped_as()
     except CMBAgentError as problem_met:
         error = str(problem_met)
     except Exception as fault:
@@ -102,6 +102,7 @@ async def _make_plan(context: Context) -> Plan | None:
         if not planned:
             await context.states.node(PLANNING, "completed")
             await summarize(context, PLANNING)
+            context.checkpoints.add("step_complete", node_id=PLANNING)
         if "plan" in options.approve:
             with context.recorder.at(PLAN_APPROVAL, agent="you"):
                 decided = await _approve(context, plan)
@@ -277,11 +278,13 @@ async def _finish(context: Context, status: str, error: str, started: float) -> 
     try:
         with context.recorder.at(context.last_node):
             await reports.close_nodes(context, status)
+            if status == "interrupted":
+                context.checkpoints.add("emergency")
             result = await reports.write_all(context, status, error, started)
             await context.states.run(status, reason=error, error=error or None, result=result)
+            context.checkpoints.add("end")
             await context.writer.settled()
     except Exception:
         LOG.exception("the end of run %s could not be written", context.run_id)
-    event = {"completed": "workflow_completed", "failed": "workflow_failed", "cancelled": "workflow_cancelled"}[status]
-    context.stream.emit(event, error=error)
+    context.stream.emit(f"workflow_{status}", error=error)
     context.stream.close()

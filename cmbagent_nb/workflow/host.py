@@ -7,9 +7,11 @@ a button, a magic and a script in one kernel reach the same run.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +26,13 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.changes import News
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
+    from cmbagent_nb.workflow.checkpoints import Checkpoints
     from cmbagent_nb.workflow.gates import Answer, Gates
     from cmbagent_nb.workflow.motion import Motion
+
+
+#: Seconds that the end of the process waits for its runs to stop.
+LEAVE = 5.0
 
 
 class LiveRun:
@@ -38,8 +45,11 @@ class LiveRun:
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self.gates: Gates | None = None
         self.motion: Motion | None = None
+        self.checkpoints: Checkpoints | None = None
         self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
+        #: What the run is when its task is cancelled.
+        self.stopped_as = "cancelled"
 
     def begin(self) -> None:
         """Take the current task as the run's own; a run cancelled before it began ends at once."""
@@ -52,6 +62,11 @@ class LiveRun:
         self._cancelled = True
         Runtime.get().call_soon(lambda: self._task.cancel() if self._task is not None else None)
 
+    def interrupt(self) -> None:
+        """Ask the run to stop because its process ends; another can go on with it."""
+        self.stopped_as = "interrupted"
+        self.cancel()
+
     async def answer(self, approval_id: str, resolution: str, feedback: str, by: str) -> Answer:
         """Answer one of the run's gates; on the event loop."""
         if self.gates is None:
@@ -63,6 +78,8 @@ class LiveRun:
         if self.motion is None:
             raise StateError("the run has not begun yet", "Try again in a moment.")
         await self.motion.pause(now=now, by=by)
+        if self.checkpoints is not None:
+            self.checkpoints.add("pause")
 
     async def go_on(self, *, by: str) -> None:
         """End a pause; on the event loop."""
@@ -111,6 +128,8 @@ class Host:
         opened(home)
         #: Runs whose process had died, found when this host opened.
         self.interrupted = interrupt_orphans(self.db, self.writer)
+        # The writer says good-bye after this: it was made before.
+        atexit.register(_leave, weakref.ref(self))
 
     def subscribe(self, run_id: str, function: Callable[[], None]) -> Callable[[], None]:
         """Call ``function`` from any thread after every change of a run; returns how to stop it."""
@@ -129,6 +148,13 @@ class Host:
 
         return unsubscribe
 
+    def leave(self, timeout: float = LEAVE) -> None:
+        """Stop the runs that live here, as interrupted: the process ends."""
+        lives = list(self.live.values())
+        for live in lives:
+            live.interrupt()
+        concurrent.futures.wait([live.ended for live in lives], timeout=timeout)
+
     def close(self) -> None:
         """Cancel the runs that live here, write what is left, and close the database."""
         for live in list(self.live.values()):
@@ -137,6 +163,12 @@ class Host:
         Runtime.get().submit(self.watcher.stop()).result(timeout=30)
         self.writer.close()
         self.db.close()
+
+
+def _leave(reference: weakref.ref[Host]) -> None:
+    host = reference()
+    if host is not None and host.pid == os.getpid():
+        host.leave()
 
 
 class Changes:

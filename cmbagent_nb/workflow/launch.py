@@ -125,9 +125,13 @@ async def _live(host: Host, request: Request, live: LiveRun, created: float, pas
         context = await _prepare(host, request, live, created, past)
         from cmbagent_nb.workflow.engine import carry_out
 
-        await carry_out(context)
+        clock = asyncio.create_task(context.checkpoints.keep_time(request.settings.checkpoint_minutes))
+        try:
+            await carry_out(context)
+        finally:
+            clock.cancel()
     except asyncio.CancelledError:
-        await _end_early(host, request, "cancelled", "")
+        await _end_early(host, request, live.stopped_as, "")
     except CMBAgentError as error:
         await _end_early(host, request, "failed", str(error))
     except Exception as error:
@@ -150,6 +154,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
     from cmbagent_nb.governance.budget import budget
     from cmbagent_nb.llm.gateway import Gateway
     from cmbagent_nb.llm.tape import Tape
+    from cmbagent_nb.workflow.checkpoints import Checkpoints
     from cmbagent_nb.workflow.credits import Credits
     from cmbagent_nb.workflow.gates import Gates
     from cmbagent_nb.workflow.states import States
@@ -178,7 +183,9 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         work_dir=work_dir,
         tape=await in_thread(Tape.load, host.db, request.run_id) if past.statuses else None,
     )
+    checkpoints = Checkpoints(writer, work_dir, request.run_id, request.session_id)
     live.gates = gates
+    live.checkpoints = checkpoints
     live.motion = motion
     return Context(
         run_id=request.run_id,
@@ -196,10 +203,12 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         gateway=gateway,
         registry=registry,
         credits=Credits(kept, recorder, request.run_id, request.session_id, past.files),
+        checkpoints=checkpoints,
         stream=live.stream,
         limits=Limits(timeout_s=request.options.step_timeout, memory_mb=request.options.step_memory_mb),
         motion=motion,
         created_at=created,
+        stopped_as=lambda: live.stopped_as,
         past=past,
     )
 

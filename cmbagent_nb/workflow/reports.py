@@ -53,6 +53,10 @@ async def close_nodes(context: Context, status: str) -> None:
             await context.states.node(node_id, "running")
             await context.states.node(node_id, "completed")
             continue
+        if status == "interrupted":
+            if current != "pending":
+                await context.states.node(node_id, status, reason="its process ends")
+            continue
         target = "cancelled" if status == "cancelled" else "failed"
         await context.states.node(node_id, target if target in STEP[current] else "skipped", reason=f"run {status}")
 

@@ -48,6 +48,7 @@ async def run_step(context: Context, step: Step) -> Ending:
         with context.recorder.at(step.node_id, agent=step.agent):
             ending = await work.run()
         await summarize(context, step.node_id)
+        context.checkpoints.add("error" if ending.status == "failed" else "step_complete", node_id=step.node_id)
         context.stream.emit(f"step_{ending.status}", node_id=step.node_id, error=ending.error)
         return ending
 
