@@ -7,7 +7,6 @@ background, and the line is brought up to date.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from cmbagent_nb.workspace import Workspace
 
 _log = logging.getLogger(__name__)
-#: Loaded in the background so that the first view finds them: what it costs otherwise is in the tests.
-_WIDGETS = ("ipywidgets", "ipycytoscape", "anywidget", "markdown_it")
 _loaded = False
 cells = Cells()
 
@@ -114,8 +111,10 @@ class Line:
         self._handle = show({"text/plain": self.text()}, raw=True, display_id=True)
 
     def complete(self) -> None:
-        """Find out the rest and say it; then load what the next cell is likely to need."""
+        """Find out the rest and say it, and load what the next cell is likely to need: what it needs first, first."""
         try:
+            if self._live:
+                _wake_page()
             before = self.text()
             self._look()
             if self._handle is not None and self.text() != before:
@@ -125,14 +124,11 @@ class Line:
             _log.exception("loading in the background has failed; commands load what they need themselves")
 
     def _load(self) -> None:
-        """The widgets first, then ag2, which takes longest."""
         from cmbagent_nb.workflow.launch import import_heavy
 
         with polite(cells):
-            for name in _WIDGETS if self._live else ():
-                importlib.import_module(name)
             if self._live:
-                _wake_page()
+                _wake_graph()
             import_heavy()
 
     def _look(self) -> None:
@@ -157,14 +153,20 @@ class Line:
 
 
 def _wake_page() -> None:
-    """Make one widget of each kind, shown nowhere: the page loads their scripts now and not with the first view."""
-    import ipycytoscape
+    """Make a widget of each kind, shown nowhere: the page loads their scripts now and not with the first view."""
     import ipywidgets
 
     from cmbagent_nb.notebook.page import Page
 
-    for kind in (ipywidgets.HTML, ipywidgets.Output, ipycytoscape.CytoscapeWidget, Page):
+    for kind in (ipywidgets.HTML, ipywidgets.Output, Page):
         kind()
+
+
+def _wake_graph() -> None:
+    """The same for the graph, whose import takes longer."""
+    import ipycytoscape
+
+    ipycytoscape.CytoscapeWidget()
 
 
 def _interrupted(workspace: Workspace) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from cmbagent_nb.render.labels import Label, agents_of, label, main_nodes
 from cmbagent_nb.render.layout import Box, Layout, layered
 from cmbagent_nb.render.preview import planned
-from cmbagent_nb.render.status import look
+from cmbagent_nb.render.status import IDLE, look
 from cmbagent_nb.render.text import cut, esc
 from cmbagent_nb.store.snapshot import Snapshot
 
@@ -105,7 +105,4 @@ def _edge(plan: Layout, start: str, end: str) -> str:
             path += f"C{x + half:g} {y:g} {stop - half:g} {to_y:g} {stop:g} {to_y:g}"
         x, y = stop, to_y
     head = f"M{x - 3:g} {y - 4:g}L{x + 5:g} {y:g}L{x - 3:g} {y + 4:g}z"
-    return (
-        f'<path d="{path}" fill="none" stroke="currentColor" stroke-opacity="0.45" stroke-width="1.2"/>'
-        f'<path d="{head}" fill="currentColor" fill-opacity="0.45"/>'
-    )
+    return f'<path d="{path}" fill="none" stroke="{IDLE.ink}" stroke-width="1.2"/><path d="{head}" fill="{IDLE.ink}"/>'

@@ -99,7 +99,12 @@ def lab_server(folder: Path, environ: Mapping[str, str] | None = None, *, theme:
     arguments = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0"),
         *("--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"),
-        *(f"--ServerApp.root_dir={folder}", "--ServerApp.open_browser=False", "--LabApp.news_url=None"),
+        *(
+            f"--ServerApp.root_dir={folder}",
+            "--ServerApp.open_browser=False",
+            "--LabApp.expose_app_in_browser=True",
+            "--LabApp.news_url=None",
+        ),
     ]
     with log.open("wb") as out:
         server = subprocess.Popen(
@@ -217,6 +222,17 @@ class Notebook:
             self.page.wait_for_timeout(100)
         content: dict[str, Any] = json.loads(path.read_text())
         return content
+
+    def command(self, name: str, **arguments: Any) -> None:
+        """Do what a menu item of JupyterLab does."""
+        self.page.evaluate("([name, args]) => window.jupyterapp.commands.execute(name, args)", [name, arguments])
+
+    def theme(self, name: str) -> None:
+        """Change to the light or to the dark theme."""
+        self.command("apputils:change-theme", theme=THEMES[name])
+        self.page.wait_for_selector(
+            f"body[data-jp-theme-light={'true' if name == 'light' else 'false'}]", state="attached"
+        )
 
     def reload(self) -> None:
         """Reload the page."""

@@ -58,7 +58,7 @@ LEFTMOST = """([red, green, blue]) => {
   }
   return best.slice(0, 2);
 }"""
-GREEN, BLUE, AMBER = [21, 128, 61], [37, 99, 235], [180, 83, 9]
+GREEN, BLUE, AMBER, BRIGHT_GREEN = [21, 128, 61], [37, 99, 235], [180, 83, 9], [74, 222, 128]
 
 
 class Held:
@@ -229,6 +229,7 @@ def test_the_story(lab: Lab, team: Team, server: OpenAIServer) -> None:
         page.mouse.click(x + 20, y)
         page.locator(f"{LIVE} .cmbv-tab .cmbv-name:has-text('Planning')").wait_for(timeout=5000)
         look(notebook, 1, "node")
+        notebook.command("application:toggle-left-area")
         for width in (900, 600):
             page.set_viewport_size({"width": width, "height": 1000})
             page.wait_for_timeout(700)
@@ -273,7 +274,7 @@ def test_reload_and_cancel(lab: Lab, team: Team) -> None:
                 "%cmbagent show reload",
             ],
         )
-        page.evaluate("() => window.jupyterapp?.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        notebook.theme("dark")
         notebook.run(0)
         team.steps["Draw a line"] = code("import time; time.sleep(60)", "line.py")
         notebook.start(1)
@@ -282,6 +283,8 @@ def test_reload_and_cancel(lab: Lab, team: Team) -> None:
         notebook.reload()
         status(page, "running")
         page.wait_for_timeout(1000)
+        assert page.evaluate(PIXELS, BRIGHT_GREEN) > 20  # the canvas follows the theme
+        assert page.evaluate(PIXELS, GREEN) == 0
         look(notebook, 1, "reloaded")
         notebook.start(2)
         page.wait_for_timeout(500)
