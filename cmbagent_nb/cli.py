@@ -6,6 +6,7 @@
 | 1 | the run or the skill failed, or something in the way of it |
 | 2 | wrong use: an option, a name, a model or a setting that cannot be used |
 | 130 | interrupted by Ctrl-C; a run that was being waited for is cancelled |
+| 143 | ended by SIGTERM; a run that was being waited for is interrupted and can be resumed |
 
 Results go to stdout, progress and errors to stderr. An error is one line that says what to do
 next; ``--debug`` adds the traceback.
@@ -15,7 +16,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,8 +30,13 @@ if TYPE_CHECKING:
 
 PROG = "cmbagent"
 INTERRUPTED = 130
+TERMINATED = 143
 #: What a terminal would act upon: all control characters but the tabulator and the end of a line.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Terminated(BaseException):
+    """The process was asked to end."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     for stream in (sys.stdout, sys.stderr):
         _tolerant(stream)
+    before = _on_sigterm()
     try:
         return _execute(words)
     except CMBAgentError as error:
@@ -45,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("Interrupted.")
         return INTERRUPTED
+    except Terminated:
+        _say("Terminated.")
+        return TERMINATED
     except BrokenPipeError:
         # Whoever read the output has gone, as with `| head`: nothing is wrong. Python would complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,6 +65,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = f"Internal error: {type(error).__name__}: {error}. Run it again with --debug and report what it says."
         _fail(error, debug, what)
         return 1
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _on_sigterm() -> Any:
+    """End in good order at SIGTERM; returns the handler that was there, None where signals are not ours."""
+
+    def end(number: int, frame: Any) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, end)
 
 
 def _execute(words: list[str]) -> int:
@@ -68,6 +94,10 @@ def _execute(words: list[str]) -> int:
         output = verbs.execute(workspace, options, say=_say)
         _show(output)
         return output.exit_status
+    except Terminated:
+        if workspace is not None:
+            workspace.host.leave()
+        raise
     finally:
         if workspace is not None:
             workspace.close()

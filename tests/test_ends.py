@@ -171,6 +171,23 @@ def test_a_process_that_ends_stops_its_runs_as_interrupted(
     assert "running" not in set(run.events().status)
 
 
+def test_sigterm_interrupts_the_run_of_a_command(workspace: Workspace, server: OpenAIServer) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-m", "cmbagent_nb.cli", "run", "Sleep.", "--name", "sleep"],
+        env={**os.environ, "CMBAGENT_HOME": str(workspace.home)},
+        stderr=subprocess.DEVNULL,
+    )
+    pids = workspace.home / "runs/sleep/steps/step_1/attempt_1/data/pids.txt"
+    watched = time.monotonic() + 60
+    while not (pids.exists() and pids.read_text()) and time.monotonic() < watched:
+        threading.Event().wait(0.05)
+    child = int(pids.read_text())
+    command.terminate()
+    assert command.wait(20) == 143
+    assert gone(child)
+    assert workspace.run("sleep").status == "interrupted"
+
+
 def test_a_run_of_a_living_process_is_not_interrupted(workspace: Workspace, server: OpenAIServer) -> None:
     run, _, _ = start_sleeper(workspace)
     script = "import sys; from cmbagent_nb.workspace import Workspace; print(Workspace(sys.argv[1]).runs().status[0])"
