@@ -154,11 +154,7 @@ class _Notifications:
     async def _heard(self, connection: psycopg.AsyncConnection[Any], seconds: float) -> News | None:
         """Return what was told within so many seconds; None when that was nothing, or only our own."""
         runs: frozenset[str] | None = frozenset()
-        async for notification in connection.notifies(timeout=seconds, stop_after=1):
-            runs = _read(notification.payload, self._db.token)
-        if runs is not None and not runs:
-            return None
-        async for notification in connection.notifies(timeout=0):  # what has come together with it
-            more = _read(notification.payload, self._db.token)
-            runs = None if runs is None or more is None else runs | more
-        return News(runs)
+        async for notification in connection.notifies(timeout=seconds, stop_after=1):  # and what came together with it
+            named = _read(notification.payload, self._db.token)
+            runs = None if runs is None or named is None else runs | named
+        return News(runs) if runs is None or runs else None

@@ -59,40 +59,80 @@ def fill(db: Database, runs: int = RUNS, rows: int = ROWS) -> list[str]:
             ),
         )
         insert("leases", "run_id, owner, heartbeat_at", ((run, owner(), T0) for run in ids))
-        events = {(run, number): new_id() for run, number in each()}
+        events = {key: new_id() for key in each()}
+        kinds = ("file_gen", "code_exec")
+        text = '{"x":"' + 200 * "y" + '"}'
         insert(
             "execution_events",
             "id, run_id, session_id, node_id, event_type, status, started_at, execution_order, inputs, parent_event_id",
             (
-                (events[run, n], run, session, f"step_{n % 4}", "code_exec" if n % 2 else "file_gen", "completed", T0, n,
-                 '{"x":"' + 200 * "y" + '"}', events[run, n - 1] if n % 4 else None)
-                for run, n in each()
+                (*row, kinds[n % 2], "completed", T0, n, text, events[r, n - 1] if n % 4 else None)
+                for r, n in each()
+                for row in [(events[r, n], r, session, f"step_{n % 4}")]
             ),
-        )  # fmt: skip
+        )
         common = "run_id, node_id, created_at"
-        insert("messages", f"{common}, event_id, content",
-               ((r, f"step_{n % 4}", T0, events[r, n], "hello " * 20) for r, n in each()))  # fmt: skip
-        insert("cost_records", f"{common}, event_id, cost_usd, total_tokens",
-               ((r, f"step_{n % 4}", T0, events[r, n], 0.5, 10) for r, n in each()))  # fmt: skip
-        insert("files", f"id, {common}, event_id, file_path, version",
-               ((new_id(), r, f"step_{n % 4}", T0, events[r, n], f"data/{n // 2}.csv", n % 2) for r, n in each()))  # fmt: skip
-        insert("model_replies", f"id, {common}, event_id, ordinal, reply",
-               ((new_id(), r, f"step_{n % 4}", T0, events[r, n], n, "{}") for r, n in each()))  # fmt: skip
-        insert("approval_requests", f"id, {common}, approval_type, status",
-               ((new_id(), r, f"step_{n}", T0, "step_approval", "resolved" if r != ids[0] else "pending")
-                for r, n in each() if n < 8))  # fmt: skip
-        insert("commands", "id, run_id, command, created_at, handled_at",
-               ((new_id(), r, "cancel", T0, None if r == ids[0] and not n else T0 + n + ids.index(r)) for r, n in each()))  # fmt: skip
-        insert("state_history", "run_id, entity_type, entity_id, to_state, created_at",
-               ((r, "workflow_step", f"step_{n}", "running", T0) for r, n in each()))  # fmt: skip
-        insert("dag_nodes", "id, run_id, node_id, node_type, order_index",
-               ((new_id(), r, f"step_{n}", "step", n) for r, n in each() if n < 12))  # fmt: skip
-        insert("dag_edges", "run_id, from_node_id, to_node_id",
-               ((r, f"step_{n}", f"step_{n + 1}") for r, n in each() if n < 12))  # fmt: skip
-        insert("workflow_steps", "id, run_id, node_id, step_number",
-               ((new_id(), r, f"step_{n}", n) for r, n in each() if n < 12))  # fmt: skip
-        insert("step_attempts", "id, run_id, node_id, attempt",
-               ((new_id(), r, f"step_{n}", 1) for r, n in each() if n < 12))  # fmt: skip
+
+        def of_events() -> Iterator[tuple[str, int, tuple[Any, ...]]]:
+            return ((r, n, (r, f"step_{n % 4}", T0, events[r, n])) for r, n in each())
+
+        def of_nodes() -> Iterator[tuple[str, int]]:
+            return ((r, n) for r, n in each() if n < 12)
+
+        insert("messages", f"{common}, event_id, content", ((*row, "hello " * 20) for _, _, row in of_events()))
+        insert("cost_records", f"{common}, event_id, cost_usd, total_tokens", ((*e, 0.5, 9) for _, _, e in of_events()))
+        insert(
+            "files",
+            f"{common}, event_id, id, file_path, version",
+            ((*row, new_id(), f"data/{n // 2}.csv", n % 2) for _, n, row in of_events()),
+        )
+        insert(
+            "model_replies",
+            f"{common}, event_id, id, ordinal, reply",
+            ((*row, new_id(), n, "{}") for _, n, row in of_events()),
+        )
+        insert(
+            "approval_requests",
+            f"id, {common}, approval_type, status",
+            (
+                (new_id(), r, f"step_{n}", T0, "step_approval", "pending" if r == ids[0] else "resolved")
+                for r, n in of_nodes()
+            ),
+        )
+        insert(
+            "commands",
+            "id, run_id, command, created_at, handled_at",
+            (
+                (new_id(), r, "cancel", T0, None if r == ids[0] and n == 0 else T0 + n + place * rows)
+                for place, r in enumerate(ids)
+                for n in range(rows)
+            ),
+        )
+        insert(
+            "state_history",
+            "run_id, entity_type, entity_id, to_state, created_at",
+            ((r, "workflow_step", f"step_{n}", "running", T0) for r, n in each()),
+        )
+        insert(
+            "dag_nodes",
+            "id, run_id, node_id, node_type, order_index",
+            ((new_id(), r, f"step_{n}", "step", n) for r, n in of_nodes()),
+        )
+        insert(
+            "dag_edges",
+            "run_id, from_node_id, to_node_id",
+            ((r, f"step_{n}", f"step_{n + 1}") for r, n in of_nodes()),
+        )
+        insert(
+            "workflow_steps",
+            "id, run_id, node_id, step_number",
+            ((new_id(), r, f"step_{n}", n) for r, n in of_nodes()),
+        )
+        insert(
+            "step_attempts",
+            "id, run_id, node_id, attempt",
+            ((new_id(), r, f"step_{n}", 1) for r, n in of_nodes()),
+        )
     if not db.is_sqlite:  # a server does this by itself from time to time
         with db.engine.connect() as connection, connection.begin():
             connection.exec_driver_sql("ANALYZE")
