@@ -119,6 +119,10 @@ class PlaybookMiss(ModelError):
     """A playbook has no recorded reply for this call."""
 
 
+class ReplayDiffers(ModelError):
+    """A run that is replayed asked for something that the recorded run had not asked for."""
+
+
 class BudgetExceeded(CMBAgentError):
     """The next model call would go over the run's budget."""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.snapshot import Snapshot
     from cmbagent_nb.workflow.history import State
     from cmbagent_nb.workflow.host import Host, LiveRun
+    from cmbagent_nb.workflow.replay import Replay
     from cmbagent_nb.workflow.stream import StreamEvent
 
 #: Seconds between two looks at a run of another process whose end is waited for.
@@ -359,6 +360,19 @@ class Run:
             return
         work = self._live.pause(now=arguments["now"], by=by) if command == "pause" else self._live.go_on(by=by)
         Runtime.get().submit(work).result(timeout=30)
+
+    def replay(self) -> Replay:
+        """Go through the run again, without a model: from its recorded replies and decisions; waits for the end.
+
+        Its code is run again. What comes out is a run of its own, and what differs from this one, part by part.
+        """
+        from cmbagent_nb.workflow.replay import compare, start_replay
+        from cmbagent_nb.workspace import Workspace
+
+        workspace = Workspace(self._host.home, database_url=self._host.db.url)
+        live, run_id = start_replay(self._host, self.id, workspace.settings, workspace.agents())
+        live.ended.result()
+        return compare(self._host, self.id, run_id)
 
     # ---- checkpoints
 

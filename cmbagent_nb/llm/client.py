@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.errors import ModelError
 from cmbagent_nb.llm import http, prices
 from cmbagent_nb.llm.providers import provider_config
 from cmbagent_nb.llm.spec import PROVIDERS, ModelSpec
@@ -53,7 +54,7 @@ class GatewayConfig:
 
     def create_files_client(self) -> Any:
         """Refuse: files go to models as text in prompts."""
-        raise NotImplementedError("cmbagent_nb does not upload files to providers")
+        raise ModelError("files are not uploaded to providers", "Give the file to the run as an input.")
 
     async def open(self) -> Any:
         """Make the provider's own client, on the loop that runs."""
@@ -85,7 +86,7 @@ class GatewayClient:
         serializer: Any = None,
     ) -> ModelResponse:
         """Answer one call."""
-        if self.config.provider not in _warmed:
+        if self.config.provider not in _warmed and not self.config.gateway.replay:
             await asyncio.to_thread(warm, self.config.provider)
         options = {"tools": list(tools), "response_schema": response_schema, "serializer": serializer}
         return await self.config.gateway.answer(self, list(messages), context, options)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.capture.recorder import Recorder, Span, Where
-from cmbagent_nb.errors import CMBAgentError
+from cmbagent_nb.errors import CMBAgentError, ReplayDiffers
 from cmbagent_nb.llm import http, prices
 from cmbagent_nb.llm.call import BeforeCall, CallInfo, under_way
 from cmbagent_nb.llm.client import GatewayClient, GatewayConfig, warm
@@ -71,6 +71,8 @@ class Gateway:
         The run's work directory, which is a token in the hashes of requests.
     tape
         Replies that are given again instead of being asked for.
+    replay
+        Only the tape answers: a call that is not on it raises ``ReplayDiffers``.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Gateway:
         before_call: Iterable[BeforeCall] = (),
         work_dir: Path | None = None,
         tape: Tape | None = None,
+        replay: bool = False,
     ) -> None:
         self.spec = spec
         self.settings = settings
@@ -93,7 +96,8 @@ class Gateway:
         self.work_dir = work_dir
         self.tape = tape if tape is not None else Tape()
         self.playbook = Playbook.load(spec.name) if spec.is_playbook else None
-        self.source = "playbook" if spec.is_playbook else "live"
+        self.replay = replay
+        self.source = "replay" if replay else "playbook" if spec.is_playbook else "live"
         self.ledger = Ledger(recorder, writer, journal)
         self._reserved = 0.0
         self._ordinals: Counter[tuple[str, int, str]] = Counter()
@@ -136,7 +140,8 @@ class Gateway:
         spec = ModelSpec.parse(agent_model) if agent_model else self.spec
         if spec.is_playbook:
             return self._of_playbook(Playbook.load(spec.name))
-        check(spec, self.settings)
+        if not self.replay:
+            check(spec, self.settings)
         return GatewayConfig(self, provider=spec.provider, model=spec.name, spec=spec)
 
     def wrap(self, config: Any) -> GatewayConfig:
@@ -209,6 +214,15 @@ class Gateway:
         if stored is not None:
             self.ledger.replayed(info, asked.request, dict(stored.reply))
             return restore_reply(stored.reply)
+        if self.replay:
+            raise ReplayDiffers(
+                f"call {info.ordinal} of {info.agent} in {info.node_id}, attempt {info.attempt}, is not on the tape",
+                "Its prompt is another than in the recorded run, or the recorded run made no such call.",
+                node_id=info.node_id,
+                agent=info.agent,
+                attempt=info.attempt,
+                ordinal=info.ordinal,
+            )
         reserved = info.estimated_usd or 0.0
         self._reserved += reserved
         try:

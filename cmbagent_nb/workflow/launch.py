@@ -49,6 +49,7 @@ class Request:
     registry: Registry
     max_cost_usd: float = 0.0
     gates: str = ""
+    replay_of: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
     instructions: Mapping[str, str] = field(default_factory=dict)
 
@@ -73,7 +74,7 @@ def options_from(kept: Mapping[str, Any]) -> Options:
     return Options(**options)
 
 
-def start(host: Host, request: Request) -> LiveRun:
+def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
     """Record the run and start it on the event loop; returns at once."""
     created = time.time()
     kept = Kept(host.writer, request.work_dir)
@@ -87,7 +88,7 @@ def start(host: Host, request: Request) -> LiveRun:
             "mode": request.options.mode,
             "agent": request.options.agent,
             "model": str(request.model),
-            "model_source": "playbook" if request.model.is_playbook else "live",
+            "model_source": "replay" if request.replay_of else "playbook" if request.model.is_playbook else "live",
             "status": "draft",
             "task_description": request.task,
             "created_at": created,
@@ -105,7 +106,7 @@ def start(host: Host, request: Request) -> LiveRun:
     )
     host.writer.insert("leases", {"run_id": request.run_id, "owner": owner(), "heartbeat_at": created})
     host.writer.barrier().result()
-    return run_live(host, request, created)
+    return run_live(host, request, created, past)
 
 
 def run_live(host: Host, request: Request, created: float, past: Past | None = None) -> LiveRun:
@@ -181,7 +182,8 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         journal=kept.path,
         before_call=[hold, *([budget(request.max_cost_usd)] if request.max_cost_usd else [])],
         work_dir=work_dir,
-        tape=await in_thread(Tape.load, host.db, request.run_id) if past.statuses else None,
+        tape=await in_thread(Tape.load, host.db, request.replay_of or request.run_id),
+        replay=bool(request.replay_of),
     )
     checkpoints = Checkpoints(writer, work_dir, request.run_id, request.session_id)
     live.gates = gates
