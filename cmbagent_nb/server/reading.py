@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.store import columns
+from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def events(db: Database, run_id: str, *, after: int, limit: int) -> list[dict[st
         "SELECT * FROM execution_events WHERE run_id = :run AND execution_order > :after"
         " ORDER BY execution_order LIMIT :limit"
     )
-    return [plain(row) for row in db.rows(query, run=run_id, after=after, limit=limit)]
+    return [plain(row) for row in record_of(db, run_id).rows(query, run=run_id, after=after, limit=limit)]
 
 
 def graph(db: Database, run_id: str) -> dict[str, list[dict[str, Any]]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import RunNotFound, SkillError
 from cmbagent_nb.skills.model import StepCode
+from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def read_record(db: Database, run_id: str) -> RunRecord:
         raise RunNotFound(f"no run matches {run_id!r}", "List the runs with %cmbagent runs.", reference=run_id)
     run = found[0]
     work_dir = Path(run["work_dir"] or "")
+    db = record_of(db, run_id)
     rows = db.rows("SELECT * FROM workflow_steps WHERE run_id = :run ORDER BY step_number, id", run=run_id)
     attempts = db.rows("SELECT * FROM step_attempts WHERE run_id = :run ORDER BY attempt, started_at", run=run_id)
     events = db.rows(

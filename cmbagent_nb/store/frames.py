@@ -7,6 +7,7 @@
 | whole numbers with gaps | ``Int64`` |
 | nothing found | a frame with its columns and no rows |
 | ``run_id`` | one run; ``session``: the runs of a session, by its id or name; neither: all |
+| a run that was archived | is read from its archive, also among all runs |
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.store.archived import archived_runs, record_of
 from cmbagent_nb.store.columns import BOOLEAN, JSON
 from cmbagent_nb.store.database import Database, statement
 from cmbagent_nb.store.json import from_json
@@ -88,7 +90,7 @@ def nodes(db: Database, run_id: str | None = None, session: str | None = None) -
     frame = _table(db, "dag_nodes", "order_index, depth, id", run_id, session)
     summaries = [(meta or {}).get("execution_summary") if isinstance(meta, dict) else None for meta in frame["meta"]]
     if run_id is not None and not all(summaries):
-        with db.reading() as connection:
+        with record_of(db, run_id).reading() as connection:
             summaries = [
                 held or node_summary(connection, run_id, node)
                 for held, node in zip(summaries, frame["node_id"], strict=True)
@@ -143,8 +145,21 @@ def skill_executions(db: Database, skill_id: str | None = None) -> pd.DataFrame:
 def _table(db: Database, table: str, order: str, run_id: str | None, session: str | None) -> pd.DataFrame:
     conditions, values = _conditions(run_id, session)
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    order = order if run_id is not None else f"run_id, {order}"
-    return _frame(db, f"SELECT * FROM {table} {where} ORDER BY {order}", values)
+    if run_id is not None:
+        return _frame(record_of(db, run_id), f"SELECT * FROM {table} {where} ORDER BY {order}", values)
+    sql = f"SELECT * FROM {table} {{}} ORDER BY run_id, {order}"
+    away = archived_runs(db)
+    if not away:
+        return _frame(db, sql.format(where), values)
+    import pandas as pd
+
+    here = " AND ".join([*conditions, f"run_id NOT IN ({', '.join(repr(str(run)) for run in away)})"])
+    parts = [_frame(db, sql.format(f"WHERE {here}"), values)]
+    parts += [_frame(record_of(db, run), sql.format(where), values) for run in away]
+    held = [part for part in parts if len(part)]
+    if len(held) < 2:
+        return (held or parts)[0]
+    return pd.concat(held).sort_values("run_id", kind="stable", ignore_index=True)
 
 
 def _conditions(run_id: str | None, session: str | None, prefix: str = "") -> tuple[list[str], dict[str, Any]]:
@@ -160,15 +175,19 @@ def _conditions(run_id: str | None, session: str | None, prefix: str = "") -> tu
 
 
 def _frame(db: Database, sql: str, values: dict[str, Any]) -> pd.DataFrame:
-    import pandas as pd
-
     with db.reading() as connection:
         cursor = connection.execute(statement(sql), values)
         names = list(cursor.keys())
         found = cursor.cursor.fetchall() if cursor.cursor is not None else []
-    columns: Sequence[Sequence[Any]] = list(zip(*found, strict=True)) if found else [()] * len(names)
+    return frame_of(names, list(zip(*found, strict=True)) if found else [()] * len(names))
+
+
+def frame_of(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> pd.DataFrame:
+    """Make a frame of columns as they are stored."""
+    import pandas as pd
+
     data = {name: _series(name, column) for name, column in zip(names, columns, strict=True)}
-    return pd.DataFrame(data, columns=names)
+    return pd.DataFrame(data, columns=list(names))
 
 
 def _series(name: str, values: Sequence[Any]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import AmbiguousReference, RunNotFound
+from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.database import Database, rows
 from cmbagent_nb.store.labels import event_label
 from cmbagent_nb.store.lookup import parsed
@@ -32,7 +33,7 @@ def lineage(db: Database, run_id: str, path: str) -> list[dict[str, Any]]:
     AmbiguousReference
         The end of a path fits more than one file.
     """
-    with db.reading() as connection:
+    with record_of(db, run_id).reading() as connection:
         file = _file(connection, run_id, path)
         chain = [_file_link(file)]
         events = _ancestors(connection, run_id, file["event_id"])

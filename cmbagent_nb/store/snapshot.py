@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmbagent_nb.errors import RunNotFound
+from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.database import Database, rows
 from cmbagent_nb.store.labels import error_word, event_label
 from cmbagent_nb.store.lookup import parsed
@@ -89,7 +90,7 @@ def read_snapshot(db: Database, run_id: str, *, events: int = 200, messages: int
     RunNotFound
         There is no run with this id.
     """
-    with db.reading() as connection:
+    with record_of(db, run_id).reading() as connection:
 
         def select(sql: str, **values: Any) -> list[dict[str, Any]]:
             return rows(connection, sql, {"run": run_id, **values})

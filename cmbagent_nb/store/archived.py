@@ -1,0 +1,154 @@
+"""Reading a run that was archived, as if its rows were still in the database.
+
+The rows of an archived run are in Parquet files (see :mod:`cmbagent_nb.store.archive`). Whoever reads a run asks
+:func:`record_of` for the database that holds it: the workspace's own, or a small one that is made of the archive,
+on the disk and not in memory, kept while it is in use and a little longer.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import StoreError
+from cmbagent_nb.store.database import FILE_NAME, Database
+from cmbagent_nb.store.json import from_json
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+#: The file beside the tables of an archived run: what they are, and how many rows they have.
+MANIFEST = "archive.json"
+
+#: Rows that are in memory at once.
+CHUNK = 5000
+
+#: Archives that stay open.
+_MOST_OPEN = 3
+
+_open: OrderedDict[tuple[str, str], Database] = OrderedDict()
+_lock = threading.Lock()
+
+
+def record_of(db: Database, run_id: str) -> Database:
+    """Return the database that holds a run's rows: ``db`` itself, or one made of the run's archive.
+
+    Raises
+    ------
+    StoreError
+        The run was archived, and its archive is not there or damaged.
+    """
+    found = archived(db, run_id)
+    if found is None:
+        return db
+    folder = db.home / found["path"]
+    key = (str(folder), str(found["at"]))
+    with _lock:
+        if key not in _open:
+            _open[key] = _made(db, run_id, folder)
+        _open.move_to_end(key)
+        while len(_open) > _MOST_OPEN:
+            _open.popitem(last=False)  # it is closed when nobody reads from it any more
+        return _open[key]
+
+
+def archived(db: Database, run_id: str) -> dict[str, Any] | None:
+    """Return what a run's row says of its archive; None for a run that was not archived."""
+    rows = db.rows("SELECT meta FROM workflow_runs WHERE id = :id AND meta LIKE '%\"archived\":%'", id=run_id)
+    meta = from_json(rows[0]["meta"]) if rows else {}
+    found = meta.get("archived") if isinstance(meta, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def archived_runs(db: Database) -> list[str]:
+    """Return the ids of the runs that were archived."""
+    rows = db.rows("SELECT id, meta FROM workflow_runs WHERE meta LIKE '%\"archived\":%' ORDER BY created_at, id")
+    return [row["id"] for row in rows if isinstance(from_json(row["meta"]).get("archived"), dict)]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read what an archive consists of.
+
+    Raises
+    ------
+    StoreError
+        It is not there, or cannot be read.
+    """
+    try:
+        found = from_json((folder / MANIFEST).read_bytes())
+        return dict(found)
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(
+            f"the archive {folder} cannot be read ({error})",
+            "Put the folder back, for example from a backup of the workspace.",
+            path=folder,
+        ) from error
+
+
+def read_table(folder: Path, table: str) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of an archived table in groups.
+
+    Raises
+    ------
+    StoreError
+        The file is not there or damaged.
+    """
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(folder / f"{table}.parquet") as file:
+            for batch in file.iter_batches(CHUNK):
+                yield batch.to_pylist()
+    except (OSError, ArrowInvalid) as error:
+        raise StoreError(
+            f"the archive {folder} cannot be read ({error})",
+            "Put the folder back, for example from a backup of the workspace.",
+            path=folder,
+        ) from error
+
+
+def _made(db: Database, run_id: str, folder: Path) -> Database:
+    """Make a database of an archive and of the rows of its run and session, which never leave ``db``."""
+    from cmbagent_nb.store.tables import Table
+
+    manifest = read_manifest(folder)
+    place = Path(tempfile.mkdtemp(prefix="cmbagent-archive-"))
+    made = Database(place, "")
+    weakref.finalize(made, _close, made.engine, place)
+    Table.metadata.create_all(made.engine)
+    run = db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run_id)
+    session = db.rows("SELECT * FROM sessions WHERE id = :id", id=run[0]["session_id"])
+    with closing(sqlite3.connect(place / FILE_NAME)) as connection:  # where no links are enforced
+        connection.execute("PRAGMA synchronous = OFF")
+        _insert(connection, "sessions", session)
+        _insert(connection, "workflow_runs", run)
+        for table in manifest["tables"]:
+            if table in Table.metadata.tables:
+                for rows in read_table(folder, table):
+                    _insert(connection, table, rows)
+        connection.commit()
+    return made
+
+
+def _insert(connection: sqlite3.Connection, table: str, rows: list[dict[str, Any]]) -> None:
+    from cmbagent_nb.store.tables import Table
+
+    if not rows:
+        return
+    names = [name for name in rows[0] if name in Table.metadata.tables[table].columns]
+    sql = f'INSERT INTO "{table}" ({", ".join(names)}) VALUES ({", ".join("?" * len(names))})'
+    connection.executemany(sql, [tuple(row[name] for name in names) for row in rows])
+
+
+def _close(engine: Engine, place: Path) -> None:
+    engine.dispose()
+    shutil.rmtree(place, ignore_errors=True)
