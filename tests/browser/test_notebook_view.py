@@ -141,6 +141,14 @@ def tab(page: Any, text: str) -> None:
     page.locator(f"{LIVE} .lm-TabBar-tabLabel:has-text('{text}')").first.click()
 
 
+def painted(page: Any, colour: list[int], least: int = 20) -> None:
+    """Wait until the graph's canvas has pixels of a colour."""
+    limit = time.monotonic() + 10
+    while (found := page.evaluate(PIXELS, colour)) < least:
+        assert time.monotonic() < limit, f"{found} pixels of {colour}"
+        page.wait_for_timeout(100)
+
+
 def nothing_wrong(page: Any) -> None:
     """Nothing was asked of the network, nothing ran that a model wrote, no error but the known warnings."""
     assert page.foreign == []
@@ -181,7 +189,7 @@ def test_the_story(lab: Lab, team: Team, server: OpenAIServer) -> None:
         held.go.set()
         button(page, "Approve").wait_for(timeout=30_000)
         status(page, "waiting for you")
-        assert page.evaluate(PIXELS, AMBER) > 20
+        painted(page, AMBER)
         look(notebook, 1, "gate")
 
         button(page, "Ask for changes").click()
@@ -204,18 +212,16 @@ def test_the_story(lab: Lab, team: Team, server: OpenAIServer) -> None:
         print(f"Approve took effect after {effect:.2f} s while another cell was busy")
         assert effect < 1.0
         assert "*" in notebook.cell(2).locator(".jp-InputPrompt").first.inner_text()
-        page.wait_for_timeout(500)
-        assert page.evaluate(PIXELS, BLUE) > 20
+        painted(page, BLUE)
+        painted(page, GREEN)
         green = page.evaluate(PIXELS, GREEN)
-        assert green > 20
         look(notebook, 1, "running")
         line.go.set()
         notebook.done(2)
         notebook.run(3)
         assert notebook.text(3).strip() == "completed"
         status(page, "completed")
-        page.wait_for_timeout(500)
-        assert page.evaluate(PIXELS, GREEN) > green
+        painted(page, GREEN, green + 1)
         assert not button(page, "Cancel").is_visible()
         page.locator(f"{LIVE} .js-plotly-plot .bars").first.wait_for(timeout=10_000)
         look(notebook, 1, "completed")
@@ -282,8 +288,7 @@ def test_reload_and_cancel(lab: Lab, team: Team) -> None:
         notebook.save()
         notebook.reload()
         status(page, "running")
-        page.wait_for_timeout(1000)
-        assert page.evaluate(PIXELS, BRIGHT_GREEN) > 20  # the canvas follows the theme
+        painted(page, BRIGHT_GREEN)  # the canvas follows the theme
         assert page.evaluate(PIXELS, GREEN) == 0
         look(notebook, 1, "reloaded")
         notebook.start(2)
