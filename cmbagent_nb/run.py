@@ -224,8 +224,11 @@ class Run:
 
     async def _ended(self) -> Run:
         if self._live is not None:
-            # Shielded: interrupting the cell that waits does not stop the run.
-            await asyncio.shield(asyncio.wrap_future(self._live.ended))
+            # Interrupting the cell that waits does not stop the run. A kernel hears an interrupt only when its loop
+            # wakes, so that it wakes now and then.
+            ended = asyncio.wrap_future(self._live.ended)
+            while not ended.done():
+                await asyncio.wait({ended}, timeout=POLL)
             return self
         return await asyncio.to_thread(self.wait)
 
