@@ -44,6 +44,10 @@ class CMBAgentError(Exception):
         except KeyError:
             raise AttributeError(name) from None
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows of it in a cell: one line, since it says itself what to do."""
+        return [f"{type(self).__name__}: {self}"]
+
     def __str__(self) -> str:
         what = self.what[:1].upper() + self.what[1:]
         return f"{what.rstrip('.')}. {self.next_step}".strip()

@@ -5,25 +5,17 @@ What they do can be called from Python alike; the options of ``%%cmbagent`` are 
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import CMBAgentError, UsageError
+from cmbagent_nb.errors import UsageError
 from cmbagent_nb.notebook.fill import fill
 
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
 
-_TURN = 0.2
 _DEEP = {"deep", "deep_research", "deep-research"}
-
-
-def one_line(error: CMBAgentError) -> CMBAgentError:
-    """Make an error show as one line in the cell, without a traceback; it stays the error that it is."""
-    error.__dict__["_render_traceback_"] = lambda: [f"{type(error).__name__}: {error}"]
-    return error
 
 
 def cell(line: str, body: str | None = None) -> Any:
@@ -31,35 +23,19 @@ def cell(line: str, body: str | None = None) -> Any:
 
     ``%cmbagent help`` lists the verbs, ``%%cmbagent --help`` the options of a run.
     """
-    try:
-        if body is None:
-            return verb(line)
-        run = start(line, body)
-        if run is not None and "--wait" in shlex.split(line):
-            run.wait()
-    except CMBAgentError as error:
-        raise one_line(error) from None
+    if body is None:
+        return verb(line)
+    run = start(line, body)
+    if run is not None and "--wait" in shlex.split(line):
+        run.wait()
     return None
 
 
 async def wait(line: str, body: str) -> None:
     """Start a run and wait for its end; interrupting the cell does not stop the run."""
-    try:
-        run = start(line, body)
-        if run is not None:
-            await _ended(run)
-    except CMBAgentError as error:
-        raise one_line(error) from None
-
-
-async def _ended(run: Run) -> None:
-    """Wait for the end, awake a few times a second: a kernel hears an interrupt only when its loop turns."""
-    ended = asyncio.ensure_future(run)
-    try:
-        while not ended.done():
-            await asyncio.wait({ended}, timeout=_TURN)
-    finally:
-        ended.cancel()  # of the wait only; the run goes on
+    run = start(line, body)
+    if run is not None:
+        await run
 
 
 def start(line: str, body: str) -> Run | None:
