@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.replay import Replay
     from cmbagent_nb.workflow.stream import StreamEvent
 
-#: Seconds between two looks at a run of another process whose end is waited for.
+#: Seconds between two looks at whether the process of a run still lives, while its end is waited for elsewhere.
+LOOK = 1.0
+#: Seconds after which a loop that waits wakes, to hear an interrupt.
 POLL = 0.2
 
 
@@ -207,7 +209,7 @@ class Run:
                 if until is not None and time.monotonic() > until:
                     raise TimeoutError(f"run {self.name} goes on")
                 self._expire()
-                changed.wait(POLL)
+                changed.wait(LOOK if until is None else min(LOOK, max(0.0, until - time.monotonic())))
                 changed.clear()
         finally:
             stop()

@@ -97,7 +97,7 @@ class Database:
                 "Choose another with CMBAGENT_HOME or Workspace(path).",
                 path=home,
             ) from error
-        database = cls(home, _driver_url(url))
+        database = cls(home, driver_url(url))
         if database.path is not None:
             kind = network_file_system(home)
             if kind:
@@ -312,7 +312,12 @@ def statement(sql: str) -> TextClause:
     return text(sql)
 
 
-def _driver_url(url: str) -> str:
+def driver_url(url: str) -> str:
+    """Return a database's URL with the driver that we use; empty for SQLite.
+
+    >>> driver_url("postgres://me@host/name") == driver_url("postgresql+psycopg://me@host/name")
+    True
+    """
     for prefix in ("postgresql://", "postgres://"):
         if url.startswith(prefix):
             return "postgresql+psycopg://" + url.removeprefix(prefix)

@@ -211,9 +211,16 @@ _hosts: dict[tuple[str, str], Host] = {}
 _lock = threading.Lock()
 
 
+def _key(home: Path, database_url: str) -> tuple[str, str]:
+    """Return what a host is known by: a server's URL has more than one form."""
+    from cmbagent_nb.store.database import driver_url
+
+    return str(home.absolute()), driver_url(database_url)
+
+
 def host(home: Path, database_url: str = "") -> Host:
     """Return the host of a workspace, opened on first use."""
-    key = (str(home.absolute()), database_url)
+    key = _key(home, database_url)
     with _lock:
         found = _hosts.get(key)
         if found is None or found.pid != os.getpid():
@@ -226,7 +233,7 @@ def close(home: Path, database_url: str = "") -> None:
     from cmbagent_nb.llm.http import close_clients
 
     with _lock:
-        found = _hosts.pop((str(home.absolute()), database_url), None)
+        found = _hosts.pop(_key(home, database_url), None)
         last = not _hosts
     if found is not None:
         found.close()
