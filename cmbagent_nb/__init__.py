@@ -17,10 +17,11 @@ _HOMES = {
     "Workspace": "cmbagent_nb.workspace",
     "one_shot": "cmbagent_nb.workspace",
     "planning_and_control": "cmbagent_nb.workspace",
+    "deep_research": "cmbagent_nb.workspace",
     "Run": "cmbagent_nb.run",
     "CMBAgentError": "cmbagent_nb.errors",
 }
-__all__ = ["CMBAgentError", "Run", "Workspace", "one_shot", "planning_and_control"]
+__all__ = ["CMBAgentError", "Run", "Workspace", "deep_research", "one_shot", "planning_and_control"]
 
 
 def __getattr__(name: str) -> Any:

@@ -38,6 +38,9 @@ class Settings:
     call_timeout: float = 600.0
     max_cost_usd: float = 0.0
     checkpoint_minutes: float = 10.0
+    context_tokens: int = 12_000
+    context_keep: int = 3
+    archive_days: float = 90.0
     agents_dir: str = ""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -62,6 +65,9 @@ HELP = {
     "call_timeout": "seconds that a model call may take",
     "max_cost_usd": "US dollars that a run may cost; 0 means no limit",
     "checkpoint_minutes": "minutes between two checkpoints of a run in which something changed",
+    "context_tokens": "tokens of what a step of a deep run is told about the steps before it",
+    "context_keep": "the newest steps that a deep run tells of as they are; those before are summarized",
+    "archive_days": "days after its end until `cmbagent archive` moves a run's rows out of the database",
     "agents_dir": "a folder with agents of your own, as YAML",
 }
 

@@ -34,6 +34,9 @@ MODES: Mapping[str, str] = {
     "plan": "planning_and_control",
     "planning_and_control": "planning_and_control",
     "planning-and-control": "planning_and_control",
+    "deep": "deep_research",
+    "deep_research": "deep_research",
+    "deep-research": "deep_research",
 }
 #: Options that CMBAgent has and that mean nothing here: no round of chat is counted, no formatter is called.
 IGNORED = frozenset({"max_rounds", "max_rounds_planning", "max_rounds_control", "default_formatter_model"})
@@ -118,6 +121,13 @@ class Workspace:
         """Plan a task, then carry the plan out; see :meth:`start` for the options."""
         return self.start(task, mode="planning_and_control", **options)
 
+    def deep_research(self, task: str, **options: Any) -> Run:
+        """Plan a task and carry it out, each step knowing of all that was done before it; see :meth:`start`.
+
+        What no longer fits into ``context_tokens`` (a setting) is summarized by the agent ``summarizer``.
+        """
+        return self.start(task, mode="deep_research", **options)
+
     def control(self, task: str, *, plan: Mapping[str, Any], **options: Any) -> Run:
         """Carry out a plan that is given, in the planner's form; see :meth:`start` for the options."""
         return self.start(task, mode="planning_and_control", plan=plan, **options)
@@ -150,7 +160,7 @@ class Workspace:
         task
             What is to be done, in words.
         mode
-            ``one_shot`` or ``planning_and_control`` (short: ``plan``).
+            ``one_shot``, ``planning_and_control`` (short: ``plan``) or ``deep_research`` (``deep``).
         model
             ``provider:name``, ``playbook:NAME`` or ``auto`` (the default).
         approve
@@ -186,7 +196,7 @@ class Workspace:
         if not task:
             raise UsageError("there is no task", "Say what is to be done.")
         if mode not in MODES:
-            raise UsageError(_unknown("mode", mode, MODES), "Modes are one_shot and plan.", mode=mode)
+            raise UsageError(_unknown("mode", mode, MODES), "Modes are one_shot, plan and deep.", mode=mode)
         mode = MODES[mode]
         max_attempts = more.pop("max_n_attempts", max_attempts)
         work_dir_may_exist = bool(more.pop("clear_work_dir", False))
@@ -222,6 +232,8 @@ class Workspace:
             step_memory_mb=settings.step_memory_mb,
             plan=given,
             plan_instructions=plan_instructions,
+            context_tokens=_at_least_one("context_tokens", settings.context_tokens),
+            context_keep=settings.context_keep,
         )
         host = self.host
         session_id = self._session(settings.session)
@@ -446,6 +458,11 @@ def one_shot(task: str, **options: Any) -> Run:
 def planning_and_control(task: str, **options: Any) -> Run:
     """Plan a task and carry the plan out, in the default workspace; see :meth:`Workspace.start`."""
     return Workspace().planning_and_control(task, **options)
+
+
+def deep_research(task: str, **options: Any) -> Run:
+    """Plan a task and carry it out with its context, in the default workspace; see :meth:`Workspace.deep_research`."""
+    return Workspace().deep_research(task, **options)
 
 
 def _find_session(connection: Any, name: str) -> str:

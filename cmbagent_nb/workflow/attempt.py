@@ -24,6 +24,8 @@ from cmbagent_nb.execution.launcher import kill_group, launch
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.workflow import gates, prompts
+from cmbagent_nb.workflow.carry import MODE as CARRYING
+from cmbagent_nb.workflow.carry import Carried, carry
 from cmbagent_nb.workflow.credits import MadeFile
 from cmbagent_nb.workflow.prompts import Done, Failure
 from cmbagent_nb.workflow.retries import category
@@ -69,6 +71,7 @@ class Attempt:
         self._exit: dict[str, Any] | None = None
         self._given: list[str] = []
         self._seeds: list[str] = []
+        self._carried: Carried | None = None
         self._started = False
         self._ended = False
 
@@ -76,7 +79,10 @@ class Attempt:
         """Do the attempt; its end is recorded whatever happens."""
         context, step = self.context, self.step
         assert context.plan is not None
-        seeds = context.credits.of(context.plan.before(step.node_id))
+        if context.options.mode == CARRYING:
+            self._carried = await carry(context, step, self.number)
+        before = self._carried.steps if self._carried else context.plan.before(step.node_id)
+        seeds = context.credits.of(before)
         self._given = [*(str(item["path"]) for item in context.inputs), *seeds]
         self._seeds = seeds
         if self.past is not None:
@@ -139,6 +145,7 @@ class Attempt:
             self.failures,
             context.options.max_attempts,
             self.comments,
+            self._carried.text if self._carried else "",
         )
 
     async def _ask(self, spec: AgentSpec, reply: Any, check: Any = None) -> Answer[Any]:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.stream import Stream
 
 
+#: The modes in which a plan is made first.
+PLANNED = frozenset({"planning_and_control", "deep_research"})
+
+
 @dataclass(frozen=True)
 class Options:
     """How a run is to be done; every value has its default in the settings."""
@@ -43,6 +47,8 @@ class Options:
     step_memory_mb: int
     plan: Plan | None = None
     plan_instructions: str = ""
+    context_tokens: int = 12_000
+    context_keep: int = 3
 
 
 @dataclass

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, PlanRefused
 from cmbagent_nb.workflow import gates, prompts, reports
+from cmbagent_nb.workflow.context import PLANNED
 from cmbagent_nb.workflow.graph import add_graph, add_planning
 from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING, TERMINATOR, Plan, problem
 from cmbagent_nb.workflow.restore import BLOCKED
@@ -56,7 +57,7 @@ async def _go(context: Context) -> tuple[str, str]:
     if context.past.plan is not None:
         plan = context.past.plan
         await add_graph(context, plan, start=_start_of(context))
-    elif context.options.mode == "planning_and_control" and context.options.plan is None:
+    elif context.options.mode in PLANNED and context.options.plan is None:
         with context.recorder.at(PLANNING, agent="planner"):
             made = await _make_plan(context)
         if made is None:

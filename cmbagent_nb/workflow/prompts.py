@@ -81,8 +81,12 @@ def step(
     failures: Sequence[Failure],
     max_attempts: int,
     comments: Sequence[str] = (),
+    carried: str = "",
 ) -> str:
-    """Ask an agent to do one step, with what its predecessors left and what went wrong before."""
+    """Ask an agent to do one step, with what was done before it and what went wrong.
+
+    ``done`` is what its predecessors left; ``carried`` takes its place where a run carries its context along.
+    """
     parts = []
     if current.instructions != task:
         parts.append(f"# The whole task, for orientation\n{task}")
@@ -91,8 +95,10 @@ def step(
     if current.expected_outputs:
         parts.append("# Files that must exist afterwards\n" + _bullets(current.expected_outputs))
     parts.append(inputs_text(inputs))
-    if done:
-        parts.append("# What earlier steps left\n" + "\n\n".join(_done(item, folder) for item in done))
+    if carried:
+        parts.append(f"# What earlier steps left\n{carried}")
+    elif done:
+        parts.append("# What earlier steps left\n" + "\n\n".join(left_by(item, folder) for item in done))
     if comments:
         parts.append("# Comments of the person you work for\n" + _bullets(comments))
     if failures:
@@ -127,7 +133,8 @@ def tail(text: str, limit: int = OUTPUT_CHARS) -> str:
     return text if len(text) <= limit else f"[… {len(text) - limit} characters left out]\n{text[-limit:]}"
 
 
-def _done(item: Done, folder: Path) -> str:
+def left_by(item: Done, folder: Path) -> str:
+    """Tell what a finished step left: its summary, its files in ``folder``, the end of its output."""
     lines = [f"## {item.title} ({item.node_id}, {item.agent})", item.summary]
     for name in item.files:
         lines.append(f"- {name}{_content(folder / name)}")

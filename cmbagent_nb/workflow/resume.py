@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cmbagent_nb.errors import StateError, WorkDirError
 from cmbagent_nb.store.json import from_json
+from cmbagent_nb.workflow.context import PLANNED
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.launch import Request, options_from, run_live
@@ -88,7 +89,7 @@ def _take_over(connection: Connection, run_id: str, mode: str) -> list[Change]:
         text("INSERT INTO leases (run_id, owner, heartbeat_at) VALUES (:id, :me, :now)"),
         {"id": run_id, "me": owner(), "now": now},
     )
-    target = "planning" if mode == "planning_and_control" and not row.plan else "executing"
+    target = "planning" if mode in PLANNED and not row.plan else "executing"
     values = {"ended_at": None, "error": None, "owner": owner(), "last_heartbeat_at": now}
     changes = [change_run(connection, run_id, target, reason="resumed", by="you", values=values)]
     skipped = connection.execute(
