@@ -295,7 +295,7 @@ class Writer:
         if now > self._deadline or now - started > self._patience:
             return False
         if not self.trouble:
-            log.warning("waiting for the database: %s", error)
+            log.warning("waiting for the database: %s", reason(error))
         self.trouble = _trouble(error)
         delay = min(1.0, 0.02 + (now - started) / 4)
         if self._closing.is_set():

@@ -111,6 +111,14 @@ def test_notifications_name_the_runs_and_survive_a_restart(on_server: Backend) -
         theirs.event("info")
         await asyncio.gather(own.settled(), other.settled())
         assert await source.wait(5) == changes_module.News(frozenset({theirs.run}))
+        sql = "SELECT pg_notify(%s, %s), pg_notify(%s, %s)"  # together: theirs, then our own
+        told = (changes_module.CHANNEL, f"x {theirs.run}", changes_module.CHANNEL, f"{db.token} {mine.run}")
+        with psycopg.connect(on_server.url) as connection:
+            connection.execute(sql, told)
+        heard = set[str]()
+        while (news := await source.wait(0.2)) is not None:
+            heard |= news.runs or set()
+        assert heard == {theirs.run}
         with on_server.gone():
             assert await source.wait(0.5) is None
         assert await source.wait(10) == changes_module.News(None)
@@ -159,6 +167,35 @@ def test_a_process_that_holds_a_lock_is_waited_for(on_server: Backend, monkeypat
         other.rollback()
     writer.call(lambda c: c.execute(text(sql))).result(30)
     assert writer.trouble == ""
+
+
+def test_a_call_that_loses_a_deadlock_is_made_again(on_server: Backend) -> None:
+    """The server ends one of two that wait for each other; when it is ours, nobody notices."""
+    db = on_server.database()
+    writer = on_server.writer(db)
+    record = Record(writer)
+    events = [record.event("info", attempt=0) for _ in range(2)]
+    record.settle()
+    sql = "UPDATE execution_events SET attempt = attempt + 1 WHERE id = %s"
+    tries: list[int] = []
+
+    def crosswise(connection: Any) -> None:
+        tries.append(1)
+        for event in events[::-1]:
+            connection.exec_driver_sql(sql, (event,))
+
+    with psycopg.connect(on_server.url) as other:
+        other.execute("SET deadlock_timeout = '10s'")  # so that it is ours that finds out
+        other.execute(sql, (events[0],))
+        call = writer.call(crosswise)
+        waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        while not db.rows(waits)[0]["count"]:
+            time.sleep(0.01)
+        other.execute(sql, (events[1],))
+        other.commit()
+    call.result(30)
+    assert len(tries) == 2
+    assert db.rows("SELECT attempt FROM execution_events") == [{"attempt": 2}] * 2
 
 
 def test_a_server_that_only_reads_is_waited_for(on_server: Backend) -> None:

@@ -64,10 +64,11 @@ def a_bad_row_harms_no_other(backend: Backend) -> None:
     db = backend.database()
     writer = backend.writer(db)
     record = Record(writer)
+    earlier = record.event("info")
     record.settle()
     held = threading.Event()
     writer.call(lambda _connection: held.wait(30))
-    for number in range(200):
+    for number in range(199):
         record.event("info")
         record.message(str(number))
         if number % 50 == 0:
@@ -82,13 +83,18 @@ def a_bad_row_harms_no_other(backend: Backend) -> None:
     record.node("step_1", 2)
     writer.insert("no_such_table", {"id": "x"})
     writer.insert("messages", 7)  # type: ignore[arg-type]
+    held.set()
+    record.settle()
+    held.clear()
+    writer.call(lambda _connection: held.wait(30))
     writer.update("execution_events", "no such row", {"status": "completed"})
+    writer.update("execution_events", earlier, {"run_id": "no such run"})
     held.set()
     record.settle()
     assert count(db, "execution_events") == 200
-    assert [row["content"] for row in db.rows("SELECT content FROM messages ORDER BY id")] == [*map(str, range(200))]
-    backend.expected_faults = 14
-    assert writer.faults == len(faults(backend.home)) == 14
+    assert [row["content"] for row in db.rows("SELECT content FROM messages ORDER BY id")] == [*map(str, range(199))]
+    backend.expected_faults = 15
+    assert writer.faults == len(faults(backend.home)) == 15
     assert all(fault["error"] for fault in faults(backend.home))
 
 
