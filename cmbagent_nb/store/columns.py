@@ -31,8 +31,8 @@ BOOLEAN = frozenset({"adapted", "is_branch", "is_final_output", "masked", "succe
 INTEGER = frozenset(
     {
         "attempt", "attempts", "branch_depth", "cached_tokens", "completion_tokens", "depth", "execution_order",
-        "exit_code", "failure_count", "journal_position", "order_index", "ordinal", "pid", "prompt_tokens", "size_bytes", "step_number",
-        "success_count", "tokens", "total_tokens", "usage_count", "version",
+        "exit_code", "failure_count", "journal_position", "order_index", "ordinal", "pid", "prompt_tokens",
+        "size_bytes", "step_number", "success_count", "tokens", "total_tokens", "usage_count", "version",
     }
 )  # fmt: skip
 
