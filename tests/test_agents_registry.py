@@ -23,11 +23,12 @@ reply: text
 
 def test_roster_is_whole() -> None:
     registry = Registry.load()
-    assert set(registry.names()) == {"planner", "plan_reviewer", "engineer", "executor", "researcher"}
+    assert set(registry.names()) == {"planner", "plan_reviewer", "engineer", "executor", "researcher", "summarizer"}
     assert registry.plannable() == ["engineer", "researcher"]
     forms = {spec.name: spec.reply for spec in registry}
     assert forms == {
         "planner": "plan", "plan_reviewer": "review", "engineer": "code", "executor": "verdict", "researcher": "report",
+            "summarizer": "text",
     }  # fmt: skip
     assert set(registry.roles().values()) == {"primary", "helper", "validator"}
 

@@ -186,7 +186,7 @@ def one_line(capsys: pytest.CaptureFixture[str], words: list[str], status: int =
     ("words", "what"),
     [
         ([], "There is no task"),
-        (["x", "--mode", "swarm"], "no mode 'swarm'. Modes are one_shot and plan"),
+        (["x", "--mode", "swarm"], "no mode 'swarm'. Modes are one_shot, plan and deep"),
         (["x", "--model", "openai:gpt-5"], "needs an API key in OPENAI_API_KEY. Set OPENAI_API_KEY"),
         (["x", "--model", "hal-9000"], "'hal-9000' is not known. Write provider:name"),
         (["x", "--model", "playbook:planck"], "Did you mean playbook:planck-desi?"),

@@ -117,7 +117,7 @@ def test_variables_are_filled_into_the_task(nb: Kernel) -> None:
     [
         ("%%cmbagent\n\n", ["no task"]),
         ("%%cmbagent plann\nGreet.", ["'plann'", "Did you mean plan?"]),
-        ("%%cmbagent deep\nGreet.", ["not there yet", "plan"]),
+        ("%%cmbagent deeply\nGreet.", ["no mode", "Did you mean deep?"]),
         ("%%cmbagent --modell x\nGreet.", ["--modell", "--model"]),
         ("%%cmbagent --name 'x\nGreet.", ["quotation"]),
         ("%%cmbagent plan now\nGreet.", ["'now'", "below"]),

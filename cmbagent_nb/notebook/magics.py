@@ -15,11 +15,10 @@ from cmbagent_nb.notebook.fill import fill
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
 
-_DEEP = {"deep", "deep_research", "deep-research"}
 
 
 def cell(line: str, body: str | None = None) -> Any:
-    """Talk to cmbagent: ``%cmbagent VERB …``, or ``%%cmbagent [one_shot|plan] [options]`` above a task.
+    """Talk to cmbagent: ``%cmbagent VERB …``, or ``%%cmbagent [one_shot|plan|deep] [options]`` above a task.
 
     ``%cmbagent help`` lists the verbs, ``%%cmbagent --help`` the options of a run.
     """
@@ -71,12 +70,10 @@ def start(line: str, body: str) -> Run | None:
 def _mode(word: str) -> str:
     from cmbagent_nb.workspace import MODES
 
-    if word in _DEEP:
-        raise UsageError("the mode deep is not there yet", "Use plan.", mode=word)
     if word not in MODES:
         close = difflib.get_close_matches(word, MODES, 1)
         hint = f"Did you mean {close[0]}? " if close else ""
-        raise UsageError(f"there is no mode {word!r}", f"{hint}Modes are one_shot and plan.", mode=word)
+        raise UsageError(f"there is no mode {word!r}", f"{hint}Modes are one_shot, plan and deep.", mode=word)
     return MODES[word]
 
 

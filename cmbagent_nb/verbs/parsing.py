@@ -137,7 +137,7 @@ class Parser(argparse.ArgumentParser):
         """Return the list of verbs."""
         lines = [f"usage: {self.prog} VERB …", ""]
         if self.front == "magic":
-            lines += ["%%cmbagent [one_shot|plan] [options], with the task as the cell's body, starts a run.", ""]
+            lines += ["%%cmbagent [one_shot|plan|deep] [options], with the task as the cell's body, starts a run.", ""]
         width = max(map(len, VERBS)) + 2
         for group in GROUPS:
             lines.append(f"{group}:")

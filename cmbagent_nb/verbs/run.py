@@ -22,7 +22,7 @@ PATIENCE = 20.0
 
 #: What a run can be given, from a line as from the head of a cell.
 RUN_OPTIONS = (
-    arg("--mode", default="one_shot", metavar="MODE", help="one_shot (the default) or plan"),
+    arg("--mode", default="one_shot", metavar="MODE", help="one_shot (the default), plan or deep"),
     arg("--model", metavar="M", help="provider:name, playbook:NAME or auto"),
     arg("--approve", metavar="GATES", help="gates that open, such as plan,error, or a preset such as copilot"),
     arg("--in", dest="inputs", metavar="X", nargs="+", action="extend", default=[],
@@ -49,6 +49,9 @@ RUN_OPTIONS = (
         "plan": ("run", "--mode", "plan"),
         "planning-and-control": ("run", "--mode", "plan"),
         "planning_and_control": ("run", "--mode", "plan"),
+        "deep": ("run", "--mode", "deep"),
+        "deep-research": ("run", "--mode", "deep"),
+        "deep_research": ("run", "--mode", "deep"),
     },
 )
 def run(call: Call) -> Output:
@@ -245,7 +248,7 @@ def headline(made: dict[str, Any]) -> str:
 @verb(
     "runs",
     arg("--status", metavar="S", help="only runs with this status, such as completed or interrupted"),
-    arg("--mode", metavar="MODE", help="only runs of this mode: one_shot or plan"),
+    arg("--mode", metavar="MODE", help="only runs of this mode: one_shot, plan or deep"),
     arg("--since", type=moment, metavar="WHEN", help="only runs that began since: 30m, 2h, 7d or a date"),
     arg("--session", metavar="S", help="only runs of this session"),
     arg("--limit", type=count, metavar="N", help="at most so many, the newest"),

@@ -42,9 +42,10 @@ SUMMARIZER = "summarizer"
 SUMMARY_SHARE = 0.8
 #: Characters of one step that a model is given to summarize.
 LONGEST_PART = 24_000
-#: Bytes of a JSON file whose numbers are told, numbers told of one file, and the longest list told.
+#: Bytes of a JSON file whose numbers are told, numbers told of one file, of one line, and the longest list told.
 LARGEST_JSON = 65_536
 MOST_NUMBERS = 60
+LONGEST_LINE = 200
 LONGEST_LIST = 8
 
 
@@ -165,12 +166,13 @@ def _items(context: Context, given: Sequence[str], decided: dict[str, list[str]]
 
 def _item(done: Done, folder: Path, decided: Sequence[str]) -> Item:
     heading, _, text = left_by(done, folder).partition("\n")
-    numbers = [number for name in done.files for number in _numbers(folder / name, name)]
-    return Item(heading.removeprefix("## "), text, decisions=decided, numbers=numbers, files=done.files)
+    numbers = [number for name in done.files for number in _numbers(folder / name)]
+    prose = f"{done.summary}\n{done.output}"
+    return Item(heading.removeprefix("## "), text, decided, numbers, done.files, prose)
 
 
-def _numbers(path: Path, name: str) -> list[str]:
-    """Return the numbers of a JSON file, each with its file and its name."""
+def _numbers(path: Path) -> list[str]:
+    """Return the numbers of a JSON file, in lines with its stem: ``fit: chi2 = 12.5, dof = 8``."""
     if path.suffix != ".json":
         return []
     try:
@@ -181,7 +183,13 @@ def _numbers(path: Path, name: str) -> list[str]:
         return []
     found: list[str] = []
     _walk(content, "", found)
-    return [f"{name}: {number}" for number in found[:MOST_NUMBERS]]
+    lines: list[str] = []
+    for number in found[:MOST_NUMBERS]:
+        if lines and len(lines[-1]) + len(number) < LONGEST_LINE:
+            lines[-1] += f", {number}"
+        else:
+            lines.append(f"{path.stem}: {number}")
+    return lines
 
 
 def _walk(value: Any, key: str, found: list[str]) -> None:

@@ -4,8 +4,8 @@ What the older parts hold is taken in this order while the budget lasts; a kind 
 before it was left out, and within a kind the newest part comes first:
 
 1. decisions of people at gates,
-2. named numbers: ``chi2 = 12.3``, ``"h0": 67.4``, a row of a table, a short sentence with a number,
-3. paths of files,
+2. paths of files, where the rest can be found,
+3. named numbers: ``chi2 = 12.3``, ``"h0": 67.4``, a row of a table, a short sentence with a number,
 4. other numbers, with the words around them,
 5. the first sentences of each part.
 
@@ -14,8 +14,8 @@ Everything is quoted, nothing is reworded: what is in a summary was in the text.
 >>> fit = "We fit. chi2 = 12.5 for 8 points. See data/fit.json." + " Then there is much to be said of the method." * 5
 >>> print(condense([Item("Fit", fit), Item("Plot", "A figure was made.")], budget=80, keep=1).text)
 ## Fit
-- numbers: chi2 = 12.5 for 8 points
 - files: data/fit.json
+- numbers: chi2 = 12.5 for 8 points
 - We fit. See data/fit.json. Then there is much to be said of the method.
 <BLANKLINE>
 ## Plot
@@ -38,9 +38,9 @@ VERBATIM_SHARE = 0.75
 LONGEST = 160
 AROUND = 60
 
-DECISION, NUMBER, FILE, OTHER, WORDS = range(5)
-_LABELS = ("decided: ", "numbers: ", "files: ", "", "")
-_JOINTS = ("; ", "; ", ", ", " … ", " ")
+DECISION, FILE, NUMBER, OTHER, WORDS = range(5)
+_LABELS = ("decided: ", "files: ", "numbers: ", "", "")
+_JOINTS = ("; ", ", ", "; ", " … ", " ")
 
 _FIGURE = re.compile(r"(?<![\w./-])[-+−]?\d[\d,_]*(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w/])")
 _SUFFIXES = (
@@ -61,6 +61,7 @@ class Item:
     decisions: Sequence[str] = ()
     numbers: Sequence[str] = ()  #: with their names, as they stand in files
     files: Sequence[str] = ()
+    prose: str | None = None  #: the text without what ``numbers`` and ``files`` tell; all of it when not given
 
     def whole(self) -> str:
         """Return the part as it is."""
@@ -141,14 +142,14 @@ def extract(items: Sequence[Item], budget: int, *, known: str = "") -> tuple[str
     room = budget * BYTES - _length(note) - 4
     digests = [_Digest(item.title) for item in items]
     found = [list(facts_of(item)) for item in items]
-    seen: set[str] = set()
+    seen: set[tuple[int, str]] = set()
     left_out, complete = 0, True
     for kind in range(len(_LABELS)):
         for digest, facts in zip(reversed(digests), reversed(found), strict=True):
             for fact in (text for of, text in facts if of == kind):
-                if fact in seen or (known and stands_in(fact, known, kind)):
+                if (id(digest), fact) in seen or (known and stands_in(fact, known, kind)):
                     continue
-                seen.add(fact)
+                seen.add((id(digest), fact))
                 cost = digest.cost(kind, fact)
                 if complete and cost <= room:
                     digest.facts[kind].append(fact)
@@ -166,10 +167,11 @@ def facts_of(item: Item) -> Iterator[tuple[int, str]]:
         yield DECISION, _line(decision)
     for number in item.numbers:
         yield NUMBER, _line(number)
-    for path in dict.fromkeys([*item.files, *(found[0] for found in _PATH.finditer(item.text))]):
+    text = item.text if item.prose is None else item.prose
+    for path in dict.fromkeys([*item.files, *(found[0] for found in _PATH.finditer(text))]):
         yield FILE, path
     first = True
-    for sentence in _sentences(item.text):
+    for sentence in _sentences(text):
         figures = list(_FIGURE.finditer(sentence))
         if not figures:
             yield WORDS, sentence if len(sentence) <= LONGEST else sentence[: LONGEST - 1] + "…"
