@@ -191,8 +191,16 @@ class Notebook:
 
     def start(self, index: int) -> None:
         """Run a cell without waiting for it."""
-        self.cell(index).locator(".cm-content").first.click()
-        self.page.keyboard.press("Control+Enter")
+        prompt = self.cell(index).locator(".jp-InputPrompt").first
+        before = prompt.inner_text()
+        for _ in range(3):
+            self.cell(index).locator(".cm-content").first.click()
+            self.page.keyboard.press("Control+Enter")
+            limit = time.monotonic() + 5
+            while prompt.inner_text() == before and time.monotonic() < limit:
+                self.page.wait_for_timeout(20)
+            if prompt.inner_text() != before:
+                return  # Lab may take the focus away once more after a notebook has opened: then it is tried again
 
     def done(self, index: int, timeout: float = 60.0) -> None:
         """Wait until a cell that was started has ended."""
