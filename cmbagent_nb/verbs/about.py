@@ -113,14 +113,33 @@ def without_password(value: Any) -> Any:
     return _PASSWORD.sub(r"\1:***", value) if isinstance(value, str) else value
 
 
-@verb("doctor", group="the rest", needs_workspace=False)
+@verb(
+    "doctor",
+    arg("--repair", action="store_true", help="make a damaged database anew from the journals of the runs"),
+    group="the rest",
+    needs_workspace=False,
+)
 def doctor(call: Call) -> Output:
     """Check what is installed, which model would be used and why, where the workspace is, and the panel."""
     from cmbagent_nb.doctor import examine
     from cmbagent_nb.settings import default_home
 
-    report = examine(default_home() if call.given is None else call.given.home)
-    return Output(report.as_dict(), lambda: str(report), exit_status=0 if report.healthy else 1)
+    home = default_home() if call.given is None else call.given.home
+    repaired: list[str] | None = None
+    if call.options.repair:
+        from cmbagent_nb.workspace import repair_workspace
+
+        repaired = repair_workspace(home)
+    report = examine(home)
+
+    def text() -> str:
+        if repaired is None:
+            return str(report)
+        runs = ", ".join(repaired) if repaired else "none was missing"
+        return f"Runs taken from their journals: {runs}.\n\n{report}"
+
+    data = report.as_dict() if repaired is None else {**report.as_dict(), "repaired": repaired}
+    return Output(data, text, exit_status=0 if report.healthy else 1)
 
 
 @verb(

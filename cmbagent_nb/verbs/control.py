@@ -65,6 +65,23 @@ def resume(call: Call) -> Output:
     return wait(call, call.ws, taken)
 
 
+@verb("replay", RUN, group="control")
+def replay(call: Call) -> Output:
+    """Go through a run again without a model, from its recorded replies and decisions; tell what differs."""
+    run = call.run()
+    outcome = run.replay()
+    data = {
+        "run_id": outcome.run_id,
+        "original_id": outcome.original_id,
+        "same": outcome.same,
+        "differences": list(outcome.differences),
+    }
+    text = f"{run.name} was gone through again, and came out the same."
+    if not outcome.same:
+        text = "\n  ".join([f"{run.name} came out otherwise than it is recorded:", *outcome.differences])
+    return Output(data, text, display=outcome, exit_status=0 if outcome.same else 1)
+
+
 def _going(call: Call, verb_name: str) -> Run:
     """Return the run that was named, or the only one that is going on."""
     call.refresh()

@@ -112,6 +112,24 @@ def history(call: Call) -> Output:
     return table(frame, columns, none="Nothing has changed yet.")
 
 
+@verb(
+    "checkpoints",
+    RUN,
+    arg("--add", metavar="NAME", help="mark this moment of the run"),
+    arg("--prune", type=int, metavar="N", help="drop all but the newest N that have no name"),
+    group="runs",
+)
+def checkpoints(call: Call) -> Output:
+    """List the moments of a run that were marked, mark one more, or drop old ones."""
+    found = call.run()
+    if call.options.add:
+        found.checkpoint(call.options.add)
+    if call.options.prune is not None:
+        found.prune(call.options.prune)
+    columns = "id checkpoint_type name node_id journal_position created_at"
+    return table(found.checkpoints(), columns, none="No moment of the run was marked.")
+
+
 @verb("decisions", RUN, group="runs")
 def decisions(call: Call) -> Output:
     """List the gates of a run and how they were answered."""

@@ -25,7 +25,8 @@ A figure was made.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 #: Bytes of a token, on the low side for prose, code and numbers alike.
@@ -111,54 +112,99 @@ def _length(text: str) -> int:
     return len(text.encode("utf-8", "replace"))
 
 
-def split(items: Sequence[Item], budget: int, keep: int) -> int:
-    """Return how many of the newest parts stay as they are: all if they fit, else at most ``keep``."""
-    if tokens(join(item.whole() for item in items)) <= budget:
+def split(items: Sequence[Item], budget: int, keep: int, *, older: bool = False) -> int:
+    """Return how many of the newest parts stay as they are: all if they fit, else at most ``keep``.
+
+    ``older`` tells that there are parts before these.
+    """
+    if not older and tokens(join(item.whole() for item in items)) <= budget:
         return len(items)
     for number in range(min(keep, len(items)), 0, -1):
-        room = budget if number == len(items) else int(budget * VERBATIM_SHARE)
+        room = budget if number == len(items) and not older else int(budget * VERBATIM_SHARE)
         if tokens(join(item.whole() for item in items[-number:])) <= room:
             return number
     return 0
 
 
-def condense(items: Sequence[Item], *, budget: int, keep: int) -> Condensed:
-    """Bring parts, the oldest first, into a budget of tokens; the newest ``keep`` stay as they are where they fit."""
-    kept = split(items, budget, keep)
-    newest = [item.whole() for item in items[len(items) - kept :]]
-    if kept == len(items):
-        return Condensed(join(newest), kept)
-    room = budget * BYTES - sum(_length(text) + 2 for text in newest)
-    summary, left_out = extract(items[: len(items) - kept], max(0, room) // BYTES)
-    return Condensed(join([summary, *newest]), kept, left_out)
+def condense(items: Iterable[Item], *, budget: int, keep: int) -> Condensed:
+    """Bring parts, the oldest first, into a budget of tokens; the newest ``keep`` stay as they are where they fit.
+
+    The parts are gone through once, and no more of them are held than the budget has room for.
+    """
+    collected = Collected(budget)
+    held: deque[Item] = deque()
+    size = 0
+    for item in items:
+        held.append(item)
+        size += _length(item.whole()) + 2
+        while len(held) > max(keep, 1) and (collected.parts or size > budget * BYTES + 2):
+            size -= _length(held[0].whole()) + 2
+            collected.add(held.popleft())
+    newest = list(held)
+    kept = split(newest, budget, keep, older=collected.parts > 0)
+    for item in newest[: len(newest) - kept]:
+        collected.add(item)
+    shown = [item.whole() for item in newest[len(newest) - kept :]]
+    if not collected.parts:
+        return Condensed(join(shown), kept)
+    room = budget * BYTES - sum(_length(text) + 2 for text in shown)
+    summary, left_out = collected.text(max(0, room) // BYTES)
+    return Condensed(join([summary, *shown]), kept, left_out)
 
 
-def extract(items: Sequence[Item], budget: int, *, known: str = "") -> tuple[str, int]:
+def extract(items: Iterable[Item], budget: int, *, known: str = "") -> tuple[str, int]:
     """Return what must not be lost of these parts, within a budget, and how many facts did not fit.
 
     What stands in ``known`` already is not said again.
     """
-    note = "[{} more facts are left out; the files have them.]"
-    room = budget * BYTES - _length(note) - 4
-    digests = [_Digest(item.title) for item in items]
-    found = [list(facts_of(item)) for item in items]
-    seen: set[tuple[int, str]] = set()
-    left_out, complete = 0, True
-    for kind in range(len(_LABELS)):
-        for digest, facts in zip(reversed(digests), reversed(found), strict=True):
-            for fact in (text for of, text in facts if of == kind):
-                if (id(digest), fact) in seen or (known and stands_in(fact, known, kind)):
-                    continue
-                seen.add((id(digest), fact))
+    collected = Collected(budget)
+    for item in items:
+        collected.add(item, known)
+    return collected.text(budget)
+
+
+class Collected:
+    """Facts of many parts: of each kind, the newest that can have a place in a budget."""
+
+    def __init__(self, budget: int) -> None:
+        #: How many parts have been added.
+        self.parts = 0
+        self._room = budget * BYTES
+        self._facts: list[deque[tuple[int, str, str]]] = [deque() for _ in _LABELS]
+        self._sizes = [0] * len(_LABELS)
+        self._dropped = [0] * len(_LABELS)
+
+    def add(self, item: Item, known: str = "") -> None:
+        """Add the facts of a part that is newer than those before it."""
+        for kind, fact in dict.fromkeys(facts_of(item)):
+            if known and stands_in(fact, known, kind):
+                continue
+            self._facts[kind].append((self.parts, item.title, fact))
+            self._sizes[kind] += _length(fact)
+        for kind, facts in enumerate(self._facts):
+            while facts and self._sizes[kind] > self._room and facts[0][0] < self.parts:
+                self._sizes[kind] -= _length(facts.popleft()[2])
+                self._dropped[kind] += 1
+        self.parts += 1
+
+    def text(self, budget: int) -> tuple[str, int]:
+        """Return what fits, in the order of the parts, and how many facts do not."""
+        note = "[{} more facts are left out; the files have them.]"
+        room = budget * BYTES - _length(note) - 8
+        digests: dict[int, _Digest] = {}
+        left_out = 0
+        for kind, facts in enumerate(self._facts):
+            complete, left_out = left_out == 0, left_out + (self._dropped[kind] if kind < WORDS else 0)
+            for place, title, fact in sorted(facts, key=lambda fact: -fact[0]):  # the newest first, each in its order
+                digest = digests.setdefault(place, _Digest(title))
                 cost = digest.cost(kind, fact)
                 if complete and cost <= room:
                     digest.facts[kind].append(fact)
                     room -= cost
                 elif kind < WORDS:
                     left_out += 1
-        complete = complete and not left_out
-    text = join(digest.text() for digest in digests)
-    return (join([text, note.format(left_out)]) if left_out else text), left_out
+        text = join(digests[place].text() for place in sorted(digests))
+        return (join([text, note.format(left_out)]) if left_out else text), left_out
 
 
 def facts_of(item: Item) -> Iterator[tuple[int, str]]:

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import CMBAgentError
+from cmbagent_nb.errors import CMBAgentError, StateError
 from cmbagent_nb.runtime import Runtime, in_thread
+from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow.context import Context, Options
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.kept import Kept
@@ -64,6 +65,24 @@ class Request:
             "models": dict(self.models),
             "instructions": dict(self.instructions),
         }
+
+
+def asked_for(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was asked for when a run was started, from its row.
+
+    Raises
+    ------
+    StateError
+        The run was not started here: it was imported.
+    """
+    meta = from_json(row["meta"]) if row["meta"] else {}
+    if "request" not in meta:
+        raise StateError(
+            f"run {row['name']} was not started by cmbagent_nb, and how is not known",
+            "Start a new run with its task.",
+            run_id=row["id"],
+        )
+    return {**meta["request"], "inputs": meta.get("inputs", []), "max_cost_usd": meta.get("max_cost_usd") or 0.0}
 
 
 def options_from(kept: Mapping[str, Any]) -> Options:

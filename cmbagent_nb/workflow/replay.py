@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from cmbagent_nb.errors import WorkDirError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.llm.spec import ModelSpec
-from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow.history import rows_of_database, state_of
 from cmbagent_nb.workflow.host import Host, LiveRun
-from cmbagent_nb.workflow.launch import Request, options_from, start
+from cmbagent_nb.workflow.launch import Request, asked_for, options_from, start
 from cmbagent_nb.workflow.restore import Past, read_past
 
 if TYPE_CHECKING:
@@ -54,8 +53,7 @@ def start_replay(host: Host, run_id: str, settings: Settings, registry: Registry
     """Start a new run that goes through a recorded one again; returns it and its id."""
     row = host.db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run_id)[0]
     original = Path(row["work_dir"])
-    meta = from_json(row["meta"]) if row["meta"] else {}
-    asked = meta["request"]
+    asked = asked_for(row)
     folder = _folder(host.home / "runs", f"{row['name']}-replay")
     if (original / "input").is_dir():
         shutil.copytree(original / "input", folder / "input")
@@ -66,7 +64,7 @@ def start_replay(host: Host, run_id: str, settings: Settings, registry: Registry
         task=row["task_description"],
         work_dir=folder,
         options=options_from(asked),
-        inputs=meta.get("inputs", []),
+        inputs=asked["inputs"],
         model=ModelSpec.parse(row["model"]),
         settings=settings,
         registry=registry.changed(asked.get("models", {}), asked.get("instructions", {})),

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmbagent_nb.errors import StateError, WorkDirError
-from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow.context import PLANNED
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.kept import Kept
-from cmbagent_nb.workflow.launch import Request, options_from, run_live
+from cmbagent_nb.workflow.launch import Request, asked_for, options_from, run_live
 from cmbagent_nb.workflow.ownership import interrupt_orphans, owner
 from cmbagent_nb.workflow.restore import BLOCKED, read_past
 from cmbagent_nb.workflow.states import Change, change_node, change_run
@@ -48,8 +47,7 @@ def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> L
         )
     model = ModelSpec.parse(row["model"])
     check(model, settings)
-    meta = from_json(row["meta"]) if row["meta"] else {}
-    asked = meta.get("request", {})
+    asked = asked_for(row)
     options = options_from(asked)
     changes = host.writer.call(lambda connection: _take_over(connection, run_id, options.mode)).result()
     kept = Kept(host.writer, work_dir)
@@ -62,11 +60,11 @@ def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> L
         task=row["task_description"],
         work_dir=work_dir,
         options=options,
-        inputs=meta.get("inputs", []),
+        inputs=asked["inputs"],
         model=model,
         settings=settings,
         registry=registry.changed(asked.get("models", {}), asked.get("instructions", {})),
-        max_cost_usd=meta.get("max_cost_usd") or 0.0,
+        max_cost_usd=asked["max_cost_usd"],
         gates=asked.get("gates", ""),
     )
     return run_live(host, request, row["created_at"], past=read_past(host.db, run_id, work_dir))
