@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -454,11 +454,71 @@ class Run:
         """Return the gates and how they were answered."""
         return self._frame("decisions")
 
+    def iter_events(
+        self,
+        page: int = 1000,
+        *,
+        frames: bool = False,
+        after: int | None = None,
+        node: str | None = None,
+        agent: str | None = None,
+        type: str | None = None,
+    ) -> Iterator[Any]:
+        """Go through the events in order, in memory that does not grow: dicts, or with ``frames`` a frame a page.
+
+        ``after`` begins behind the event with this ``execution_order``.
+        """
+        # No id is greater than this: all that has the same place in the order comes before it.
+        start = () if after is None else (after, "~")
+        wanted = {"node_id": node, "agent_name": agent, "event_type": type}
+        return self._pages("execution_events", frames, page, start, wanted)
+
+    def iter_messages(
+        self,
+        page: int = 1000,
+        *,
+        frames: bool = False,
+        after: int | None = None,
+        node: str | None = None,
+        agent: str | None = None,
+    ) -> Iterator[Any]:
+        """Go through what was said in order, in memory that does not grow: dicts, or with ``frames`` a frame a page.
+
+        ``after`` begins behind the message with this ``id``; ``agent`` is the one who spoke.
+        """
+        start = () if after is None else (after,)
+        return self._pages("messages", frames, page, start, {"node_id": node, "sender": agent})
+
+    def _pages(
+        self, table: str, as_frames: bool, size: int, after: tuple[Any, ...], wanted: dict[str, str | None]
+    ) -> Iterator[Any]:
+        from cmbagent_nb.store import pages
+
+        self._settle()
+        function = pages.frames if as_frames else pages.rows
+        return function(self._host.db, table, self.id, size=size, after=after, **wanted)
+
+    def condensed(self, tokens: int = 4000, keep: int = 5) -> str:
+        """Return what was said within so many tokens: the newest ``keep`` messages as they are, of the rest the facts.
+
+        No model is asked. Numbers with their names, files and decisions come first.
+        """
+        from cmbagent_nb.workflow.condense import Item, condense
+
+        def item(row: dict[str, Any]) -> Item:
+            place = f", {row['node_id']}" if row["node_id"] else ""
+            return Item(f"{row['sender']} to {row['recipient']}{place}", row["content"] or "")
+
+        return condense(map(item, self.iter_messages()), budget=tokens, keep=keep).text
+
+    def _settle(self) -> None:
+        if not Runtime.get().inside():
+            self._host.writer.barrier().result()
+
     def _frame(self, name: str) -> pd.DataFrame:
         from cmbagent_nb.store import frames
 
-        if not Runtime.get().inside():
-            self._host.writer.barrier().result()
+        self._settle()
         return getattr(frames, name)(self._host.db, run_id=self.id)  # type: ignore[no-any-return]
 
     def lineage(self, path: str) -> Lineage:
