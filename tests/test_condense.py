@@ -151,3 +151,17 @@ def test_tokens_are_not_underestimated() -> None:
     assert tokens("") == 0
     assert tokens("a" * 300) == 300 // BYTES
     assert tokens("é" * 300) == 600 // BYTES
+
+
+def test_no_more_parts_are_held_than_the_budget_has_room_for() -> None:
+    import tracemalloc
+
+    story = (Item(f"Step {place}", f"value_{place} = {place}.5\n{FILLER * 20}") for place in range(3000))
+    tracemalloc.start()
+    made = condense(story, budget=500, keep=2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert tokens(made.text) <= 500
+    assert "value_2990 = 2990.5" in made.text
+    assert made.left_out > 2900
+    assert peak < 500_000  # of 6 MB

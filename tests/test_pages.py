@@ -112,8 +112,6 @@ for row in run.iter_events():
     count += 1
 times.append(time.monotonic())
 run.snapshot()
-if count < 100_000:
-    assert "1.5" in run.condensed(tokens=20000, keep=1)
 times.append(time.monotonic())
 done.set()
 watching.join()
@@ -124,7 +122,7 @@ ws.close()
 
 
 def test_memory_does_not_grow_with_the_messages(workspace: Workspace) -> None:
-    assert _read(workspace, messages=10_000, size=15_000) < 100e6, "150 MB of messages were in memory"
+    assert _read(workspace, messages=20_000, size=15_000) < 200e6, "300 MB of messages were in memory"
 
 
 @pytest.mark.full

@@ -80,8 +80,8 @@ def _pages(
         found = db.rows(f"SELECT * FROM {table} WHERE {where}{beyond} ORDER BY {names} LIMIT :n", **values)
         if not found:
             return
-        key = tuple(found[-1][name] for name in keys)
-        full = len(found) == size
+        key, full = tuple(found[-1][name] for name in keys), len(found) == size
         yield found
         if not full:
             return
+        del found  # before the next page comes
