@@ -155,3 +155,10 @@ def test_the_result_is_rendered_when_it_is_a_report() -> None:
     assert "<h1>Title</h1>" in parts.result(report)
     output = snapshot(run={"id": "r", "result": {"text": "# 5 < 6", "report": None}})
     assert parts.result(output) == "<pre># 5 &lt; 6</pre>"
+
+
+def test_a_run_that_gives_no_sign_of_life_says_so() -> None:
+    for silent, said in ((12.0, False), (120.0, True)):
+        run = {**snapshot().run, "silent_s": silent}
+        line = parts.status_line(snapshot(run=run))
+        assert ("no sign of life for 2 min 00 s" in line) is said

@@ -232,7 +232,7 @@ def test_a_run_that_cannot_be_started_leaves_nothing(
 # ---- reading the record
 
 TABLES = {
-    "runs": ("workflow_runs", {"duration_s", "tokens", "cost_usd", "model_calls"}),
+    "runs": ("workflow_runs", {"duration_s", "tokens", "cost_usd", "model_calls", "silent_s"}),
     "steps": ("workflow_steps", set()),
     "events": ("execution_events", set()),
     "messages": ("messages", set()),

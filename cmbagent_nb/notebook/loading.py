@@ -174,7 +174,7 @@ def _interrupted(workspace: Workspace) -> list[str]:
     sql = "SELECT name FROM workflow_runs WHERE status = 'interrupted' ORDER BY created_at DESC LIMIT 4"
     names = [str(row["name"]) for row in workspace.db.rows(sql)]
     return (
-        [f"interrupted: {', '.join(names[:3])}{' …' if len(names) > 3 else ''} (%cmbagent show RUN)"] if names else []
+        [f"interrupted: {', '.join(names[:3])}{' …' if len(names) > 3 else ''} (%cmbagent resume RUN)"] if names else []
     )
 
 

@@ -50,6 +50,10 @@ def spent(run: Mapping[str, Any]) -> str:
     return (f"{usd(known)} + unknown cost" if known else "cost unknown") + of
 
 
+#: Seconds without a heartbeat, which comes every ten, after which a run is said to give no sign of life.
+SILENCE = 35.0
+
+
 def status_line(snapshot: Snapshot, *, elapsed: float | None = None) -> str:
     """The first line of every view: the name, the status, and what it has taken so far."""
     run = snapshot.run
@@ -61,6 +65,7 @@ def status_line(snapshot: Snapshot, *, elapsed: float | None = None) -> str:
         plural(calls, "call") + (f" ({lost} failed)" if lost else ""),
         f"{count(run['tokens'])} tokens" if run.get("tokens") else "",
         spent(run),
+        f"no sign of life for {seconds(run['silent_s'])}" if (run.get("silent_s") or 0.0) > SILENCE else "",
     ]
     model = run.get("model") or ""
     error = f'<div class="cmbv-error">{esc(cut(run["error"], 400))}</div>' if run.get("error") else ""

@@ -44,7 +44,7 @@ class Snapshot:
     run
         The run's row with totals: ``calls``, ``failed_calls``, ``tokens``, ``cost_usd`` (None when the cost of
         a call is unknown), ``cost_known``, ``unknown_cost_calls``, ``n_events``, ``n_messages``, ``n_files``,
-        ``elapsed_s``.
+        ``elapsed_s``, and ``silent_s``: seconds since the process of a run that goes on gave a sign of life.
     nodes
         The graph's nodes in order, each with ``attempt``, ``max_attempts``, ``n_events``, ``n_files``,
         ``cost_usd``, ``duration_s``, ``error_word``.
@@ -194,6 +194,7 @@ def _totals(
         "n_messages": other["n_messages"],
         "n_files": other["n_files"],
         "elapsed_s": max(0.0, (end or begin) - begin),
+        "silent_s": 0.0 if run["status"] in FINISHED else time.time() - (run["last_heartbeat_at"] or begin),
     }
 
 

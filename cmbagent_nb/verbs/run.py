@@ -268,13 +268,17 @@ def runs(call: Call) -> Output:
         status=options.status,
         mode=None if options.mode is None else MODES[options.mode],
     )
-    if options.since is not None:
-        import pandas as pd
+    import pandas as pd
 
+    active = frame["status"].isin(ACTIVE)
+    silent = (pd.Timestamp.now(tz="UTC") - frame["last_heartbeat_at"]).dt.total_seconds().round()
+    frame = frame.assign(silent_s=silent.where(active))
+    if options.since is not None:
         frame = frame[frame["created_at"] >= pd.Timestamp(options.since, unit="s", tz="UTC")]
     if options.limit is not None:
         frame = frame.head(options.limit)
     columns = ["id", "name", "status", "mode", "model", "created_at", "duration_s", "model_calls", "tokens", "cost_usd"]
+    columns += ["silent_s"] if active.any() else []
     return Output(frame, lambda: grid(rows(frame), columns, "There are no such runs."), display=frame)
 
 
