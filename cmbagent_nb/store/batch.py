@@ -6,23 +6,22 @@
 | several updates of one row | become one, the later value winning |
 | tables | are written in an order in which every row finds what it refers to |
 | rows of one table | keep their order |
+| changes | in the order of their keys, so that two processes that change the same rows do not lock each other out |
 | values | become what their column holds, the same on every database, or the row is refused |
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import PurePath
 from typing import Any
 
-from cmbagent_nb.store.columns import BOOLEAN, BYTES, COUNTED, INTEGER, JSON, RANK, is_real, is_verbatim, key_of
-from cmbagent_nb.store.json import clean, to_json
+from cmbagent_nb.store.columns import RANK, key_of
+from cmbagent_nb.store.values import Row, Scrub, prepare, prepare_alike
 
-Scrub = Callable[[str], str]
-Row = Mapping[str, Any]
+#: The most rows of one statement: while the next ones are prepared, other threads wait.
+SLICE = 32
 
 
 @dataclass(frozen=True)
@@ -85,124 +84,41 @@ def _rank(table: str) -> int:
     return RANK.get(table, len(RANK))
 
 
+def _place(change: tuple[tuple[str, str], Row]) -> tuple[int, str]:
+    (table, identifier), _ = change
+    return _rank(table), identifier
+
+
 def statements(batch: Batch, scrub: Scrub, mark: str) -> Iterator[Statement]:
-    """Turn a batch into statements, each for all the rows that follow one another with the same columns."""
+    """Turn a batch into statements, each for some rows that follow one another with the same columns."""
     for table in sorted(batch.inserts, key=_rank):
-        columns: tuple[str, ...] = ()
-        rows: list[tuple[Any, ...]] = []
-        for row in batch.inserts[table]:
-            names, values = prepare(table, row, scrub)
-            if names != columns and rows:
-                yield Statement(insert_sql(table, columns, mark), table, "insert", columns, rows)
-                rows = []
-            columns = names
-            rows.append(tuple(values))
-        if rows:
+        for columns, rows in _prepared(table, batch.inserts[table], scrub):
             yield Statement(insert_sql(table, columns, mark), table, "insert", columns, rows)
-    changes: dict[tuple[str, tuple[str, ...]], list[tuple[Any, ...]]] = {}
-    for (table, identifier), change in batch.updates.items():
-        names, values = prepare(table, change, scrub)
-        if names:
-            changes.setdefault((table, names), []).append((*values, identifier))
-    for (table, columns), rows in changes.items():
-        names = (*columns, key_of(table))
-        yield Statement(update_sql(table, columns, mark), table, "update", names, rows)
+    changes: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
+    for (table, identifier), change in sorted(batch.updates.items(), key=_place):
+        if change:
+            changes.setdefault((table, tuple(change)), []).append({**change, key_of(table): identifier})
+    for (table, _), changed in changes.items():
+        for columns, rows in _prepared(table, changed, scrub):
+            yield Statement(update_sql(table, columns[:-1], mark), table, "update", columns, rows)
 
 
-_JSON, _VERBATIM, _BOOLEAN, _TEXT, _INTEGER, _REAL, _BYTES = range(7)
-
-
-@lru_cache(maxsize=1024)
-def _kinds(names: tuple[str, ...], counted: bool) -> tuple[int, ...]:
-    return tuple(_kind(name, counted) for name in names)
-
-
-def _kind(name: str, counted: bool) -> int:
-    if name in JSON:
-        return _JSON
-    if name in BOOLEAN:
-        return _BOOLEAN
-    if name in INTEGER or (counted and name == "id"):
-        return _INTEGER
-    if is_real(name):
-        return _REAL
-    if name in BYTES:
-        return _BYTES
-    return _VERBATIM if is_verbatim(name) else _TEXT
-
-
-def prepare(table: str, row: Row, scrub: Scrub) -> tuple[tuple[str, ...], list[Any]]:
-    """Return a row's columns and values as every driver takes them: JSON as text, texts masked and clean.
-
-    Raises
-    ------
-    ValueError, TypeError
-        A column for numbers is given something else.
-    """
-    names = tuple(row)
-    values: list[Any] = []
-    masked = False
-    for kind, value in zip(_kinds(names, table in COUNTED), row.values(), strict=True):
-        if value is None:
-            values.append(None)
-        elif kind in _PLAIN:
-            values.append(_PLAIN[kind](value))
-        else:
-            if kind == _JSON:
-                text = to_json(value)
-            elif isinstance(value, str):
-                text = value if value.isascii() and "\x00" not in value else clean(value)
-            else:
-                text = _text(value)
-            shown = text if kind == _VERBATIM else scrub(text)
-            masked = masked or shown != text
-            values.append(shown)
-    if masked and table == "model_replies":
-        if "masked" not in row:
-            return (*names, "masked"), [*values, True]
-        values[names.index("masked")] = True
-    return names, values
-
-
-def _integer(value: Any) -> int:
-    """Return a whole number; SQLite would take anything, PostgreSQL nothing else.
-
-    >>> _integer(2.0), _integer("7")
-    (2, 7)
-    """
-    if type(value) is int:
-        return value
-    number = int(value)
-    if isinstance(value, float) and number != value:
-        raise ValueError(f"{value!r} is not a whole number")
-    return number
-
-
-def _real(value: Any) -> float | None:
-    """Return a number; NaN is none, as SQLite has it."""
-    number = value if type(value) is float else float(value)
-    return None if math.isnan(number) else number
-
-
-def _truth(value: Any) -> bool:
-    if isinstance(value, str):
-        raise TypeError(f"{value!r} is neither yes nor no")
-    return bool(value)
-
-
-def _bytes(value: Any) -> bytes:
-    return bytes(memoryview(value))
-
-
-#: What turns a value into one for its column, for columns that hold no text.
-_PLAIN: dict[int, Callable[[Any], Any]] = {_INTEGER: _integer, _REAL: _real, _BOOLEAN: _truth, _BYTES: _bytes}
-
-
-def _text(value: Any) -> str:
-    """Return the text of a value that is no text, in a column for texts."""
-    if isinstance(value, PurePath):
-        return clean(value.as_posix())
-    return clean(str(value)) if isinstance(value, BaseException) else to_json(value)
+def _prepared(table: str, rows: Sequence[Row], scrub: Scrub) -> Iterator[tuple[tuple[str, ...], list[tuple[Any, ...]]]]:
+    """Yield columns and values of rows that have the same columns, :data:`SLICE` rows at most."""
+    start = 0
+    while start < len(rows):
+        names, end = tuple(rows[start]), start + 1
+        while end < len(rows) and end < start + SLICE and tuple(rows[end]) == names:
+            end += 1
+        alike = rows[start:end]
+        start = end
+        values = prepare_alike(table, alike, scrub)
+        if values is not None:
+            yield names, values
+            continue
+        for row in alike:
+            columns, single = prepare(table, row, scrub)
+            yield columns, [tuple(single)]
 
 
 @lru_cache(maxsize=512)

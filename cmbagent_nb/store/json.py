@@ -57,6 +57,23 @@ def to_json(value: Any) -> str:
         return orjson.dumps(_repr(value)).decode()
 
 
+def to_json_all(values: Iterable[Any]) -> list[str]:
+    """Turn each value into JSON text, as :func:`to_json` does, at less cost a value.
+
+    >>> to_json_all([{"a": 1}, None, b"x"])
+    ['{"a":1}', 'null', '{"$bytes":"eA=="}']
+    """
+    values = list(values)
+    try:
+        texts = [orjson.dumps(value, _simpler, _OPTIONS) for value in values]
+    except Exception:  # one of them is no plain value
+        return [to_json(value) for value in values]
+    together = b"".join(texts)
+    if b"null" not in together and b'"$' not in together:
+        return [text.decode() for text in texts]
+    return [to_json(value) for value in values]
+
+
 def from_json(text: str | bytes | None) -> Any:
     """Read what :func:`to_json` wrote; no text gives None."""
     if text is None or not text:

@@ -16,11 +16,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cmbagent_nb.store.batch import Batch, Row, Scrub, Statement, statements
+from cmbagent_nb.store.batch import Batch, Statement, statements
 from cmbagent_nb.store.changes import CHANNEL, payload
 from cmbagent_nb.store.columns import COUNTED, SOFT_LINKS, key_of
 from cmbagent_nb.store.database import BUSY_TIMEOUT, Database
 from cmbagent_nb.store.trouble import UnclearError, is_transient
+from cmbagent_nb.store.values import Row, Scrub
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

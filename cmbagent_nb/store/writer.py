@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import StoreError
-from cmbagent_nb.store.batch import Batch, Row, Scrub
+from cmbagent_nb.store.batch import Batch
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.journal import JournalFiles
 from cmbagent_nb.store.json import to_json
 from cmbagent_nb.store.sink import Sink
 from cmbagent_nb.store.spill import Unwritten, note_fault
 from cmbagent_nb.store.trouble import is_transient, reason
+from cmbagent_nb.store.values import Row, Scrub
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
