@@ -104,3 +104,45 @@ def test_a_gate_that_is_answered_during_a_pause_counts_afterwards(
         assert run.status == "paused"
         run.resume()
         assert run.wait(30).status == "completed", run.error
+
+
+def test_a_pause_during_the_last_code_of_a_run_leaves_it_ended(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = code(
+        "import pathlib, time\nprint('on', flush=True)\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)\n"
+    )
+    with OpenAIServer(lambda request: waits) as model:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", model.url)
+        run = workspace.one_shot("Wait.", model="openai:m")
+        on = threading.Event()
+        run.on("step_progress", lambda event: on.set())
+        assert on.wait(30)
+        run.pause()
+        (run.work_dir / "steps/step_1/attempt_1/go").touch()
+        assert run.wait(30).status == "completed", run.error
+
+
+def test_a_run_stopped_at_a_gate_while_another_step_is_held_has_failed(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thinking, think = threading.Event(), threading.Event()
+
+    def slow(request: object) -> object:
+        thinking.set()
+        assert think.wait(30)
+        return HELLO
+
+    steps = {"One": code("{}['a']"), "Two": slow}
+    team = Team(plan=plan({"title": "One"}, {"title": "Two"}), review=APPROVED, steps=steps)
+    with OpenAIServer(team) as model:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", model.url)
+        run = workspace.planning_and_control("Both.", model="openai:m", approve="error", max_attempts=1)
+        until_gate(run)
+        assert thinking.wait(30)
+        run.pause()
+        think.set()
+        until(run, lambda: "paused" in set(run.steps().status))
+        run.approve(resolution="abort")
+        assert run.wait(30).status == "failed"
+        assert set(run.steps().status) == {"failed"}

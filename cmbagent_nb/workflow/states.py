@@ -32,7 +32,8 @@ RUN: Mapping[str, frozenset[str]] = {
     "draft": frozenset({"planning", "executing", "failed", "cancelled", "interrupted"}),
     "planning": frozenset({"executing", "paused", "waiting_approval", "interrupted", "failed", "cancelled"}),
     "executing": frozenset({"paused", "waiting_approval", "interrupted", "completed", "failed", "cancelled"}),
-    "paused": frozenset({"planning", "executing", "interrupted", "failed", "cancelled"}),
+    # Completed: what was under way when the pause was asked for was the last thing to do.
+    "paused": frozenset({"planning", "executing", "interrupted", "completed", "failed", "cancelled"}),
     "waiting_approval": frozenset({"planning", "executing", "paused", "interrupted", "failed", "cancelled"}),
     "interrupted": frozenset({"planning", "executing", "cancelled"}),
     "failed": frozenset({"planning", "executing"}),
@@ -49,7 +50,8 @@ STEP: Mapping[str, frozenset[str]] = {
     "waiting_approval": frozenset(
         {"running", "retrying", "completed", "failed", "skipped", "cancelled", "interrupted"}
     ),
-    "paused": frozenset({"running", "cancelled", "interrupted"}),
+    # Failed, skipped: a person stopped the run at another step's gate meanwhile.
+    "paused": frozenset({"running", "failed", "skipped", "cancelled", "interrupted"}),
     "retrying": frozenset({"running", "waiting_approval", "failed", "skipped", "cancelled", "interrupted"}),
     "failed": frozenset({"running", "retrying", "skipped", "pending"}),
     "interrupted": frozenset({"running", "pending", "cancelled"}),
@@ -70,7 +72,7 @@ def sources(table: Mapping[str, frozenset[str]], target: str) -> list[str]:
     """Return the statuses from which ``target`` may be entered.
 
     >>> sources(RUN, "completed")
-    ['executing']
+    ['executing', 'paused']
     """
     return [state for state, following in table.items() if target in following]
 
