@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -247,3 +248,30 @@ def test_an_interrupted_run_is_gone_on_with(workspace: Workspace, server: OpenAI
     assert run.events().query("event_type == 'model_call'").event_subtype.tolist() == ["complete", "replayed"]
     run.cancel()
     run.wait(10)
+
+
+@pytest.mark.parametrize("to_itself", ["os.remove(__file__)", "os.remove(__file__); os.symlink('/dev/zero', __file__)"])
+def test_code_that_takes_itself_away_is_kept_as_it_ran(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, to_itself: str
+) -> None:
+    text = f"import os\n{to_itself}\nprint('gone')\n"
+    with OpenAIServer(lambda request: code(text, "gone.py")) as server:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        run = workspace.one_shot("Go.", model="openai:m").wait(30)
+    assert run.status == "completed", run.error
+    assert (run.work_dir / "codebase/gone.py").read_text() == text
+
+
+def test_a_process_that_has_ended_unasked_for_is_dead() -> None:
+    from cmbagent_nb.store.json import to_json
+    from cmbagent_nb.workflow.ownership import is_alive
+
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        lease = {"host": socket.gethostname(), "pid": ended.pid, "started": psutil.Process(ended.pid).create_time()}
+        assert is_alive(to_json(lease), None)
+        ended.kill()
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_alive(to_json(lease), None)
+    finally:
+        ended.communicate()

@@ -235,3 +235,33 @@ def test_a_lost_database_is_made_anew_from_the_journals(tmp_path: Path, served: 
     finally:
         workspace.close()
     assert repair_workspace(home) == []
+
+
+@pytest.mark.parametrize(("gates", "end"), [("approve", "completed"), ("reject", "cancelled")])
+def test_a_run_killed_between_the_decision_and_the_plan_goes_on(
+    tmp_path: Path, served: OpenAIServer, gates: str, end: str
+) -> None:
+    script = (
+        "import os, sys\n"
+        "from cmbagent_nb.workflow import engine\n"
+        "from cmbagent_nb.workspace import Workspace\n"
+        "approve = engine._approve\n"
+        "async def die(context, plan):\n"
+        "    await approve(context, plan)\n"
+        "    os._exit(9)\n"
+        "engine._approve = die\n"
+        "options = {'model': 'openai:test-model', 'approve': 'plan', 'gates': sys.argv[2], 'name': 'crash'}\n"
+        "Workspace(sys.argv[1]).planning_and_control('Add two numbers.', **options).wait(60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "home"), gates],
+        timeout=120,
+        cwd=Path(__file__).parents[1],
+        check=False,
+    )
+    assert done.returncode == 9
+    workspace = Workspace(tmp_path / "home")
+    try:
+        assert workspace.resume("crash").wait(60).status == end
+    finally:
+        workspace.close()

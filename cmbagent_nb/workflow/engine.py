@@ -187,9 +187,16 @@ async def _review(context: Context, plan: Plan) -> list[str]:
 async def _approve(context: Context, plan: Plan) -> Plan | None:
     """Show the plan to a person until it is approved or rejected; comments go back to the planner."""
     note = ""
-    await context.states.node(PLAN_APPROVAL, "running")
+    # Decided, and the process died before the plan was stored: the answers are given again and the node stays.
+    decided = context.past.statuses.get(PLAN_APPROVAL) in ("completed", "cancelled")
+
+    async def become(target: str, reason: str = "", by: str = "engine") -> None:
+        if not decided:
+            await context.states.node(PLAN_APPROVAL, target, reason=reason, by=by)
+
+    await become("running")
     for time_shown in count(1):
-        await context.states.node(PLAN_APPROVAL, "waiting_approval", reason="the plan is shown")
+        await become("waiting_approval", "the plan is shown")
         async with context.motion.waiting(None):
             answer = await context.gates.ask(
                 "plan_approval",
@@ -205,12 +212,12 @@ async def _approve(context: Context, plan: Plan) -> Plan | None:
             )
         context.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
         if answer.resolution == "approved":
-            await context.states.node(PLAN_APPROVAL, "completed", reason=f"approved by {answer.by}", by=answer.by)
+            await become("completed", f"approved by {answer.by}", answer.by)
             return plan
         if answer.resolution == "rejected":
-            await context.states.node(PLAN_APPROVAL, "cancelled", reason=f"rejected by {answer.by}", by=answer.by)
+            await become("cancelled", f"rejected by {answer.by}", answer.by)
             return None
-        await context.states.node(PLAN_APPROVAL, "running", reason="changes asked for", by=answer.by)
+        await become("running", "changes asked for", answer.by)
         if context.gateway.source == "playbook":
             note = (
                 "This run replays a playbook: its replies are recorded and cannot react to comments. Approve or reject"

@@ -50,8 +50,11 @@ def is_alive(lease_owner: str, heartbeat_at: float | None) -> bool:
     if holder["host"] != socket.gethostname():
         return time.time() - (heartbeat_at or 0.0) < SILENCE
     try:
+        process = psutil.Process(holder["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False  # it has ended and nobody has asked how: in a container nobody may ever do
         # Process ids are used again; a start time one second off is another process.
-        return abs(float(psutil.Process(holder["pid"]).create_time()) - float(holder["started"])) < 1.0
+        return abs(float(process.create_time()) - float(holder["started"])) < 1.0
     except psutil.Error:
         return False
 
