@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cmbagent_nb.errors import RunNotFound, StoreError
 from cmbagent_nb.run import Run
+from cmbagent_nb.workflow.checkpoints import Checkpoints
 from cmbagent_nb.workflow.history import rows_of_database, state_of
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer
@@ -77,3 +80,8 @@ def test_a_checkpoint_costs_the_same_whatever_the_run_holds(run: Run) -> None:
         run._host.writer.barrier().result()
     assert sizes[1] - sizes[0] <= 4  # the line's number grows by a digit or two
     assert sizes[1] < 3000
+
+
+def test_no_time_between_checkpoints_means_none_by_time(tmp_path: Path) -> None:
+    points = Checkpoints(None, tmp_path, "run", "session")  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(points.keep_time(0.0), timeout=10))

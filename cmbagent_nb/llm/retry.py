@@ -14,6 +14,7 @@ The providers' packages have no error class in common, so errors are told by wha
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -116,21 +117,28 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
     >>> retry_after({"retry-after": "1.5"}), retry_after({"retry-after-ms": "20"}), retry_after({})
     (1.5, 0.02, None)
+    >>> retry_after({"retry-after": "nan"}) is None
+    True
     """
     milliseconds = headers.get("retry-after-ms")
     value = headers.get("retry-after")
     try:
         if milliseconds:
-            return max(float(milliseconds) / 1000, 0.0)
+            return _wait(float(milliseconds) / 1000)
         if not value:
             return None
-        return max(float(value), 0.0)
+        return _wait(float(value))
     except ValueError:
         pass
     try:
         return max(parsedate_to_datetime(str(value)).timestamp() - time.time(), 0.0)
     except (TypeError, ValueError):
         return None
+
+
+def _wait(seconds: float) -> float | None:
+    """Return a time to wait; "nan" is none, and a timer for it would never end."""
+    return None if math.isnan(seconds) else max(seconds, 0.0)
 
 
 def _status(error: BaseException) -> int | None:

@@ -52,8 +52,8 @@ class Checkpoints:
         return checkpoint_id
 
     async def keep_time(self, minutes: float) -> None:
-        """Make a checkpoint every so many minutes if something has changed; until cancelled."""
-        while True:
+        """Make a checkpoint every so many minutes if something has changed; until cancelled. 0 means never."""
+        while minutes > 0:
             await asyncio.sleep(minutes * 60)
             size = await asyncio.to_thread(_size, self._path)
             if size != self._size:
