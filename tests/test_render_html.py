@@ -162,3 +162,19 @@ def test_a_run_that_gives_no_sign_of_life_says_so() -> None:
         run = {**snapshot().run, "silent_s": silent}
         line = parts.status_line(snapshot(run=run))
         assert ("no sign of life for 2 min 00 s" in line) is said
+
+
+def test_a_reply_of_another_form_is_shown_all_the_same() -> None:
+    step = '{"title": "Fit", "depends_on": 1, "bullet_points": 5, "expected_outputs": "data/fit.json"}'
+    for text in (f'{{"steps": [{step}]}}', '{"a":' * 50_000):
+        message = {"id": 1, "sender": "planner", "recipient": "workflow", "content": text, "created_at": 0.0}
+        assert "planner" in parts.message_list(snapshot(messages=[message]))
+
+
+def test_the_commands_of_an_open_gate_are_taken_by_the_verbs() -> None:
+    from cmbagent_nb.verbs import parser
+
+    gate = {"id": "1" * 36, "node_id": "step_1", "context": {"options": [{"id": "approved"}, {"id": "skip"}]}}
+    html = run_html(snapshot(gates=[gate]))
+    commands = [part.partition("</code>")[0] for part in html.split("<code>%cmbagent approve ")[1:]]
+    assert [parser("%cmbagent").parse_args(f"approve {command}").choose for command in commands] == [None, "skip"]

@@ -99,7 +99,7 @@ def preview(path: Path, folder: Path | None = None) -> str:
     if kind == ".json" and whole:
         try:
             text = json.dumps(json.loads(text), indent=1, ensure_ascii=False)
-        except ValueError:
+        except (ValueError, RecursionError):
             whole = False
     return f"<pre>{esc(text[:6000])}{'' if whole and len(text) <= 6000 else chr(10) + '…'}</pre>"
 

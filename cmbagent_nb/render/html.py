@@ -57,7 +57,7 @@ def _gate(gate: dict[str, object]) -> str:
     name = short(str(gate["id"]))
     options = [str(option.get("id")) for option in context.get("options") or () if isinstance(option, dict)]
     commands = "<br>".join(
-        f"<code>%cmbagent approve {esc(name)}{'' if option == 'approved' else f' --resolution {esc(option)}'}</code>"
+        f"<code>%cmbagent approve {esc(name)}{'' if option == 'approved' else f' --choose {esc(option)}'}</code>"
         for option in options
     )
     return (

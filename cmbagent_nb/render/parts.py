@@ -98,10 +98,10 @@ def plan_table(plan: Mapping[str, Any] | None, *, said: str = "") -> str:
     steps = (plan or {}).get("steps") or []
     rows = []
     for index, step in enumerate(steps, start=1):
-        after = ", ".join(str(item).removeprefix("step_") for item in step.get("depends_on") or ())
+        after = ", ".join(str(item).removeprefix("step_") for item in _items(step.get("depends_on")))
         number = step.get("number") or step.get("step_number") or index
-        makes = ", ".join(str(item) for item in step.get("expected_outputs") or ())
-        points = "".join(f"<li>{esc(point)}</li>" for point in step.get("bullet_points") or ())
+        makes = ", ".join(str(item) for item in _items(step.get("expected_outputs")))
+        points = "".join(f"<li>{esc(point)}</li>" for point in _items(step.get("bullet_points")))
         more = (
             f"<details><summary>{esc(step.get('title'))}</summary>"
             f'<div class="cmbv-meta">{esc(step.get("instructions"))}</div>'
@@ -115,6 +115,11 @@ def plan_table(plan: Mapping[str, Any] | None, *, said: str = "") -> str:
     goal = (plan or {}).get("goal")
     first = f'<div class="cmbv-meta">{esc(goal)}</div>' if goal and str(goal) not in said else ""
     return f"{first}{_table(('#', 'Step', 'Agent', 'After'), rows, numbers=(0,))}" if rows else first
+
+
+def _items(value: Any) -> list[Any]:
+    """Return a list that a model may have written as one value: replies are shown as they came."""
+    return list(value) if isinstance(value, list | tuple) else [] if value in (None, "") else [value]
 
 
 def _table(heads: Sequence[str], rows: Iterable[str], *, numbers: Sequence[int] = ()) -> str:
@@ -177,8 +182,8 @@ def node_panel(snapshot: Snapshot, node_id: str) -> str:
     ]
     step = _step_of(snapshot, node)
     if step:
-        points = "".join(f"<li>{esc(point)}</li>" for point in step.get("bullet_points") or ())
-        makes = ", ".join(str(item) for item in step.get("expected_outputs") or ())
+        points = "".join(f"<li>{esc(point)}</li>" for point in _items(step.get("bullet_points")))
+        makes = ", ".join(str(item) for item in _items(step.get("expected_outputs")))
         out.append(f'<h4>Instructions</h4><div class="cmbv-text">{esc(step.get("instructions"))}</div>')
         out.append(f"<ul>{points}</ul>" if points else "")
         out.append(f'<div class="cmbv-meta">makes <code>{esc(makes)}</code></div>' if makes else "")
@@ -329,7 +334,7 @@ def _fields(text: str) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

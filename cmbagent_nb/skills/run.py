@@ -339,7 +339,7 @@ def find_metrics(folder: Path, outputs: list[str]) -> dict[str, float]:
             continue
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # a file of the user's that is not JSON in spite of its name
         found += [(PurePosixPath(name).stem, key, number) for key, number in _numbers(value, "", 0)]
     keys = [key for _, key, _ in found]
