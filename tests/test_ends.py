@@ -275,3 +275,23 @@ def test_a_process_that_has_ended_unasked_for_is_dead() -> None:
         assert not is_alive(to_json(lease), None)
     finally:
         ended.communicate()
+
+
+def test_a_listener_that_fails_keeps_no_command_from_its_run(workspace: Workspace, server: OpenAIServer) -> None:
+    run, _, _ = start_sleeper(workspace)
+    failed, heard = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        failed.set()
+        raise ValueError("this listener is broken")
+
+    run.subscribe(fail)
+    run.subscribe(heard.set)
+    script = "import sys; from cmbagent_nb.workspace import Workspace; Workspace(sys.argv[1]).run(sys.argv[2]).{}()"
+    for action in ("pause", "cancel"):
+        command = [sys.executable, "-c", script.format(action), str(workspace.home), run.id]
+        subprocess.run(command, check=True, timeout=60)
+        until(run, lambda: run.status in ("paused", "cancelled"))
+    assert run.wait(10).status == "cancelled"
+    assert failed.is_set()
+    assert heard.is_set()

@@ -146,3 +146,19 @@ def test_a_run_stopped_at_a_gate_while_another_step_is_held_has_failed(
         run.approve(resolution="abort")
         assert run.wait(30).status == "failed"
         assert set(run.steps().status) == {"failed"}
+
+
+def test_a_pause_now_that_is_over_at_once_cancels_nothing(
+    workspace: Workspace,
+    server: OpenAIServer,  # noqa: F811
+) -> None:
+    run, pid, _ = start_sleeper(workspace)
+    asleep = threading.Event()
+    run.on("step_progress", lambda event: asleep.set())
+    run.pause(now=True)
+    run.resume()
+    until(run, lambda: asleep.is_set() or asleep.wait(0.05) or run.finished)
+    assert not run.finished, run.status
+    assert gone(pid)
+    run.cancel()
+    assert run.wait(10).status == "cancelled"

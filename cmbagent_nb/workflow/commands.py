@@ -96,7 +96,7 @@ class Watcher:
             while self._handlers or self._listeners:
                 news = await source.wait(IDLE)
                 if news is not None:
-                    self._on_news(news)
+                    self._tell(news)
                 if self._handlers:
                     try:
                         await self._hand_out()
@@ -104,6 +104,13 @@ class Watcher:
                         log.warning("commands cannot be read: %s", error.what)
         finally:
             await source.close()
+
+    def _tell(self, news: News) -> None:
+        """Pass news on; whoever listens and fails keeps no command from its run."""
+        try:
+            self._on_news(news)
+        except Exception:
+            log.warning("a callback after a change of another process failed", exc_info=True)
 
     async def _hand_out(self) -> None:
         rows = await in_thread(

@@ -194,11 +194,17 @@ class Changes:
         return remove
 
     def tell(self, run_ids: Iterable[str]) -> None:
-        """Tell those who wait for these runs; what they raise is the caller's to count."""
+        """Tell all who wait for these runs; what one of them raises is the caller's to count."""
         with self._lock:
             functions = [function for run_id in run_ids for function in self._functions.get(run_id, [])]
+        failures = []
         for function in functions:
-            function()
+            try:
+                function()
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def hear(self, news: News) -> None:
         """Tell those whom news of other processes concern; where it is not known whom, everybody."""

@@ -56,6 +56,7 @@ class Motion:
         self._phase = ""
         self._status = ""
         self._code: set[asyncio.Task[object]] = set()
+        self._stopped: set[asyncio.Task[object]] = set()
 
     async def enter(self, phase: str) -> None:
         """Begin a phase of the run: ``planning`` or ``executing``."""
@@ -119,6 +120,7 @@ class Motion:
         await self.settle(reason="paused", by=by)
         if now:
             for task in self._code:
+                self._stopped.add(task)
                 task.cancel()
 
     async def go_on(self, *, by: str) -> None:
@@ -151,14 +153,16 @@ class Motion:
             try:
                 return await task
             except asyncio.CancelledError:
-                # The run's own task may have been cancelled instead: then it is not the code alone that ends.
+                # The run's own task may have been cancelled instead: then it is not the code alone that ends. The
+                # pause itself may be over already.
                 current = asyncio.current_task()
-                if not self.paused or (current is not None and current.cancelling()):
+                if task not in self._stopped or (current is not None and current.cancelling()):
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
                     raise
             finally:
                 self._code.discard(task)
+                self._stopped.discard(task)
 
     # ---- the run's status
 
