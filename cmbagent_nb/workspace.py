@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.skills.library import Skill
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
+    from cmbagent_nb.workflow.backup import Backup
     from cmbagent_nb.workflow.host import Host
 
 #: The modes of a run, with the short words for them.
@@ -331,6 +332,110 @@ class Workspace:
             raise NoModel("there is no model, and no playbook was recorded for this task", HOW_TO_SET)
         return ModelSpec.parse(f"playbook:{playbook}")
 
+    # ---- keeping runs
+
+    def archive(self, older_than: str | float | None = None, *, dry_run: bool = False) -> list[dict[str, Any]]:
+        """Move the rows of runs that ended long ago out of the database, into Parquet files; they read as before.
+
+        Parameters
+        ----------
+        older_than
+            A span such as ``90d``; the setting ``archive_days`` when not given.
+        dry_run
+            Only tell which runs that would be.
+
+        Returns
+        -------
+        list of dict
+            The runs, with ``rows``, ``size_bytes`` and ``folder`` when they were archived.
+        """
+
+        from cmbagent_nb.workflow.retention import archive, due, span
+
+        seconds = span(self.settings.archive_days if older_than is None else older_than)
+        if dry_run:
+            return [{name: run[name] for name in ("id", "name", "status", "ended_at")} for run in due(self.db, seconds)]
+        return [
+            {
+                "id": item.run_id,
+                "name": item.name,
+                "rows": item.rows,
+                "size_bytes": item.size_bytes,
+                "folder": item.folder,
+            }
+            for item in archive(self.db, self.writer, seconds)
+        ]
+
+    def unarchive(self, reference: str) -> Run:
+        """Bring the rows of an archived run back into the database; returns the run.
+
+        Raises
+        ------
+        StateError
+            The run is not archived.
+        StoreError
+            Its archive is not there or damaged.
+        """
+        from cmbagent_nb.store.archive import unarchive_run
+
+        found = self.run(reference)
+        unarchive_run(self.db, self.writer, found.id)
+        return found
+
+    def compact(self) -> int:
+        """Give the space of deleted and archived rows back to the disk; returns how many bytes that were."""
+        from cmbagent_nb.workflow.retention import compact
+
+        self.writer.barrier().result()
+        return compact(self.db)
+
+    def delete(self, reference: str) -> str:
+        """Delete a run for good: its rows, its archive, and its folder when that is the workspace's own.
+
+        Skills that were made of it stay. Returns what was done, in words.
+
+        Raises
+        ------
+        StateError
+            The run goes on.
+        """
+        from cmbagent_nb.workflow.retention import delete_run
+
+        return delete_run(self.db, self.writer, self.run(reference).id)
+
+    def import_dir(self, folder: str | Path, *, name: str | None = None, task: str = "", again: bool = False) -> Run:
+        """Take the work dir of a CMBAgent run into the record, as a run that has ended; its files are copied.
+
+        Raises
+        ------
+        InputError
+            It is no work dir of CMBAgent.
+        StateError
+            It was imported before, and ``again`` is not set.
+        """
+        from cmbagent_nb.workflow.cmbagent_dir import read_work_dir
+        from cmbagent_nb.workflow.imported import import_run, refuse_again
+
+        found = read_work_dir(Path(folder))
+        if not again:
+            refuse_again(self.db, found)
+        work_dir, chosen = self._work_dir(task or found.task or found.folder.name, name, None, False)
+        session_id = self._session(self.settings.session)
+        return self.run(import_run(self.writer, session_id, found, work_dir, chosen, task=task))
+
+    def backup(self, path: str | Path) -> Backup:
+        """Write the whole workspace into one file, while runs go on; see :func:`restore_workspace`.
+
+        Raises
+        ------
+        UsageError
+            The file is there already, or cannot be written.
+        """
+        from cmbagent_nb.workflow.backup import backup
+
+        self.writer.barrier().result()
+        return backup(self.db, Path(path))
+
     def _session(self, name: str) -> str:
         """Return the id of the session of this name, made if there is none."""
         if name not in self._sessions:
@@ -425,6 +530,24 @@ class Workspace:
         from cmbagent_nb.skills.library import find
 
         return find(self.db, self.writer, self.home, reference)
+
+
+def restore_workspace(file: str | Path, path: str | Path | None = None) -> Backup:
+    """Put a backup into an empty workspace: the one in ``path``, else the default one.
+
+    Raises
+    ------
+    UsageError
+        The workspace is not empty, or the file is no backup.
+    StoreError
+        The file is damaged; nothing has been put back.
+    """
+    from cmbagent_nb.workflow.backup import is_empty, restore
+
+    home = Path(path).expanduser().absolute() if path is not None else default_home()
+    if is_empty(home):
+        Workspace(home).close()  # an empty database may be open in this process
+    return restore(Path(file), home)
 
 
 def repair_workspace(path: str | Path | None = None) -> list[str]:

@@ -56,7 +56,7 @@ _ORDER = {"execution_events": "execution_order, id", "files": "version, created_
 class Archived:
     """A run that was archived."""
 
-    run_id: str
+    id: str
     name: str
     folder: Path
     rows: int

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmbagent_nb.errors import StateError, WorkDirError
+from cmbagent_nb.store.archive import unarchive_run
+from cmbagent_nb.store.archived import archived
 from cmbagent_nb.workflow.context import PLANNED
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.kept import Kept
@@ -39,6 +41,8 @@ def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> L
     from cmbagent_nb.llm.spec import ModelSpec
 
     interrupt_orphans(host.db, host.writer)
+    if archived(host.db, run_id) is not None:
+        unarchive_run(host.db, host.writer, run_id)
     row = host.db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run_id)[0]
     work_dir = Path(row["work_dir"])
     if not work_dir.is_dir():
@@ -74,7 +78,12 @@ def _take_over(connection: Connection, run_id: str, mode: str) -> list[Change]:
     """Take the lease and the status in one transaction: of two that try at once, one is refused."""
     from sqlalchemy import text
 
-    row = connection.execute(text("SELECT status, name, plan FROM workflow_runs WHERE id = :id"), {"id": run_id}).one()
+    found = connection.execute(
+        text("SELECT status, name, plan, meta FROM workflow_runs WHERE id = :id"), {"id": run_id}
+    )
+    row = found.one()
+    if '"archived":' in (row.meta or ""):
+        raise StateError(f"run {row.name} is being archived", "Try again.", run_id=run_id)
     if row.status not in RESUMABLE:
         raise StateError(
             f"run {row.name} is {row.status} and cannot be resumed",
