@@ -355,16 +355,7 @@ class Workspace:
         seconds = span(self.settings.archive_days if older_than is None else older_than)
         if dry_run:
             return [{name: run[name] for name in ("id", "name", "status", "ended_at")} for run in due(self.db, seconds)]
-        return [
-            {
-                "id": item.run_id,
-                "name": item.name,
-                "rows": item.rows,
-                "size_bytes": item.size_bytes,
-                "folder": item.folder,
-            }
-            for item in archive(self.db, self.writer, seconds)
-        ]
+        return [asdict(item) for item in archive(self.db, self.writer, seconds)]
 
     def unarchive(self, reference: str) -> Run:
         """Bring the rows of an archived run back into the database; returns the run.
