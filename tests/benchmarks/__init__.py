@@ -1,0 +1,1 @@
+"""Measurements of what the project promises to be fast at: ``python -m tests.benchmarks``."""
