@@ -350,6 +350,8 @@ class Workspace:
             The runs, with ``rows``, ``size_bytes`` and ``folder`` when they were archived.
         """
 
+        from dataclasses import asdict
+
         from cmbagent_nb.workflow.retention import archive, due, span
 
         seconds = span(self.settings.archive_days if older_than is None else older_than)
