@@ -54,9 +54,10 @@ class Tape:
     @classmethod
     def load(cls, db: Database, run_id: str) -> Tape:
         """Read the tape of a run from the database."""
+        from cmbagent_nb.store.archived import record_of
         from cmbagent_nb.store.json import from_json
 
-        rows = db.rows(
+        rows = record_of(db, run_id).rows(
             "SELECT node_id, attempt, agent_name, ordinal, request_hash, reply FROM model_replies"
             " WHERE run_id = :run_id AND NOT masked ORDER BY created_at",
             run_id=run_id,

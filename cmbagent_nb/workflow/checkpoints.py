@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cmbagent_nb.errors import RunNotFound, StoreError
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.journal import FILE_NAME, VERSION, read_journal
 from cmbagent_nb.workflow.history import State, rows_of_journal, state_of
 
@@ -72,7 +73,8 @@ def find_checkpoint(db: Database, run_id: str, reference: str) -> int:
     StoreError
         It was made by a newer version.
     """
-    rows = db.rows("SELECT id, name, journal_position, meta FROM checkpoints WHERE run_id = :id", id=run_id)
+    sql = "SELECT id, name, journal_position, meta FROM checkpoints WHERE run_id = :id"
+    rows = record_of(db, run_id).rows(sql, id=run_id)
     found = [row for row in rows if row["name"] == reference or row["id"] == reference]
     found = found or [row for row in rows if row["id"].endswith(reference) or row["id"].startswith(reference)]
     if len(found) != 1 or found[0]["journal_position"] is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.columns import JSON
 from cmbagent_nb.store.journal import Entry, read_journal
 from cmbagent_nb.store.json import from_json
@@ -62,6 +63,7 @@ class State:
 
 def rows_of_database(db: Database, run_id: str) -> Rows:
     """Read the rows of a run that are kept twice."""
+    db = record_of(db, run_id)
     rows: Rows = {}
     for table in TABLES:
         key = "id" if table == "workflow_runs" else "run_id"
