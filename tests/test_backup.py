@@ -255,3 +255,14 @@ def test_a_failed_run_that_was_archived_can_be_resumed(
         again = run.resume().wait(60)
         assert again.status == "completed", again.error
     assert again.events().query("event_type == 'code_exec'").status.tolist() == ["failed", "completed"]
+
+
+def test_checkpoints_and_the_state_of_an_archived_run_are_read(workspace: Workspace, finished: Run) -> None:
+    from cmbagent_nb.workflow.history import rows_of_database, state_of
+
+    finished.checkpoint("the end of it")
+    before, points = state_of(rows_of_database(workspace.db, finished.id)), finished.checkpoints()
+    workspace.archive("0d")
+    assert state_of(rows_of_database(workspace.db, finished.id)).differences(before) == []
+    assert finished.checkpoints().id.tolist() == points.id.tolist()
+    assert finished.at("the end of it").status == "completed"
