@@ -88,6 +88,7 @@ class Span:
 
     __slots__ = (
         "_ended",
+        "_row",
         "_started",
         "_token",
         "agent",
@@ -121,6 +122,7 @@ class Span:
         self.recorded = False
         self._started = time.perf_counter()
         self._ended = False
+        self._row: dict[str, Any] = {}
         self._token: Token[Span | None] | None = None
 
     @property
@@ -348,46 +350,46 @@ class Recorder:
         self._depths[span.id] = span.depth
         if len(self._depths) > REMEMBERED:
             del self._depths[next(iter(self._depths))]
-        self.writer.insert(
-            "execution_events",
-            {
-                "id": span.id,
-                "run_id": self.run_id,
-                "session_id": self.session_id,
-                "node_id": span.node_id,
-                "parent_event_id": parent_id,
-                "event_type": span.event_type,
-                "event_subtype": span.subtype,
-                "agent_name": span.agent,
-                "agent_role": role or (self.roles.get(span.agent) if span.agent else None),
-                "attempt": where.attempt if where else None,
-                "status": "running",
-                "started_at": time.time(),
-                "inputs": inputs,
-                "meta": dict(span.meta) if span.meta is not None else None,
-                "execution_order": next(self._order),
-                "depth": span.depth,
-            },
-        )
+        span._row = {
+            "id": span.id,
+            "run_id": self.run_id,
+            "session_id": self.session_id,
+            "node_id": span.node_id,
+            "parent_event_id": parent_id,
+            "event_type": span.event_type,
+            "event_subtype": span.subtype,
+            "agent_name": span.agent,
+            "agent_role": role or (self.roles.get(span.agent) if span.agent else None),
+            "attempt": where.attempt if where else None,
+            "status": "running",
+            "started_at": time.time(),
+            "ended_at": None,
+            "duration_ms": None,
+            "inputs": inputs,
+            "outputs": None,
+            "error": None,
+            "meta": dict(span.meta) if span.meta is not None else None,
+            "execution_order": next(self._order),
+            "depth": span.depth,
+        }
+        self.writer.draft("execution_events", span._row)
 
     def _end(self, span: Span, *, instantaneous: bool = False) -> None:
         if span._ended or not span.recorded:
             return
         span._ended = True
         try:
-            self.writer.update(
-                "execution_events",
-                span.id,
-                {
-                    "status": span.status,
-                    "event_subtype": span.subtype or _subtype(span),
-                    "ended_at": time.time(),
-                    "duration_ms": 0.0 if instantaneous else span.elapsed_ms,
-                    "outputs": span.outputs,
-                    "error": span.error,
-                    "meta": span.meta,
-                },
-            )
+            values = {
+                "status": span.status,
+                "event_subtype": span.subtype or _subtype(span),
+                "ended_at": time.time(),
+                "duration_ms": 0.0 if instantaneous else span.elapsed_ms,
+                "outputs": span.outputs,
+                "error": span.error,
+            }
+            if span.meta is not None:
+                values["meta"] = span.meta
+            self.writer.amend("execution_events", span._row, values)
         except Exception as error:
             self._fault(error)
 

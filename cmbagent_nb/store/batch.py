@@ -21,18 +21,19 @@ from cmbagent_nb.store.columns import RANK, key_of
 from cmbagent_nb.store.values import Row, Scrub, prepare, prepare_alike
 
 #: The most rows of one statement: while the next ones are prepared, other threads wait.
-SLICE = 32
+SLICE = 64
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One SQL statement with the rows that it is executed for."""
+    """One SQL statement with the rows that it is executed for: once for each, or ``at_once`` for all."""
 
     sql: str
     table: str
     operation: str
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
+    at_once: bool = False
 
 
 @dataclass
@@ -93,7 +94,9 @@ def statements(batch: Batch, scrub: Scrub, mark: str) -> Iterator[Statement]:
     """Turn a batch into statements, each for some rows that follow one another with the same columns."""
     for table in sorted(batch.inserts, key=_rank):
         for columns, rows in _prepared(table, batch.inserts[table], scrub):
-            yield Statement(insert_sql(table, columns, mark), table, "insert", columns, rows)
+            full = len(rows) == SLICE
+            sql = insert_sql(table, columns, mark, SLICE if full else 1)
+            yield Statement(sql, table, "insert", columns, rows, at_once=full)
     changes: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
     for (table, identifier), change in sorted(batch.updates.items(), key=_place):
         if change:
@@ -122,10 +125,10 @@ def _prepared(table: str, rows: Sequence[Row], scrub: Scrub) -> Iterator[tuple[t
 
 
 @lru_cache(maxsize=512)
-def insert_sql(table: str, columns: tuple[str, ...], mark: str) -> str:
-    """Return the statement that inserts a row with these columns."""
+def insert_sql(table: str, columns: tuple[str, ...], mark: str, rows: int = 1) -> str:
+    """Return the statement that inserts rows with these columns."""
     names, marks = ", ".join(map(_name, columns)), ", ".join([mark] * len(columns))
-    return f"INSERT INTO {_name(table)} ({names}) VALUES ({marks})"
+    return f"INSERT INTO {_name(table)} ({names}) VALUES {', '.join([f'({marks})'] * rows)}"
 
 
 @lru_cache(maxsize=512)

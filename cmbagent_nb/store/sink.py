@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.store.batch import Batch, Statement, statements
@@ -55,7 +56,7 @@ class Sink:
         self._connection: Connection | None = None
         self._mark = "?" if db.is_sqlite else "%s"
         self._runs: set[str] = set()
-        self._run_of: OrderedDict[str, str] = OrderedDict()
+        self._run_of: OrderedDict[Any, Any] = OrderedDict()
         self._seen: set[str] | None = None
         self._doubt: tuple[object, str, Any] | None = None
 
@@ -232,6 +233,8 @@ class Sink:
         """Execute a statement for its rows; return the changes whose row is not there."""
         rows = item.rows
         given: Any = rows if len(rows) > 1 else rows[0]
+        if item.at_once:
+            given = tuple(chain.from_iterable(rows))
         cursor = connection.exec_driver_sql(item.sql, given, execution_options={"clean": True})
         if item.operation == "insert":
             if item.table in COUNTED and "id" in item.columns and not self._db.is_sqlite:
@@ -253,27 +256,21 @@ class Sink:
     def _touched(self, connection: Connection, batch: Batch) -> set[str]:
         touched: set[str] = set()
         for table, rows in batch.inserts.items():
-            key = key_of(table)
-            for row in rows:
-                run = row.get("id") if table == "workflow_runs" else row.get("run_id")
-                if isinstance(run, str):
-                    touched.add(run)
-                    identifier = row.get(key)
-                    if isinstance(identifier, str):
-                        self._remember(identifier, run)
+            key, run_key = key_of(table), "id" if table == "workflow_runs" else "run_id"
+            pairs = [(row.get(key), row.get(run_key)) for row in rows]
+            touched.update(run for _, run in pairs if isinstance(run, str))
+            if table not in COUNTED:
+                self._run_of.update(pairs)
         for (table, identifier), values in batch.updates.items():
             run = identifier if key_of(table) == "run_id" or table == "workflow_runs" else values.get("run_id")
             run = run or self._run_of.get(identifier) or self._looked_up(connection, table, identifier)
             if isinstance(run, str):
                 touched.add(run)
-                self._remember(identifier, run)
+                self._run_of[identifier] = run
+        while len(self._run_of) > _REMEMBERED:
+            self._run_of.popitem(last=False)
         self._runs |= touched
         return touched
-
-    def _remember(self, identifier: str, run: str) -> None:
-        self._run_of[identifier] = run
-        if len(self._run_of) > _REMEMBERED:
-            self._run_of.popitem(last=False)
 
     def _looked_up(self, connection: Connection, table: str, identifier: str) -> str | None:
         if table in {"sessions", "projects", "skills"}:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store.batch import Batch
+from cmbagent_nb.store.columns import key_of
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.journal import JournalFiles
 from cmbagent_nb.store.json import to_json
@@ -50,6 +51,9 @@ GROUP = 1000
 LINGER = 0.002
 
 _INSERT, _UPDATE, _JOURNAL, _CALL, _BARRIER = range(5)
+
+#: Marks a row that the writer has not taken yet; no column has this name.
+_DRAFT = ""
 
 
 def _unchanged(text: str) -> str:
@@ -111,6 +115,21 @@ class Writer:
         self._queue.append((_UPDATE, table, id, values))
         if self._idle:
             self._wake()
+
+    def draft(self, table: str, row: dict[str, Any]) -> None:
+        """Write a row that may still be changed by :meth:`amend`: what starts and soon ends is one row to write."""
+        row[_DRAFT] = True
+        self.insert(table, row)
+
+    def amend(self, table: str, row: dict[str, Any], values: Row) -> None:
+        """Change columns that a row given to :meth:`draft` has: in it while it waits, else where it is stored.
+
+        The writer takes the mark off before it reads the row, so a change that it may have missed is told once more.
+        """
+        if _DRAFT in row:
+            row.update(values)
+        if _DRAFT not in row:
+            self.update(table, row[key_of(table)], values)
 
     def journal(self, path: Path, kind: str, data: Any) -> None:
         """Append a line to a run's journal."""
@@ -250,6 +269,8 @@ class Writer:
         kind, first, second, third = item
         try:
             if kind == _INSERT:
+                if _DRAFT in second:
+                    del second[_DRAFT]
                 batch.insert(first, second)
             elif kind == _UPDATE:
                 batch.update(first, second, third)

@@ -18,7 +18,21 @@ from pathlib import Path
 from typing import Any
 
 GROUP = 256
-COLUMNS = "id run_id parent_id seq kind name agent status t0 t1 tokens cost payload".split()
+COLUMNS = [
+    "id",
+    "run_id",
+    "parent_id",
+    "seq",
+    "kind",
+    "name",
+    "agent",
+    "status",
+    "t0",
+    "t1",
+    "tokens",
+    "cost",
+    "payload",
+]
 KINDS = ("agent_call", "model_call", "tool_call", "code_exec", "info")
 SCHEMA = """
 CREATE TABLE event (
