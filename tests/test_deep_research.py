@@ -129,6 +129,24 @@ def test_what_does_not_fit_is_summarized_by_one_call_and_what_it_lacks_is_added(
     assert "summarizer" in run.events().query("event_type == 'agent_call'").agent_name.tolist()
 
 
+def test_steps_that_begin_together_share_a_summary(
+    workspace: Workspace, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CMBAGENT_CONTEXT_TOKENS", "300")
+    monkeypatch.setenv("CMBAGENT_CONTEXT_KEEP", "0")
+    steps = plan(
+        {"title": "First"},
+        *({"title": title, "depends_on": [1]} for title in ("Second", "Third", "Fourth")),
+    )
+    done = {title: writes(title.lower(), 2.0) for title in ("Second", "Third", "Fourth")}
+    scripted = Team(plan=steps, review=APPROVED, steps={**done, "First": writes("first", 1.5, 200)}, text=SUMMARY)
+    with serve(scripted) as server:
+        run = workspace.deep_research("Measure widths.").wait(60)
+        assert run.status == "completed", run.error
+        assert server.count == 2 + 4 + 1
+    assert len({told(run, number)["text"] for number in (2, 3, 4)}) == 1
+
+
 @pytest.mark.parametrize("reply", ["much too long " * 500, "", Status(400)])
 def test_a_summary_of_no_use_is_replaced_by_an_extract(
     workspace: Workspace, serve: Serve, monkeypatch: pytest.MonkeyPatch, reply: Any

@@ -7,7 +7,7 @@
 | what does not fit | the newest ``context_keep`` steps as they are, a summary of those before |
 | the summary | one call of the agent ``summarizer``; without a model, or if its reply is of no use, an extract |
 | what must not be lost | numbers, files and decisions that a model's summary lacks are put below it |
-| nothing is summarized twice | summaries are found again by the hash of what they summarize, also after a resume |
+| nothing is summarized twice | a summary is found by the hash of what it summarizes, also by a step side by side |
 | a resumed step is told the same again | ``context/context_step_N.json`` holds what it was told, while that is true |
 """
 
@@ -60,6 +60,11 @@ class Carried:
 
 async def carry(context: Context, step: Step, attempt: int) -> Carried:
     """Bring what was done so far into the budget, for one step; write it down, and return it."""
+    async with context.carrying:
+        return await _carry(context, step, attempt)
+
+
+async def _carry(context: Context, step: Step, attempt: int) -> Carried:
     await context.writer.settled()
     decided = await in_thread(_decisions, context)
     path = context.work_dir / "context" / f"context_{step.node_id}.json"
@@ -119,7 +124,6 @@ async def _ask(context: Context, step: Step, items: Sequence[Item], room: int, a
     prompt = join(
         [
             f"# The whole task, for orientation\n{context.task}",
-            f"# The next step: {step.title}\n{step.instructions}",
             "# What the earlier steps left, to be summarized",
             *(part if len(part) <= LONGEST_PART else f"{part[:LONGEST_PART]}\n[…]" for part in parts),
             f"Summarize it in at most {limit // 2} words.",

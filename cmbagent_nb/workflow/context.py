@@ -84,6 +84,8 @@ class Context:
     done: dict[str, Done] = field(default_factory=dict)
     #: Held while files are put into the work dir and credited: the last version is the one that is there.
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: Held while a step is told what was done: steps that begin together share a summary.
+    carrying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def tools(self, folder: Path) -> ToolBox:
         """Return the tools of an agent that works in ``folder``."""
