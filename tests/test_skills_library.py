@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,8 @@ import psutil
 import pytest
 
 from cmbagent_nb.errors import SkillError, SkillNotFound
-from cmbagent_nb.skills import library
+from cmbagent_nb.ids import new_id
+from cmbagent_nb.skills import library, rows
 from cmbagent_nb.skills.engine import execute
 from cmbagent_nb.skills.extract import extract
 from cmbagent_nb.skills.library import Skill
@@ -323,3 +328,58 @@ def test_it_can_be_called_where_a_loop_runs_and_its_callback_may_fail(tmp_path: 
         execute(notebook("import time\ntime.sleep(30)"), tmp_path, on_progress=interrupt)
     assert kernels() <= before
     assert os.getpid() not in kernels()
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from cmbagent_nb.skills.library import find
+from tests.skill_runs import Home
+
+def die(done, total, label):
+    if done:
+        home.writer.barrier().result()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+home = Home.open(Path(sys.argv[1]))
+find(home.db, home.writer, home.path, "count@1").execute({}, on_progress=die)
+"""
+
+
+def test_an_execution_whose_process_died_becomes_interrupted(home: Home, skill: Skill) -> None:
+    """By whoever looks at the skills next; one that runs in a living process stays as it is."""
+    root = str(Path(__file__).resolve().parents[1])
+    dead = subprocess.run([sys.executable, "-c", DIES, str(home.path)], cwd=root, timeout=60, check=False)
+    assert dead.returncode == -signal.SIGKILL
+    row = executions(home)[-1]
+    assert row["status"] == "running"
+    own: list[str] = []
+
+    def look(done: int, total: int, label: str) -> None:
+        if done and not own:
+            library.list_skills(home.db, home.writer, home.path)
+            own.extend(item["status"] for item in executions(home) if item["id"] != row["id"])
+
+    library.list_skills(home.db, home.writer, home.path)
+    found = executions(home)[-1]
+    assert (found["id"], found["status"], found["success"]) == (row["id"], "interrupted", 0)
+    assert found["ended_at"] >= found["started_at"]
+    assert "process ended" in found["error"]
+    assert skill.execute({}, on_progress=look).status == "completed"
+    assert own[-1] == "running"
+    assert executions(home)[-1]["status"] == "completed"
+
+
+def test_an_execution_of_another_machine_is_given_the_time_that_it_may_take(home: Home, skill: Skill) -> None:
+    now, ids = time.time(), [new_id(), new_id(), new_id()]
+    elsewhere = {"host": "elsewhere.example", "pid": 1, "started": now}
+    for id, age, meta in (
+        (ids[0], 1000.0, {"owner": elsewhere, "timeout_s": 3600.0}),
+        (ids[1], 9000.0, {"owner": elsewhere, "timeout_s": 3600.0}),
+        (ids[2], 9000.0, {"owner": elsewhere, "timeout_s": None}),
+    ):
+        row = {"id": id, "skill_id": skill.id, "status": "running", "started_at": now - age, "meta": meta}
+        home.writer.insert("skill_executions", row)
+    home.writer.barrier().result()
+    assert rows.interrupt_executions(home.db, home.writer) == [ids[1]]
+    assert rows.interrupt_executions(home.db, home.writer) == []

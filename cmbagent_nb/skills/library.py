@@ -184,8 +184,10 @@ def check_name(name: str) -> str:
 
 def find(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
     """Return a skill by its id, its name (the newest active version), ``name@version``, or a part of its id."""
+    from cmbagent_nb.skills import rows
     from cmbagent_nb.store.lookup import find_skill
 
+    rows.interrupt_executions(db, writer)
     return _from_row(find_skill(db, reference), db, writer, Path(home))
 
 
@@ -200,8 +202,10 @@ def list_skills(
     db: Database, writer: Writer, home: Path, *, name: str | None = None, status: str | None = None
 ) -> list[Skill]:
     """Return the skills by name and version, newest version first."""
+    from cmbagent_nb.skills import rows
     from cmbagent_nb.store.lookup import parsed
 
+    rows.interrupt_executions(db, writer)
     found = db.rows("SELECT * FROM skills ORDER BY name, version DESC")
     skills = [_from_row(parsed(row), db, writer, Path(home)) for row in found]
     return [item for item in skills if name in (None, item.name) and status in (None, item.status)]

@@ -1,7 +1,12 @@
-"""Writing a row of ours within a transaction of the writer, with its values masked as the writer masks them."""
+"""Rows of the skills' tables: writing one within a transaction of the writer, and closing those that nobody closes.
+
+A row is masked as the writer masks it. An execution says which process it belongs to: when that process
+is gone, whoever looks next marks the execution as interrupted.
+"""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,3 +38,45 @@ def insert(connection: Connection, db: Database, writer: Writer, table: str, row
     marks = ", ".join([mark(db)] * len(row))
     sql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})"
     connection.exec_driver_sql(sql, tuple(values))
+
+
+#: Seconds after which an execution without a limit, in a process of another machine, counts as dead.
+LONGEST = 86_400.0
+
+
+def belongs(timeout_s: float | None) -> dict[str, Any]:
+    """Return what an execution's ``meta`` says of its process while it runs, and how long it may take."""
+    from cmbagent_nb.store.json import from_json
+    from cmbagent_nb.workflow.ownership import owner
+
+    return {"owner": from_json(owner()), "timeout_s": timeout_s}
+
+
+def interrupt_executions(db: Database, writer: Writer) -> list[str]:
+    """Mark the executions whose process has died as interrupted; returns their ids."""
+    running = db.rows("SELECT id, meta, started_at FROM skill_executions WHERE status = 'running'")
+    dead = [row["id"] for row in running if not _is_alive(row)]
+    if not dead:
+        return []
+    sql = (
+        "UPDATE skill_executions SET status = 'interrupted', ended_at = {0}, success = {0}, error = {0}"
+        " WHERE id = {0} AND status = 'running'"
+    ).format(mark(db))
+    error = "Its process ended before it did."
+
+    def close(connection: Connection) -> list[str]:
+        now = time.time()
+        return [id for id in dead if connection.exec_driver_sql(sql, (now, False, error, id)).rowcount == 1]
+
+    return writer.call(close).result()
+
+
+def _is_alive(row: dict[str, Any]) -> bool:
+    """Tell whether an execution's process lives; one of another machine is given the time that it may take."""
+    from cmbagent_nb.store.json import from_json, to_json
+    from cmbagent_nb.workflow.ownership import is_alive
+
+    meta = from_json(row["meta"]) if row["meta"] else {}
+    if "owner" not in meta:
+        return False
+    return is_alive(to_json(meta["owner"]), row["started_at"] + (meta.get("timeout_s") or LONGEST))

@@ -272,7 +272,8 @@ def run_skill(
             path=str(folder),
         ) from error
     before = _listing(folder)
-    ledger = _Ledger(skill, execution_id, folder, values, run_id)
+    rows.interrupt_executions(skill.db, skill.writer)
+    ledger = _Ledger(skill, execution_id, folder, values, run_id, timeout_s)
     ledger.open()
     try:
         executed = execute(
@@ -365,9 +366,16 @@ class _Ledger:
     """Writes an execution into the record, and the skill's counters with it."""
 
     def __init__(
-        self, skill: Skill, execution_id: str, folder: Path, values: dict[str, Any], run_id: str | None
+        self,
+        skill: Skill,
+        execution_id: str,
+        folder: Path,
+        values: dict[str, Any],
+        run_id: str | None,
+        timeout_s: float | None,
     ) -> None:
         self.skill, self.id, self.folder, self.values, self.run_id = skill, execution_id, folder, values, run_id
+        self.meta = rows.belongs(timeout_s)
         self.started_at = time.time()
 
     def open(self) -> None:
@@ -386,6 +394,7 @@ class _Ledger:
                 "work_dir": str(self.folder),
                 "notebook": str(self.folder / NOTEBOOK),
                 "cost_usd": 0.0,
+                "meta": self.meta,
             },
         )
 
@@ -412,7 +421,7 @@ class _Ledger:
                 "error": error or None,
                 "outputs": outputs,
                 "metrics": metrics,
-                "meta": {"cells": executed.cells if executed else {}, "model_calls": 0},
+                "meta": {**self.meta, "cells": executed.cells if executed else {}, "model_calls": 0},
             },
         )
         mark = rows.mark(skill.db)

@@ -18,6 +18,9 @@ _SKILL = arg("skill", metavar="SKILL", help="a skill: its name, name@version, it
 @verb("skills", group="skills", aliases=("list-skills",))
 def skills(call: Call) -> Output:
     """List the skills of the workspace."""
+    from cmbagent_nb.skills.rows import interrupt_executions
+
+    interrupt_executions(call.ws.db, call.ws.writer)
     columns = "id name version status source_run_id usage_count avg_execution_time_s created_at description"
     none = f"There are no skills yet. Make one with {call.prog} skill extract RUN STEP --name NAME."
     return table(call.ws.skills(), columns, none=none)
