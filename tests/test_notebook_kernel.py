@@ -180,6 +180,27 @@ def test_a_gate_is_answered_by_the_magic(nb: Kernel) -> None:
     assert nb.run("await run\nprint(run.status)").text.strip() == "completed"
 
 
+def test_the_buttons_pause_and_resume_without_waiting(nb: Kernel, team: Team) -> None:
+    team.answers["code"] = held = Held(HELLO)
+    nb.run("%%cmbagent --name steered\nSay hello.")
+    nb.run("from cmbagent_nb.notebook import view\n(shown,) = [v for v in view._open if v.run is run]")
+    nb.run("pause, cancel, note = shown._steering.pause, shown._steering.cancel, shown._steering.note")
+    nb.until("not pause.disabled")
+    # The loop is kept busy: who waited for it within the click would wait, too.
+    nb.run("import time; from cmbagent_nb.runtime import Runtime; Runtime.get().call_soon(lambda: time.sleep(1))")
+    began, _, ended, label = nb.value("(time.monotonic(), pause.click(), time.monotonic(), pause.description)")
+    assert (ended - began < 0.5, label) == (True, "Pausing…")
+    nb.until("run.status == 'paused' and pause.description == '▶ Resume' and not pause.disabled")
+    assert nb.value("note.value") == ""
+    nb.run("pause.click()")
+    nb.until("run.status == 'executing' and pause.description == '❚❚ Pause' and not pause.disabled")
+    held.go.set()
+    team.answers["code"] = HELLO
+    assert nb.run("await run\nprint(run.status)").text.strip() == "completed"
+    nb.until("all('cmbv-none' in button._dom_classes for button in (pause, cancel))")
+    assert nb.value("all(getattr(b.comm, '_reply_subshell_for', None) is None for b in (pause, cancel))")
+
+
 def test_views_end_with_their_runs(nb: Kernel) -> None:
     names = "[t.name for t in __import__('threading').enumerate() if t.name.startswith('cmbagent-view')]"
     limit = time.monotonic() + 10
@@ -204,3 +225,24 @@ def test_a_new_kernel_names_the_runs_that_were_interrupted(tmp_path: Path) -> No
             shown = second.run("%cmbagent show torn")
             assert shown.error is None
             assert "interrupted" in shown.updated()["text/html"]
+            # The view of it can go on with it, says what is in the way, and follows it to its end.
+            shown = second.run(
+                "import os; from cmbagent_nb import Workspace; from cmbagent_nb.notebook.view import RunView\n"
+                "old = Workspace().run('torn'); view = RunView(old).show(); button = view._steering.pause"
+            )
+            assert shown.error is None, shown.error
+            second.until("not view._followed")
+            assert second.value("button.description, button.disabled, 'cmbv-none' in button._dom_classes") == (
+                "▶ Resume",
+                False,
+                False,
+            )
+            second.run("os.rename(old.work_dir, f'{old.work_dir}.away'); button.click()")
+            second.until("'is not there' in view._steering.note.value")
+            second.run("os.rename(f'{old.work_dir}.away', old.work_dir); view._went_on(old)")
+            second.until("not view._followed and not button.disabled and 'cmbv-none' not in button._dom_classes")
+            second.run("button.click()")
+            second.until("view.run is not old and view.snapshot.run['status'] == 'completed'")
+            second.until("not view._followed")
+            assert second.value("view._steering.note.value, 'cmbv-none' in button._dom_classes") == ("", True)
+            assert second.value("view._result in view._tabs.children")

@@ -15,6 +15,7 @@ from cmbagent_nb.errors import GateError
 from cmbagent_nb.notebook.files import FilesPanel, preview
 from cmbagent_nb.notebook.gates import GateCard
 from cmbagent_nb.notebook.timeline import figure
+from cmbagent_nb.notebook.view import recorded_in
 from tests.test_render_graph import MARKUP, snapshot
 from tests.test_render_html import safe
 
@@ -109,6 +110,13 @@ def test_a_file_that_is_open_stays_open_when_others_come(tmp_path: Path) -> None
     assert panel.widget.children[1] is widget
     panel.update([{**first, "content_hash": "3"}, second], 2, tmp_path)
     assert widget not in panel.widget.children
+
+
+def test_the_place_of_the_record_of_a_run_in_any_folder(tmp_path: Path) -> None:
+    (tmp_path / "cmbagent.db").touch()
+    assert recorded_in(str(tmp_path / "runs" / "mine")) == "cmbagent.db"
+    for elsewhere in ("/data", "/", "here", str(tmp_path), "", None):
+        assert recorded_in(elsewhere) == "the database"
 
 
 GATE = {

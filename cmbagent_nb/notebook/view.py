@@ -5,7 +5,8 @@
 | it draws snapshots | so any run can be shown: of this process, of another, finished, interrupted |
 | a thread of its own | daemon, asleep between changes, at most ten times a second, ends with the run |
 | only what changed is assigned | a lost message or a page reload does no harm |
-| click handlers return at once | they call ``run.approve`` and ``run.cancel``, which do not wait |
+| click handlers return at once | ``run.approve`` does not wait; pause, resume and cancel have a thread of their own |
+| a run that goes on again is followed again | also when this view has resumed it, as another object |
 | a saved copy beside it | the cell's second output is static, hidden as long as a live view is there |
 
 Widget state is not saved, and a front end that finds a widget's output without the widget shows an error
@@ -23,7 +24,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.ids import short
 from cmbagent_nb.notebook.comms import assign, free_routing
 from cmbagent_nb.notebook.style import live_css, saved_css
@@ -59,6 +59,8 @@ class RunView:
     def __init__(self, run: Run) -> None:
         import ipywidgets
 
+        from cmbagent_nb.notebook.steering import Steering
+
         self.run = run
         self._wake = threading.Event()
         self._lock = threading.RLock()
@@ -72,8 +74,7 @@ class RunView:
         self._followed = False
         self.snapshot: Snapshot = run.snapshot()
         self._status = ipywidgets.HTML()
-        self._cancel = ipywidgets.Button(description="■ Cancel", tooltip="Stop this run and what it has started")
-        self._cancel.on_click(self._on_cancel)
+        self._steering = Steering(lambda: self.run, self._went_on)
         self._gates = ipywidgets.VBox()
         self._graph: GraphView = _first_graph(self._select)
         self._graph_box = ipywidgets.Box([self._graph.widget])
@@ -92,7 +93,7 @@ class RunView:
         self._apply(self.snapshot)
 
     def _build(self, kit: Any) -> Any:
-        top = kit.Box([self._status, self._cancel])
+        top = kit.Box([self._status, *self._steering.interactive])
         two = kit.Box([self._events, self._gantt_box])
         self._tabs = kit.Tab(
             [two, self._step, self._files_box, self._messages, self._costs],
@@ -111,7 +112,7 @@ class RunView:
             widget.add_class(name)
         for widget in (self._step, self._files_box, self._messages, self._costs, self._result):
             widget.add_class("cmbv-tab")
-        frame = kit.VBox([top, self._gates, self._graph_box, self._tabs, self._footer])
+        frame = kit.VBox([top, self._steering.note, self._gates, self._graph_box, self._tabs, self._footer])
         frame.add_class("cmbv-frame")
         self._root = kit.VBox([kit.HTML(f"<style>{live_css()}</style>"), frame])
         self._root.add_class("cmbv")
@@ -128,9 +129,7 @@ class RunView:
         show(self._live_bundle(), raw=True)
         self._handle = show(self._saved_bundle(), raw=True, display_id=True)
         free_routing(*self._interactive())
-        _open.add(self)
-        self._followed = True
-        threading.Thread(target=self._follow, name=f"cmbagent-view-{short(self.run.id)}", daemon=True).start()
+        self._begin()
         return self
 
     def _live_bundle(self) -> dict[str, Any]:
@@ -155,30 +154,49 @@ class RunView:
         return {**self._live_bundle(), **self._saved_bundle()}
 
     def _place(self) -> str:
-        folder = self.snapshot.run.get("work_dir")
-        own = folder and (Path(str(folder)).parents[1] / "cmbagent.db").exists()
-        return "cmbagent.db" if own else "the database"
+        return recorded_in(self.snapshot.run.get("work_dir"))
 
     # Following the run
+
+    def _begin(self) -> None:
+        """Follow the run, if nothing does yet."""
+        with self._lock:
+            if self._followed:
+                self._wake.set()
+                return
+            self._followed = True
+            _open.add(self)
+        threading.Thread(target=self._follow, name=f"cmbagent-view-{short(self.run.id)}", daemon=True).start()
 
     def _follow(self) -> None:
         unsubscribe = self.run.subscribe(self._wake.set)
         try:
             self._complete()
-            while not self.refresh():
+            while not self._over():
                 self._wake.wait(_TICK)
                 time.sleep(_PACE)
                 self._wake.clear()
         except Exception:
             _log.exception("the view of run %s stopped", self.run.id)
+            self._leave()
             self._footer.value = (
                 '<div class="cmbv-error">This view has stopped; the run goes on. '
                 f"<code>%cmbagent show {esc(short(self.run.id))}</code> shows it.</div>"
             )
         finally:
             unsubscribe()
-            _open.discard(self)
-            self._followed = False
+
+    def _over(self) -> bool:
+        """Show the run's state; once it has ended nothing follows it, and whoever resumes it begins anew."""
+        with self._lock:
+            ended = self.refresh()
+            if ended:
+                self._leave()
+            return ended
+
+    def _leave(self) -> None:
+        _open.discard(self)
+        self._followed = False
 
     def _touch(self) -> None:
         """Show what the page or a person has changed: by the thread while it runs, else at once."""
@@ -196,6 +214,8 @@ class RunView:
         from cmbagent_nb.notebook.timeline import Gantt
 
         with self._lock:
+            if self._page is not None:
+                return
             self._page = Page()
             self._page.observe(self._on_page, ["theme", "width", "drawn"])
             self._gantt = Gantt()
@@ -235,8 +255,7 @@ class RunView:
         theme = self._page.theme if self._page else ""
         run = snapshot.run
         assign(self._status, value=parts.status_line(snapshot))
-        if snapshot.finished:
-            self._cancel.add_class("cmbv-none")
+        self._steering.update(snapshot)
         self._apply_gates(snapshot)
         self._graph.theme(theme)
         nodes, edges = planned(snapshot)
@@ -254,10 +273,7 @@ class RunView:
             self._files.update(snapshot.files, int(run.get("n_files") or 0), folder)
         if self._gantt:
             self._gantt.update(snapshot, theme, self._page.width if self._page else 0)
-        result = parts.result(snapshot) if snapshot.finished else ""
-        if result and self._result not in self._tabs.children:
-            self._result.value = result
-            self._tabs.children = (*self._tabs.children, self._result)
+        self._apply_result(parts.result(snapshot) if snapshot.finished else "")
         self._name_tabs(snapshot)
         free_routing(*self._interactive())
 
@@ -271,6 +287,16 @@ class RunView:
             str(gate["id"]): self._cards.get(str(gate["id"])) or GateCard(gate, self._answer) for gate in snapshot.gates
         }
         self._gates.children = tuple(card.widget for card in self._cards.values())
+
+    def _apply_result(self, result: str) -> None:
+        """Show the result as a last tab; a run that goes on again has none."""
+        assign(self._result, value=result)
+        others = tuple(widget for widget in self._tabs.children if widget is not self._result)
+        wanted = (*others, self._result) if result else others
+        if wanted != self._tabs.children:
+            if self._tabs.selected_index == len(others):
+                self._tabs.selected_index = 0
+            self._tabs.children = wanted
 
     def _name_tabs(self, snapshot: Snapshot) -> None:
         run = snapshot.run
@@ -292,17 +318,15 @@ class RunView:
     def _interactive(self) -> list[Any]:
         cards = [widget for card in self._cards.values() for widget in card.interactive]
         page = [self._page] if self._page else []
-        return [self._cancel, self._tabs, *self._graph.interactive(), *cards, *page]
+        return [*self._steering.interactive, self._tabs, *self._graph.interactive(), *cards, *page]
 
     # What people do
 
-    def _on_cancel(self, _: Any) -> None:
-        self._cancel.disabled = True
-        self._cancel.description = "Cancelling…"
-        try:
-            self.run.cancel()
-        except CMBAgentError as error:
-            self._footer.value = f'<div class="cmbv-error">{esc(error)}</div>'
+    def _went_on(self, run: Run) -> None:
+        """Show what a button has done; a run that was taken over is another object, and is followed again."""
+        with self._lock:
+            self.run = run
+        self._begin()
 
     def _answer(self, gate: str, resolution: str, comment: str) -> None:
         self.run.approve(gate, resolution, feedback=comment)
@@ -318,6 +342,16 @@ class RunView:
         if change["name"] != "theme":
             self._fit = 2 if change["name"] == "drawn" else 1
         self._touch()
+
+
+def recorded_in(work_dir: str | None) -> str:
+    """Return what the footer calls the place of the record: the file, where the run is in its workspace's folder.
+
+    >>> recorded_in("/data")
+    'the database'
+    """
+    own = work_dir and (Path(work_dir).parent.parent / "cmbagent.db").exists()
+    return "cmbagent.db" if own else "the database"
 
 
 def settle() -> None:
