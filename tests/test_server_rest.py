@@ -8,10 +8,12 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from cmbagent_nb.ids import new_id
 from cmbagent_nb.server.places import Places
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.writer import Writer
+from cmbagent_nb.workspace import Workspace
+from tests.openai_server import OpenAIServer
+from tests.team import code
 
 TOKEN = "a-token-of-the-tests"
 NOW = 1_700_000_000.0
@@ -294,6 +299,10 @@ def test_open_gates_are_listed_oldest_first(server: Server, runs: dict[str, str]
         ("runs/nothing-like-it", None, 404),
         ("runs/nothing-like-it/steps", None, 404),
         ("runs/nothing-like-it/cancel", {}, 404),
+        ("runs/nothing-like-it/pause", {}, 404),
+        ("runs/nothing-like-it/messages", None, 404),
+        ("runs/alpha/pause", {"now": "yes"}, 400),
+        ("runs/alpha/files?limit=1000000", None, 400),
         ("approvals/nothing", None, 404),
         ("approvals/nothing/approve", {}, 404),
         ("nothing/here", None, 404),
@@ -326,6 +335,7 @@ def test_nobody_gets_in_without_the_token(server: Server) -> None:
         ("runs", None),
         ("approvals/pending", None),
         ("runs/alpha/cancel", {}),
+        ("runs/alpha/pause", {}),
         ("approvals/x/approve", {}),
     ):
         status, answer = server.ask(path, body, token="")
@@ -373,6 +383,73 @@ def test_a_gate_whose_owner_does_not_act_is_left_to_it(server: Server, place: Pa
         "resolution": "modified",
         "feedback": "Plot it too",
     }
+
+
+@contextmanager
+def also(server: Server, home: Path) -> Iterator[None]:
+    """Let the server know one more workspace."""
+    listing = server.folder / "workspaces.json"
+    before = listing.read_text()
+    listing.write_text(json.dumps({"workspaces": [{"path": str(home), "opened_at": NOW}]}))
+    yield
+    listing.write_text(before)
+
+
+def test_a_run_of_another_process_is_paused_and_resumed(
+    server: Server, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner acts on it before the reply comes; what is not possible now is refused."""
+    thinking, think = threading.Event(), threading.Event()
+
+    def slow(request: Any) -> Any:
+        thinking.set()
+        assert think.wait(60)
+        return code("open('data/a.txt', 'w').write('a')")
+
+    with OpenAIServer(slow) as model, also(server, workspace.home):
+        monkeypatch.setenv("CMBAGENT_BASE_URL", model.url)
+        run = workspace.one_shot("Greet.", model="openai:m", name="held")
+        assert thinking.wait(30)
+        assert server.ask("runs/held/resume", {})[0] == 409
+        assert server.ask("runs/held/pause", {"now": True}) == (200, {"id": run.id, "status": "paused"})
+        assert run.status == "paused"
+        assert server.ask("runs/held/pause", {})[0] == 409
+        assert server.ask("runs/held/resume", {}) == (200, {"id": run.id, "status": "executing"})
+        think.set()
+        assert run.wait(30).status == "completed", run.error
+        for action in ("pause", "resume"):
+            status, answer = server.ask(f"runs/held/{action}", {})
+            assert (status, "completed" in answer["error"]) == (409, True)
+        history = server.ask("runs/held/history")[1]["history"]
+        changes = [row for row in history if row["entity_type"] == "workflow_run"]
+        assert [row["to_state"] for row in changes] == ["executing", "paused", "executing", "completed"]
+        assert changes[1]["transitioned_by"] == changes[2]["transitioned_by"] == "you, over REST"
+        for part in ("history", "messages", "files", "costs", "checkpoints"):
+            whole = server.ask(f"runs/held/{part}")[1][part]
+            frame = getattr(run, part)()
+            assert [row["id"] for row in whole] == frame["id"].tolist() != []
+            pages, after = [], 0
+            while found := (answer := server.ask(f"runs/held/{part}?limit=1&after={after}")[1])[part]:
+                pages += found
+                after = answer["after"]
+            assert pages == whole
+
+
+def test_the_server_runs_nothing_itself(server: Server, place: Path) -> None:
+    """A run that nobody has is left to those who can go on with it; one whose owner is silent is waited for."""
+    run = seed(place / "two", "torn")
+    db = Database.open(place / "two")
+    writer = Writer(db)
+    writer.update("workflow_runs", run, {"status": "interrupted"})
+    writer.barrier().result(30)
+    status, answer = server.ask("runs/torn/resume", {})
+    assert (status, "no process has it" in answer["error"]) == (409, True)
+    assert "%cmbagent resume torn" in answer["next_step"] and "cmbagent resume torn" in answer["next_step"]
+    assert server.ask("runs/torn/pause", {})[0] == 409
+    assert db.rows("SELECT COUNT(*) AS n FROM commands WHERE run_id = :run", run=run)[0]["n"] == 0
+    writer.close()
+    db.close()
+    assert server.ask("runs/unknown-cost/pause", {})[0] == 202
 
 
 def test_places_open_a_replaced_database_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

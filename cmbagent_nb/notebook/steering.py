@@ -151,8 +151,10 @@ def _until(run: Run, done: str, reached: Callable[[str], bool]) -> Run:
 
 
 def _can_go_on(snapshot: Snapshot) -> bool:
-    """Tell whether a run that has ended can be taken over here: it was started by us, and its folder is there."""
+    """Tell whether a run that has ended can be taken over here: it is one of ours, no replay, and has its folder."""
     meta, folder = snapshot.run.get("meta"), snapshot.run.get("work_dir")
+    if snapshot.run.get("model_source") == "replay":
+        return False
     return isinstance(meta, dict) and "request" in meta and bool(folder) and Path(str(folder)).is_dir()
 
 

@@ -5,7 +5,8 @@
 | who may ask | whoever may use the Jupyter server: its authentication, its XSRF check, its authorizer |
 | work on the database | in a thread, never on the server's event loop |
 | an error | ``{"error", "next_step"}`` with 400 wrong use, 404 not there, 409 not now or not one, 500 our fault |
-| the answer to a gate | is given once the process that owns the run has acted, or after two seconds |
+| an answer to a gate, pause, resume | is replied to once the run's owner has acted; after two seconds with 202 |
+| no run goes on in the server | what was interrupted or failed is resumed by a notebook or the command line |
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from cmbagent_nb.errors import (
 )
 from cmbagent_nb.server import reading
 from cmbagent_nb.server.places import Places, no_such
+from cmbagent_nb.workflow.commands import send
 from cmbagent_nb.workflow.gates import check_answer
 from cmbagent_nb.workflow.ownership import interrupt_orphans
+from cmbagent_nb.workflow.resume import RESUMABLE
 
 if TYPE_CHECKING:
     from cmbagent_nb.workspace import Workspace
@@ -221,7 +224,11 @@ class Runs(Handler):
 
 
 class Run(Handler):
-    """``GET /runs/{id}`` and what is below it: ``/status``, ``/steps``, ``/events``, ``/dag``."""
+    """``GET /runs/{id}`` and what is below it.
+
+    ``/status``, ``/steps`` and ``/dag`` are whole; ``/events``, ``/history``, ``/messages``, ``/files``, ``/costs``
+    and ``/checkpoints`` come in pages by ``?after=&limit=``, each with the ``after`` of the next one.
+    """
 
     @guarded
     async def get(self, reference: str, part: str | None) -> None:
@@ -237,6 +244,8 @@ class Run(Handler):
         if part == "events":
             found = reading.events(db, run_id, after=after, limit=limit)
             return {"events": found, "after": found[-1]["execution_order"] if found else after}
+        if part in reading.PARTS:
+            return reading.page(db, run_id, part, after=after, limit=limit)
         if part == "dag":
             return reading.graph(db, run_id)
         row = reading.run(db, run_id)
@@ -258,6 +267,61 @@ class Cancel(Handler):
         run = workspace.run(run_id)
         run.cancel(by=ORIGIN)
         return {"id": run_id, "status": run.status}
+
+
+class Hold(Handler):
+    """``POST /runs/{id}/pause`` with ``{now}``, and ``/resume``."""
+
+    @guarded
+    async def post(self, reference: str, what: str) -> None:
+        """Ask the process that owns a run to pause it or to go on, and wait until it has acted."""
+        body = self.body()
+        now = body.get("now", False)
+        if not isinstance(now, bool):
+            raise UsageError("now is neither true nor false", "Send true to stop the code that runs, too.")
+        workspace, run_id, sent = await self.thread(self._send, reference, what, now)
+        for _ in range(round(PATIENCE / LOOK)):
+            outcome = await self.thread(reading.command, workspace.db, sent)
+            if outcome is not None:
+                break
+            await asyncio.sleep(LOOK)
+        else:
+            self.set_status(202)
+        if outcome not in {None, f"{what}d"}:
+            said = str(outcome).removeprefix("refused: ").rstrip(".")
+            raise StateError(f"the run was not {what}d: {said}", f"See /runs/{run_id}/status.", run_id=run_id)
+        await self.answer(self._status, workspace, run_id)
+
+    def _send(self, reference: str, what: str, now: bool) -> tuple[Workspace, str, str]:
+        _, workspace, run_id = self.find_run(reference)
+        interrupt_orphans(workspace.db, workspace.writer)
+        row = reading.run(workspace.db, run_id)
+        if (refusal := _refusal(what, row["name"], row["status"])) is not None:
+            raise refusal
+        return workspace, run_id, send(workspace.writer, run_id, what, {"now": now} if what == "pause" else {}, ORIGIN)
+
+    def _status(self, workspace: Workspace, run_id: str) -> dict[str, Any]:
+        return {"id": run_id, "status": reading.run(workspace.db, run_id)["status"]}
+
+
+def _refusal(what: str, name: str, status: str) -> StateError | None:
+    """Return why a run with this status cannot be paused or resumed by a command to its owner; None if it can.
+
+    >>> _refusal("resume", "mine", "failed").next_step
+    'Resume it from a notebook (%cmbagent resume mine) or with: cmbagent resume mine'
+    >>> _refusal("resume", "mine", "paused")
+    """
+    if what == "resume" and status in RESUMABLE:
+        return StateError(
+            f"run {name} is {status}, and no process has it",
+            f"Resume it from a notebook (%cmbagent resume {name}) or with: cmbagent resume {name}",
+            status=status,
+        )
+    if what == "resume" and status != "paused":
+        return StateError(f"run {name} is {status}, not paused", "There is nothing to resume.", status=status)
+    if what == "pause" and (status == "paused" or status not in reading.ACTIVE):
+        return StateError(f"run {name} is {status}", "Only a run that goes on can be paused.", status=status)
+    return None
 
 
 class Pending(Handler):
@@ -349,7 +413,8 @@ def routes(base_url: str, places: Places | None = None) -> list[tuple[str, type[
     return [
         (f"{root}/runs", Runs, shared),
         (f"{root}/runs/{one}/cancel", Cancel, shared),
-        (f"{root}/runs/{one}(?:/(status|steps|events|dag))?", Run, shared),
+        (f"{root}/runs/{one}/(pause|resume)", Hold, shared),
+        (f"{root}/runs/{one}(?:/(status|steps|events|dag|{'|'.join(reading.PARTS)}))?", Run, shared),
         (f"{root}/approvals/pending", Pending, shared),
         (f"{root}/approvals/{one}/(approve|reject|resolve)", Answer, shared),
         (f"{root}/approvals/{one}", Approval, shared),

@@ -67,6 +67,35 @@ def events(db: Database, run_id: str, *, after: int, limit: int) -> list[dict[st
     return [plain(row) for row in record_of(db, run_id).rows(query, run=run_id, after=after, limit=limit)]
 
 
+#: The parts of a run that are sent in pages: the table, the order of its rows, and the column after which a page
+#: begins; where there is none, it begins after so many rows.
+PARTS = {
+    "history": ("state_history", "id", "id"),
+    "messages": ("messages", "id", "id"),
+    "costs": ("cost_records", "id", "id"),
+    "files": ("files", "created_at, id", ""),
+    "checkpoints": ("checkpoints", "journal_position, id", ""),
+}
+
+
+def page(db: Database, run_id: str, part: str, *, after: int, limit: int) -> dict[str, Any]:
+    """A page of a part of a run, and as ``after`` where the next one begins."""
+    table, order, key = PARTS[part]
+    begin = (
+        f"AND {key} > :after ORDER BY {order} LIMIT :limit" if key else f"ORDER BY {order} LIMIT :limit OFFSET :after"
+    )
+    query = f"SELECT * FROM {table} WHERE run_id = :run {begin}"
+    found = [plain(row) for row in record_of(db, run_id).rows(query, run=run_id, after=after, limit=limit)]
+    last = (found[-1][key] if found else after) if key else after + len(found)
+    return {part: found, "after": last}
+
+
+def command(db: Database, command_id: str) -> str | None:
+    """What the process that owns a run has made of a command; None as long as it has not acted."""
+    (row,) = db.rows("SELECT handled_at, outcome FROM commands WHERE id = :id", id=command_id)
+    return None if row["handled_at"] is None else str(row["outcome"] or "")
+
+
 def graph(db: Database, run_id: str) -> dict[str, list[dict[str, Any]]]:
     """The nodes and edges of a run."""
     nodes = db.rows("SELECT * FROM dag_nodes WHERE run_id = :run ORDER BY order_index", run=run_id)
