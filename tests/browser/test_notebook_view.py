@@ -267,7 +267,7 @@ def test_the_story(lab: Lab, team: Team, server: OpenAIServer) -> None:
 
 
 def test_reload_and_cancel(lab: Lab, team: Team) -> None:
-    """Dark theme; the page is reloaded in mid-run; Cancel is clicked while another cell is busy."""
+    """Dark theme; the page is reloaded in mid-run; Pause, Resume and Cancel are clicked while another cell is busy."""
     with browser_page() as page:
         notebook = Notebook.open(
             page,
@@ -276,7 +276,7 @@ def test_reload_and_cancel(lab: Lab, team: Team) -> None:
             [
                 "%load_ext cmbagent_nb",
                 "%%cmbagent plan --name reload\nDraw.",
-                "import time; time.sleep(6)",
+                "import time; time.sleep(10)",
                 "%cmbagent show reload",
             ],
         )
@@ -293,6 +293,21 @@ def test_reload_and_cancel(lab: Lab, team: Team) -> None:
         look(notebook, 1, "reloaded")
         notebook.start(2)
         page.wait_for_timeout(500)
+        button(page, "Pause").click()
+        clicked = time.monotonic()
+        status(page, "paused", 5)
+        button(page, "Resume").wait_for(timeout=5000)
+        print(f"Pause took effect after {time.monotonic() - clicked:.2f} s")
+        look(notebook, 1, "paused-dark")
+        if PICTURES:
+            notebook.theme("light")
+            page.wait_for_timeout(500)
+            look(notebook, 1, "paused-light")
+            notebook.theme("dark")
+        button(page, "Resume").click()
+        status(page, "running", 5)
+        button(page, "Pause").wait_for(timeout=5000)
+        assert "*" in notebook.cell(2).locator(".jp-InputPrompt").first.inner_text()
         button(page, "Cancel").click()
         clicked = time.monotonic()
         status(page, "cancelled", 10)
