@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.host import Host, LiveRun
     from cmbagent_nb.workflow.replay import Replay
     from cmbagent_nb.workflow.stream import StreamEvent
+
+LOG = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether the process of a run still lives, while its end is waited for elsewhere.
 LOOK = 1.0
@@ -83,6 +87,13 @@ class Lineage:
         return lineage_html(self.links)
 
 
+def _told(answered: concurrent.futures.Future[Any]) -> None:
+    """Say in the log what became of an answer that came too late: whoever gave it does not wait."""
+    error = None if answered.cancelled() else answered.exception()
+    if error is not None:
+        LOG.warning("a gate was not answered: %s", error)
+
+
 class Run:
     """One execution of a task; made by :meth:`cmbagent_nb.Workspace.start` or found by ``ws.run(name)``.
 
@@ -92,7 +103,7 @@ class Run:
 
     def __init__(self, host: Host, run_id: str, *, live: LiveRun | None = None) -> None:
         self._host = host
-        self._live = live
+        self._started = live
         self.id = run_id
         row = self._row()
         self.name = str(row["name"])
@@ -105,6 +116,12 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, {self.status}, id …{short(self.id)})"
+
+    @property
+    def _live(self) -> LiveRun | None:
+        """The run as it goes on in this process, also when it was resumed since; ``None`` when it does not."""
+        live = self._host.live.get(self.id) or self._started
+        return live if live is not None and not live.ended.done() else None
 
     def _row(self) -> dict[str, Any]:
         rows = self._host.db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=self.id)
@@ -124,9 +141,7 @@ class Run:
         """Tell whether the run has come to its end."""
         from cmbagent_nb.workflow.states import ENDED
 
-        if self._live is not None:
-            return self._live.ended.done()
-        return self.status in ENDED
+        return self._live is None and self.status in ENDED
 
     @property
     def error(self) -> str | None:
@@ -198,8 +213,9 @@ class Run:
         """
         if Runtime.get().inside():
             raise StateError("a run cannot be waited for on the loop that runs it", "Use `await run`.")
-        if self._live is not None:
-            self._live.ended.result(timeout)
+        live = self._live
+        if live is not None:
+            live.ended.result(timeout)
             return self
         until = None if timeout is None else time.monotonic() + timeout
         changed = threading.Event()
@@ -225,10 +241,11 @@ class Run:
         return self._ended().__await__()
 
     async def _ended(self) -> Run:
-        if self._live is not None:
+        live = self._live
+        if live is not None:
             # Interrupting the cell that waits does not stop the run. A kernel hears an interrupt only when its loop
             # wakes, so that it wakes now and then.
-            ended = asyncio.wrap_future(self._live.ended)
+            ended = asyncio.wrap_future(live.ended)
             while not ended.done():
                 await asyncio.wait({ended}, timeout=POLL)
             return self
@@ -252,9 +269,10 @@ class Run:
         return self._owned().stream.follow()
 
     def _owned(self) -> LiveRun:
-        if self._live is None:
+        live = self._live or self._started
+        if live is None:
             raise StateError(f"run {self.name} does not run in this process", "Look at run.events() instead.")
-        return self._live
+        return live
 
     # ---- deciding
 
@@ -287,9 +305,9 @@ class Run:
         if resolution == "approved" and "approved" not in options and "retry" in options:
             resolution = "retry"
         check_answer(options, resolution, feedback)
-        live = self._live if self._live is not None and not self._live.ended.done() else None
+        live = self._live
         if live is not None:
-            Runtime.get().submit(live.answer(gate["id"], resolution, feedback, by))
+            Runtime.get().submit(live.answer(gate["id"], resolution, feedback, by)).add_done_callback(_told)
             return
         send(
             self._host.writer,
@@ -322,8 +340,9 @@ class Run:
         """End the run; its processes are killed. Returns at once; nothing happens when it has ended."""
         from cmbagent_nb.workflow.commands import send
 
-        if self._live is not None:
-            self._live.cancel()
+        live = self._live
+        if live is not None:
+            live.cancel()
         elif not self.finished:
             send(self._host.writer, self.id, "cancel", {}, by)
 
@@ -360,10 +379,11 @@ class Run:
 
         if self.finished:
             raise StateError(f"run {self.name} is {self.status}", "Look at it with run.events().")
-        if self._live is None:
+        live = self._live
+        if live is None:
             send(self._host.writer, self.id, command, arguments, by)
             return
-        work = self._live.pause(now=arguments["now"], by=by) if command == "pause" else self._live.go_on(by=by)
+        work = live.pause(now=arguments["now"], by=by) if command == "pause" else live.go_on(by=by)
         Runtime.get().submit(work).result(timeout=30)
 
     def replay(self) -> Replay:

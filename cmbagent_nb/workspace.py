@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -459,8 +460,10 @@ class Workspace:
             return runs / chosen, chosen
         folder = Path(given).expanduser().absolute()
         try:
-            if (folder / "journal.jsonl").exists() and not may_exist:
-                raise WorkDirError(f"{folder} holds another run", "Choose an empty folder.", path=str(folder))
+            if (folder / "journal.jsonl").exists():
+                if not may_exist:
+                    raise WorkDirError(f"{folder} holds another run", "Choose an empty folder.", path=str(folder))
+                self._clear(folder)
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK):
                 raise PermissionError(13, "Permission denied")
@@ -475,6 +478,21 @@ class Workspace:
             (runs / chosen).rmdir()
             raise
         return folder, chosen
+
+    def _clear(self, folder: Path) -> None:
+        """Remove what a run that has ended left in its folder; what a user put there besides stays."""
+        from cmbagent_nb.execution.attempt import FOLDERS, RESERVED
+        from cmbagent_nb.workflow.states import ENDED
+
+        for row in self.db.rows("SELECT name, status FROM workflow_runs WHERE work_dir = :dir", dir=str(folder)):
+            if row["status"] not in ENDED:
+                raise WorkDirError(f"run {row['name']} is going on in {folder}", "Choose another.", path=str(folder))
+        for name in {*FOLDERS, *RESERVED, "report.md"}:
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     # ---- looking at runs
 

@@ -17,7 +17,10 @@ def main(home: str, mode: str, moment: str) -> None:
     workspace = Workspace(home)
     if mode == "start":
         run = workspace.planning_and_control(
-            "Add two numbers.", model="openai:test-model", approve="plan", name="crash"
+            "Add two numbers.",
+            model="openai:test-model",
+            approve=os.environ.get("CMBAGENT_APPROVE", "plan"),
+            name="crash",
         )
     else:
         run = workspace.run("crash")
@@ -33,6 +36,13 @@ def main(home: str, mode: str, moment: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         run.on("*", die)
+    if moment == "gate":
+        opened = threading.Event()
+        run.on("approval_requested", lambda event: opened.set())
+        while not any(gate["approval_type"] == "error_recovery" for gate in run.approvals()):
+            opened.wait(0.1)
+        workspace.writer.barrier().result()
+        os.kill(os.getpid(), signal.SIGKILL)
     run.wait(60)
     print(run.status, flush=True)
     workspace.close()

@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 
-from cmbagent_nb.errors import StateError, StoreError
+from cmbagent_nb.errors import StateError, StoreError, UsageError, WorkDirError
+from cmbagent_nb.execution.group import kill_folder
 from cmbagent_nb.run import Run
+from cmbagent_nb.workflow.commands import send
 from cmbagent_nb.workflow.history import rows_of_database, rows_of_journal, state_of
 from cmbagent_nb.workspace import Workspace, repair_workspace
-from tests.openai_server import OpenAIServer
+from tests.openai_server import OpenAIServer, Reply
 from tests.team import CHANGES, Team, code, plan
+from tests.test_gates import until
 
 #: Code that notices when it runs twice at once: the lock goes with the process.
 LOCKED = """
@@ -265,3 +268,97 @@ def test_a_run_killed_between_the_decision_and_the_plan_goes_on(
         assert workspace.resume("crash").wait(60).status == end
     finally:
         workspace.close()
+
+
+def test_what_was_spent_before_counts_against_the_limit(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = Reply(code("{}['a']"), prompt_tokens=100_000, completion_tokens=10_000, model="gpt-4o")
+    with OpenAIServer(lambda request: reply) as server:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        run = workspace.one_shot("Spend.", model="openai:gpt-4o", max_cost_usd=0.4, max_attempts=1).wait(60)
+        calls = server.count
+        spent = run.cost_usd
+        assert spent is not None
+        assert spent > 0.3
+        run = run.resume().wait(60)
+        assert run.status == "failed"
+        assert "over the limit" in str(run.error)
+        assert server.count == calls
+    assert run.cost_usd == spent
+
+
+def test_a_run_object_goes_on_with_the_run_that_it_resumed(workspace: Workspace, served: OpenAIServer) -> None:
+    handler = served.handler
+    mended = handler.steps["Sum"]  # type: ignore[attr-defined]
+    handler.steps["Sum"] = code("{}['a']", "sum.py")  # type: ignore[attr-defined]
+    first = workspace.planning_and_control("Add two numbers.", model="openai:m", max_attempts=1).wait(60)
+    assert first.status == "failed"
+    # A command that was left for the process that is gone is not obeyed by the one that goes on.
+    send(workspace.writer, first.id, "cancel", {}, "somebody")
+    handler.steps["Sum"] = mended  # type: ignore[attr-defined]
+    second = first.resume()
+    assert not first.finished
+    assert first.wait(60).status == "completed", first.error
+    assert second.finished
+    assert workspace.db.rows("SELECT outcome FROM commands")[0]["outcome"] == "dropped"
+
+
+def test_a_resume_that_cannot_be_prepared_leaves_the_run_as_it_was(workspace: Workspace, served: OpenAIServer) -> None:
+    served.handler.steps["Sum"] = code("{}['a']", "sum.py")  # type: ignore[attr-defined]
+    run = workspace.planning_and_control("Add.", model="openai:m", max_attempts=1, engineer_model="openai:n").wait(60)
+    workspace.writer.call(
+        lambda c: c.exec_driver_sql("UPDATE workflow_runs SET meta = replace(meta, '\"engineer\"', '\"gone\"')")
+    ).result()
+    with pytest.raises(UsageError, match="gone"):
+        run.resume()
+    assert run.status == "failed"
+
+
+def test_killed_at_an_error_gate_the_gate_is_asked_again(
+    tmp_path: Path, served: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempts were used up: no further one is made before somebody says so."""
+    monkeypatch.setenv("CMBAGENT_GATES", "")
+    monkeypatch.setenv("CMBAGENT_APPROVE", "error")
+    monkeypatch.setenv("CMBAGENT_MAX_ATTEMPTS", "1")
+    mended = served.handler.steps["Left"]  # type: ignore[attr-defined]
+    served.handler.steps["Left"] = code("{}['a']", "left.py")  # type: ignore[attr-defined]
+    home = tmp_path / "home"
+    assert kernel(home, "start", "gate")[0] == -9
+    calls = served.count
+    workspace = Workspace(home)
+    try:
+        run = workspace.resume("crash")
+        until(run, lambda: run.approvals() or run.finished)
+        assert run.approvals()[0]["context"]["moment"] == "error:1"
+        assert served.count == calls
+        served.handler.steps["Left"] = mended  # type: ignore[attr-defined]
+        run.approve(resolution="retry")
+        assert run.wait(60).status == "completed", run.error
+    finally:
+        workspace.close()
+
+
+def test_a_process_that_was_started_unseen_is_killed(workspace: Workspace, tmp_path: Path) -> None:
+    """Its starter died before it could say whom it had started."""
+    folder = tmp_path / "attempt_1"
+    folder.mkdir()
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], cwd=folder)
+    assert kill_folder(folder)
+    assert sleeper.wait(10) == -9
+
+
+def test_a_folder_is_cleared_only_when_its_run_has_ended(
+    workspace: Workspace, served: OpenAIServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "here"
+    first = workspace.planning_and_control("Add.", model="openai:m", work_dir=folder).wait(60)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(WorkDirError, match="holds another run"):
+        workspace.planning_and_control("Add.", model="openai:m", work_dir=folder)
+    second = workspace.planning_and_control("Add.", model="openai:m", work_dir=folder, clear_work_dir=True)
+    with pytest.raises(WorkDirError, match="is going on"):
+        workspace.planning_and_control("Add.", model="openai:m", work_dir=folder, clear_work_dir=True)
+    assert second.wait(60).status == "completed", second.error
+    rows = rows_of_journal(folder / "journal.jsonl")["workflow_runs"]
+    assert [row["id"] for row in rows] == [second.id] != [first.id]
+    assert (folder / "notes.txt").read_text() == "mine"

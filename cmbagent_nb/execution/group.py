@@ -127,6 +127,28 @@ def start_time(pid: int) -> float:
         return time.time()
 
 
+def kill_folder(folder: Path) -> bool:
+    """Kill whatever works in an attempt's folder; tell whether nothing is left.
+
+    This finds the child of a starter that died before it could say whom it had started.
+    """
+    inside = str(folder.resolve())
+    deadline = time.monotonic() + KILL_PATIENCE
+    while True:
+        left = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError, psutil.Error):
+                cwd = process.cwd().removesuffix(" (deleted)")
+                if (cwd == inside or cwd.startswith(inside + os.sep)) and process.status() != psutil.STATUS_ZOMBIE:
+                    left.append(process)
+        if not left or time.monotonic() > deadline:
+            return not left
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.01)
+
+
 def kill_group(pid: int, process_started_at: float) -> bool:
     """Kill what is left of an attempt whose starter died; tell whether there was something to kill.
 

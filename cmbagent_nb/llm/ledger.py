@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,24 @@ from cmbagent_nb.llm.tape import JOURNAL_KIND
 if TYPE_CHECKING:
     from ag2.events import ModelResponse
 
+    from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
 #: Characters of a text that an event keeps.
 TEXT_LIMIT = 4000
 #: Tokens that a reply is expected to have before any has come.
 EXPECTED_REPLY = 1000
+
+
+def spent(db: Database, run_id: str) -> dict[str, Any]:
+    """Add up what a run has spent so far."""
+    row = db.rows(
+        "SELECT COUNT(*) AS calls, COALESCE(SUM(total_tokens), 0) AS tokens,"
+        " COALESCE(SUM(completion_tokens), 0) AS reply_tokens, COALESCE(SUM(cost_usd), 0.0) AS known,"
+        " COUNT(*) - COUNT(cost_usd) AS unknown FROM cost_records WHERE run_id = :run",
+        run=run_id,
+    )[0]
+    return {name: float(value) if name == "known" else int(value) for name, value in row.items()}
 
 
 class Ledger:
@@ -44,6 +57,14 @@ class Ledger:
         self.known_cost_usd = 0.0
         self.unknown_cost_calls = 0
         self._reply_tokens = 0
+
+    def go_on_from(self, before: Mapping[str, Any]) -> None:
+        """Take over the sums of the part of the run that an earlier process did, as :func:`spent` gives them."""
+        self.calls += before["calls"]
+        self.tokens += before["tokens"]
+        self._reply_tokens += before["reply_tokens"]
+        self.known_cost_usd += before["known"]
+        self.unknown_cost_calls += before["unknown"]
 
     @property
     def expected_reply(self) -> int:

@@ -63,19 +63,25 @@ class JournalFiles:
     """The journals that the writer appends to; for one thread."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[Path, tuple[BinaryIO, int]] = OrderedDict()
+        self._open: OrderedDict[Path, tuple[BinaryIO, int, int]] = OrderedDict()
 
     def append(self, path: Path, at: float, kind: str, data: str) -> int:
         """Append one line, ``data`` being JSON text, and return its number."""
-        file, seq = self._open.pop(path) if path in self._open else _opened(path)
-        seq += 1
-        head = orjson.dumps({"v": VERSION, "seq": seq, "at": at, "kind": kind})
+        file, seq, size = self._open.pop(path) if path in self._open else (*_opened(path), -1)
+        if not os.fstat(file.fileno()).st_nlink:  # the file was removed: the folder was cleared
+            file.close()
+            file, seq, size = (*_opened(path), -1)
         try:
+            if size not in (-1, file.seek(0, os.SEEK_END)):
+                seq = _last_seq(file, path)  # another process has gone on with the run meanwhile
+            seq += 1
+            head = orjson.dumps({"v": VERSION, "seq": seq, "at": at, "kind": kind})
             file.write(head[:-1] + b',"data":' + data.encode() + b"}\n")
+            size = file.seek(0, os.SEEK_END)
         except BaseException:
             file.close()  # half a line may stand in the file: the next line starts anew
             raise
-        self._open[path] = (file, seq)
+        self._open[path] = (file, seq, size)
         while len(self._open) > _MOST_OPEN:
             self._open.popitem(last=False)[1][0].close()
         return seq

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import GateError
 from cmbagent_nb.execution.attempt import attempt_folder, ignored, prepare, publish
 from cmbagent_nb.execution.ended import believed, outcome_of
+from cmbagent_nb.execution.group import kill_folder
 from cmbagent_nb.execution.kinds import file_type, mime
 from cmbagent_nb.execution.launcher import kill_group, launch
 from cmbagent_nb.ids import new_id
@@ -122,6 +123,7 @@ class Attempt:
         assert self.past is not None
         if self.past.pid and self.past.process_started_at:
             kill_group(self.past.pid, self.past.process_started_at)
+        kill_folder(self._folder)
         return believed(self._folder)
 
     def _end(self, status: str, **values: Any) -> None:
@@ -216,15 +218,23 @@ class Attempt:
     async def _may_run(self, name: str, code: str) -> None:
         if "tool" not in self.context.options.approve:
             return
-        async with self.context.motion.waiting(self.place):
-            answer = await self.context.gates.ask(
+        context, node_id = self.context, self.step.node_id
+        title = f"Run {name} for step {self.step.number}?"
+        await context.states.node(node_id, "waiting_approval", reason=title)
+        async with context.motion.waiting(self.place):
+            answer = await context.gates.ask(
                 "tool_call",
-                self.step.node_id,
+                node_id,
                 f"tool:{self.number}",
-                title=f"Run {name} for step {self.step.number}?",
+                title=title,
                 options=gates.TOOL_OPTIONS,
                 details={"code": code},
+                on_open=lambda approval_id: context.stream.emit(
+                    "approval_requested", approval_id=approval_id, node_id=node_id, title=title
+                ),
             )
+        context.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
+        await context.states.node(node_id, "running")
         if answer.resolution != "approved":
             raise GateError(f"the code of step {self.step.number} was not allowed to run", "Start the run again.")
 
@@ -459,7 +469,8 @@ def _category(outcome: Outcome) -> str:
 def _text_name(step: Step, default: str) -> str:
     named = [pattern for pattern in step.expected_outputs if pattern.endswith(".md") and not set(pattern) & set("*?[")]
     name = named[0].removeprefix("./") if named else default
-    safe = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    safe = not PurePosixPath(name).is_absolute() and ".." not in parts and all(len(part) < 200 for part in parts)
     return name if safe else default
 
 

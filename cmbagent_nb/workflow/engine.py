@@ -283,16 +283,22 @@ def _has_failed(ending: Ending | None) -> bool:
 
 async def _finish(context: Context, status: str, error: str, started: float) -> None:
     """Write how the run ended: what was open is closed, the reports are written, the result is kept."""
-    try:
-        with context.recorder.at(context.last_node):
+    with context.recorder.at(context.last_node):
+        result = None
+        try:
             await reports.close_nodes(context, status)
             if status == "interrupted":
                 context.checkpoints.add("emergency")
             result = await reports.write_all(context, status, error, started)
+        except Exception as fault:
+            LOG.exception("the reports of run %s could not be written", context.run_id)
+            error = error or f"Its reports could not be written: {fault}"
+            status = "failed" if status == "completed" else status
+        try:
             await context.states.run(status, reason=error, error=error or None, result=result)
             context.checkpoints.add("end")
             await context.writer.settled()
-    except Exception:
-        LOG.exception("the end of run %s could not be written", context.run_id)
+        except Exception:
+            LOG.exception("the end of run %s could not be written", context.run_id)
     context.stream.emit(f"workflow_{status}", error=error)
     context.stream.close()

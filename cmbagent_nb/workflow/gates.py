@@ -8,6 +8,7 @@ counts: it is written with ``WHERE status = 'pending'`` before the run acts on i
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -221,8 +222,7 @@ class Gates:
                     await self._resolve(approval_id, self._policy[kind], "", f"CMBAGENT_GATES={self._policy_name}")
                 answer = await gate.future
             except asyncio.CancelledError:
-                closed = {"status": "cancelled", "resolved_at": time.time()}
-                self._kept.update("gate_closed", "approval_requests", approval_id, closed)
+                self._close(approval_id)
                 raise
             finally:
                 self._open.pop(approval_id, None)
@@ -231,6 +231,17 @@ class Gates:
             )
             span.outputs = {"resolution": answer.resolution, "feedback": answer.feedback, "by": answer.by}
             return answer
+
+    def _close(self, approval_id: str) -> None:
+        """Close a gate that nobody waits at any more, unless it was answered in the last moment."""
+        values = {"status": "cancelled", "resolved_at": time.time()}
+        closed = self._writer.call(lambda connection: _withdraw(connection, approval_id, values))
+
+        def note(done: concurrent.futures.Future[bool]) -> None:
+            if not done.cancelled() and done.exception() is None and done.result():
+                self._kept.changed("gate_closed", "approval_requests", approval_id, values)
+
+        closed.add_done_callback(note)
 
     def is_open(self, approval_id: str) -> bool:
         """Tell whether this gate waits for an answer here."""
@@ -279,6 +290,16 @@ def check_answer(options: frozenset[str], resolution: str, feedback: str) -> Non
         )
     if resolution in NEEDS_COMMENT and not feedback.strip():
         raise GateError(f"{resolution!r} needs a comment", "Say what should be different.", resolution=resolution)
+
+
+def _withdraw(connection: Connection, approval_id: str, values: Mapping[str, Any]) -> bool:
+    from sqlalchemy import text
+
+    statement = "UPDATE approval_requests SET status = :status, resolved_at = :resolved_at"
+    result = connection.execute(
+        text(f"{statement} WHERE id = :id AND status = 'pending'"), {**values, "id": approval_id}
+    )
+    return bool(result.rowcount)
 
 
 def _store(connection: Connection, answer: Answer) -> bool:

@@ -7,7 +7,7 @@ import importlib
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from cmbagent_nb.workflow.context import Context, Options
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.motion import Motion
-from cmbagent_nb.workflow.ownership import HEARTBEAT, owner
+from cmbagent_nb.workflow.ownership import HEARTBEAT, beat, owner
 from cmbagent_nb.workflow.plan import Plan
 from cmbagent_nb.workflow.restore import Past
 
@@ -62,6 +62,7 @@ class Request:
         return {
             "options": options,
             "gates": self.gates,
+            "replay_of": self.replay_of,
             "models": dict(self.models),
             "instructions": dict(self.instructions),
         }
@@ -87,9 +88,10 @@ def asked_for(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def options_from(kept: Mapping[str, Any]) -> Options:
     """Read a run's options back from what :meth:`Request.to_dict` kept."""
-    options = dict(kept["options"])
+    known = {item.name for item in fields(Options)}
+    options = {name: value for name, value in kept["options"].items() if name in known}
     options["approve"] = frozenset(options["approve"])
-    options["plan"] = Plan.from_reply(options["plan"]) if options["plan"] else None
+    options["plan"] = Plan.from_reply(options["plan"]) if options.get("plan") else None
     return Options(**options)
 
 
@@ -138,7 +140,7 @@ def run_live(host: Host, request: Request, created: float, past: Past | None = N
 
 async def _live(host: Host, request: Request, live: LiveRun, created: float, past: Past) -> None:
     """The task of a run. Whatever happens, the run has an end and its listeners hear of it."""
-    heart = asyncio.create_task(_beat(host, request.run_id))
+    heart = asyncio.create_task(_beat(host, request, live))
     try:
         live.begin()
         host.watcher.own(request.run_id, live.obey)
@@ -159,9 +161,10 @@ async def _live(host: Host, request: Request, live: LiveRun, created: float, pas
         await _end_early(host, request, "failed", f"Internal error: {type(error).__name__}: {error}.")
     finally:
         heart.cancel()
-        host.watcher.release(request.run_id)
         live.stream.close()
-        host.live.pop(request.run_id, None)
+        if host.live.get(request.run_id) is live:  # it may have been resumed meanwhile
+            host.watcher.release(request.run_id)
+            host.live.pop(request.run_id, None)
         live.ended.set_result(None)
         host.changes.tell([request.run_id])
 
@@ -173,6 +176,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
     from cmbagent_nb.execution.launcher import Limits
     from cmbagent_nb.governance.budget import budget
     from cmbagent_nb.llm.gateway import Gateway
+    from cmbagent_nb.llm.ledger import spent
     from cmbagent_nb.llm.tape import Tape
     from cmbagent_nb.workflow.checkpoints import Checkpoints
     from cmbagent_nb.workflow.credits import Credits
@@ -204,6 +208,9 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         tape=await in_thread(Tape.load, host.db, request.replay_of or request.run_id),
         replay=bool(request.replay_of),
     )
+    if past.statuses:
+        # What was spent before counts against the run's limit.
+        gateway.ledger.go_on_from(await in_thread(spent, host.db, request.run_id))
     checkpoints = Checkpoints(writer, work_dir, request.run_id, request.session_id)
     live.gates = gates
     live.checkpoints = checkpoints
@@ -240,12 +247,15 @@ def import_heavy() -> None:
         importlib.import_module(f"cmbagent_nb.{name}")
 
 
-async def _beat(host: Host, run_id: str) -> None:
+async def _beat(host: Host, request: Request, live: LiveRun) -> None:
+    """Give signs of life; a run that another process has taken over stops here."""
     while True:
         await asyncio.sleep(HEARTBEAT)
-        now = time.time()
-        host.writer.update("leases", run_id, {"heartbeat_at": now})
-        host.writer.update("workflow_runs", run_id, {"last_heartbeat_at": now})
+        mine = await asyncio.wrap_future(host.writer.call(lambda connection: beat(connection, request.run_id)))
+        if not mine:
+            LOG.warning("run %s was taken over by another process", request.name)
+            live.interrupt()
+            return
 
 
 async def _end_early(host: Host, request: Request, status: str, error: str) -> None:

@@ -59,6 +59,22 @@ def is_alive(lease_owner: str, heartbeat_at: float | None) -> bool:
         return False
 
 
+def beat(connection: Connection, run_id: str) -> bool:
+    """Give a sign of life for a run; tell whether it is still this process's."""
+    from sqlalchemy import text
+
+    now = time.time()
+    kept = connection.execute(
+        text("UPDATE leases SET heartbeat_at = :now WHERE run_id = :run AND owner = :me"),
+        {"now": now, "run": run_id, "me": owner()},
+    )
+    if kept.rowcount:
+        connection.execute(
+            text("UPDATE workflow_runs SET last_heartbeat_at = :now WHERE id = :run"), {"now": now, "run": run_id}
+        )
+    return bool(kept.rowcount)
+
+
 def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
     """Mark the runs whose process has died as interrupted; returns their ids."""
     active = ", ".join(repr(status) for status in ACTIVE)

@@ -76,7 +76,7 @@ class Plan:
                     bullet_points=tuple(str(point) for point in entry.get("bullet_points") or ()),
                     depends_on=tuple(dict.fromkeys(_node_id(item) for item in entry.get("depends_on") or ())),
                     needs_approval=bool(entry.get("needs_approval")),
-                    expected_outputs=tuple(str(pattern) for pattern in entry.get("expected_outputs") or ()),
+                    expected_outputs=tuple(_printable(pattern) for pattern in entry.get("expected_outputs") or ()),
                 )
             )
         return cls(goal=str(reply.get("goal") or ""), steps=tuple(steps))
@@ -170,6 +170,10 @@ def checked(plan: Plan, *, agents: Iterable[str], max_steps: int) -> Plan:
     if reason:
         raise PlanRefused(f"the plan cannot be used: {reason}", "Change the plan and try again.", reason=reason)
     return plan
+
+
+def _printable(pattern: Any) -> str:
+    return "".join(letter for letter in str(pattern) if letter.isprintable())
 
 
 def _node_id(item: Any) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from cmbagent_nb.errors import WorkDirError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.llm.spec import ModelSpec
+from cmbagent_nb.store.archive import unarchive_run
+from cmbagent_nb.store.archived import archived
 from cmbagent_nb.workflow.history import rows_of_database, state_of
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.launch import Request, asked_for, options_from, start
@@ -51,6 +53,8 @@ class Replay:
 
 def start_replay(host: Host, run_id: str, settings: Settings, registry: Registry) -> tuple[LiveRun, str]:
     """Start a new run that goes through a recorded one again; returns it and its id."""
+    if archived(host.db, run_id) is not None:
+        unarchive_run(host.db, host.writer, run_id)
     row = host.db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run_id)[0]
     original = Path(row["work_dir"])
     asked = asked_for(row)

@@ -52,7 +52,10 @@ def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> L
     model = ModelSpec.parse(row["model"])
     check(model, settings)
     asked = asked_for(row)
+    if asked.get("replay_of"):
+        raise StateError(f"run {row['name']} is a replay", "Replay the recorded run again.", run_id=run_id)
     options = options_from(asked)
+    registry = registry.changed(asked.get("models", {}), asked.get("instructions", {}))
     changes = host.writer.call(lambda connection: _take_over(connection, run_id, options.mode)).result()
     kept = Kept(host.writer, work_dir)
     for change in changes:
@@ -67,11 +70,21 @@ def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> L
         inputs=asked["inputs"],
         model=model,
         settings=settings,
-        registry=registry.changed(asked.get("models", {}), asked.get("instructions", {})),
+        registry=registry,
         max_cost_usd=asked["max_cost_usd"],
         gates=asked.get("gates", ""),
     )
-    return run_live(host, request, row["created_at"], past=read_past(host.db, run_id, work_dir))
+    try:
+        past = read_past(host.db, run_id, work_dir)
+    except Exception:
+        give_back = host.writer.call(
+            lambda connection: change_run(connection, run_id, "interrupted", reason="it cannot be read", by="engine")
+        )
+        given_back = give_back.result()
+        if given_back is not None:
+            kept.state(given_back)
+        raise
+    return run_live(host, request, row["created_at"], past=past)
 
 
 def _take_over(connection: Connection, run_id: str, mode: str) -> list[Change]:
@@ -95,6 +108,11 @@ def _take_over(connection: Connection, run_id: str, mode: str) -> list[Change]:
     connection.execute(
         text("INSERT INTO leases (run_id, owner, heartbeat_at) VALUES (:id, :me, :now)"),
         {"id": run_id, "me": owner(), "now": now},
+    )
+    # What was asked of the process that died is not asked of this one.
+    connection.execute(
+        text("UPDATE commands SET handled_at = :now, outcome = 'dropped' WHERE run_id = :id AND handled_at IS NULL"),
+        {"id": run_id, "now": now},
     )
     target = "planning" if mode in PLANNED and not row.plan else "executing"
     values = {"ended_at": None, "error": None, "owner": owner(), "last_heartbeat_at": now}

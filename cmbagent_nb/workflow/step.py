@@ -80,6 +80,9 @@ class _Step:
             raise
         except CMBAgentError as error:
             return await self._end("failed", error=str(error))
+        except OSError as error:
+            place = f" ({error.filename})" if error.filename else ""
+            return await self._end("failed", error=f"A file cannot be used: {error.strerror or error}{place}.")
 
     async def _may_start(self) -> bool:
         wanted = self.context.options.approve
@@ -91,6 +94,12 @@ class _Step:
 
     async def _attempts(self) -> Ending:
         context = self.context
+        if self.failures and self.current is None and self.attempts >= self.allowed:
+            # Killed after its last attempt had failed: what to do about that is still to be decided.
+            ending = await self._exhausted(self.failures[-1])
+            if ending is not None:
+                return ending
+            await context.states.node(self.step.node_id, "running")
         while True:
             self.attempts += 1
             result = await self._attempt()
@@ -108,13 +117,20 @@ class _Step:
                     self._note_retry("scheduled", result)
                     await context.states.node(self.step.node_id, "retrying", reason=_line(result.error))
                 else:
-                    self._note_retry("exhausted", result)
-                    decision = await self._error_gate(result)
-                    if decision != "retry":
-                        return decision if isinstance(decision, Ending) else await self._fail(result)
-                    self.allowed = self.attempts + 1
-                    await context.states.node(self.step.node_id, "retrying", reason="retry asked for")
+                    ending = await self._exhausted(result)
+                    if ending is not None:
+                        return ending
             await context.states.node(self.step.node_id, "running")
+
+    async def _exhausted(self, failure: Failure) -> Ending | None:
+        """Decide about a step that has no attempt left; ``None`` when it gets one more."""
+        self._note_retry("exhausted", failure)
+        decision = await self._error_gate(failure)
+        if decision != "retry":
+            return decision if isinstance(decision, Ending) else await self._fail(failure)
+        self.allowed = self.attempts + 1
+        await self.context.states.node(self.step.node_id, "retrying", reason="retry asked for")
+        return None
 
     async def _attempt(self) -> Done | Failure:
         attempt = Attempt(
@@ -161,7 +177,7 @@ class _Step:
         )
         if answer.resolution == "skip":
             return await self._end("skipped", error=failure.error, reason="skipped by " + answer.by)
-        if answer.feedback.strip():
+        if answer.feedback.strip() and answer.feedback not in self.comments:
             self.comments.append(answer.feedback)
         return "retry"
 
