@@ -387,7 +387,7 @@ class Recorder:
                 "outputs": span.outputs,
                 "error": span.error,
             }
-            if span.meta is not None:
+            if _differ(span.meta, span._row["meta"]):
                 values["meta"] = span.meta
             self.writer.amend("execution_events", span._row, values)
         except Exception as error:
@@ -395,7 +395,8 @@ class Recorder:
 
     def _fault(self, error: BaseException) -> None:
         self.faults += 1
-        log.warning("capture fault %d in run %s: %r", self.faults, self.run_id, error)
+        if self.faults == 1:
+            log.warning("an event of run %s could not be recorded: %r", self.run_id, error)
 
 
 _PAIRED = frozenset({"agent_call", "model_call", "tool_call", "code_exec"})
@@ -405,6 +406,13 @@ def _subtype(span: Span) -> str | None:
     if span.event_type not in _PAIRED:
         return None
     return "complete" if span.status == "completed" else "error"
+
+
+def _differ(one: Any, other: Any) -> bool:
+    try:
+        return bool(one != other)
+    except Exception:  # an array, for instance, does not say
+        return True
 
 
 def _error_text(error: str | BaseException) -> str:

@@ -21,7 +21,7 @@ from cmbagent_nb.store.columns import RANK, key_of
 from cmbagent_nb.store.values import Row, Scrub, prepare, prepare_alike
 
 #: The most rows of one statement: while the next ones are prepared, other threads wait.
-SLICE = 64
+SLICE = 32
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,10 @@ def statements(batch: Batch, scrub: Scrub, mark: str) -> Iterator[Statement]:
             sql = insert_sql(table, columns, mark, SLICE if full else 1)
             yield Statement(sql, table, "insert", columns, rows, at_once=full)
     changes: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
-    for (table, identifier), change in sorted(batch.updates.items(), key=_place):
+    # SQLite has one writer at a time; there the order does not matter.
+    for (table, identifier), change in (
+        batch.updates.items() if mark == "?" else sorted(batch.updates.items(), key=_place)
+    ):
         if change:
             changes.setdefault((table, tuple(change)), []).append({**change, key_of(table): identifier})
     for (table, _), changed in changes.items():

@@ -378,6 +378,8 @@ def _sqlite_engine(path: Path) -> Engine:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -16000")
+        # Pages that many transactions change are copied, and the disk is waited for, a quarter as often as by default.
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -49,8 +49,15 @@ class MissingRowError(LookupError):
 class Sink:
     """The one connection that writes."""
 
-    def __init__(self, db: Database, scrub: Scrub, fault: Callable[[str, str, Any, BaseException], None]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        scrub: Scrub,
+        fault: Callable[[str, str, Any, BaseException], None],
+        breathe: Callable[[], None],
+    ) -> None:
         self._db = db
+        self._breathe = breathe
         self._scrub = scrub
         self._fault = fault
         self._connection: Connection | None = None
@@ -185,6 +192,7 @@ class Sink:
         self, connection: Connection, batch: Batch, faults: list[tuple[str, str, Any, BaseException]]
     ) -> set[str]:
         for item in statements(batch, self._scrub, self._mark):
+            self._breathe()
             for values in self._execute(connection, item):
                 row = dict(zip(item.columns, values, strict=True))
                 faults.append(("update", item.table, row, MissingRowError("no such row")))
@@ -262,11 +270,12 @@ class Sink:
             if table not in COUNTED:
                 self._run_of.update(pairs)
         for (table, identifier), values in batch.updates.items():
-            run = identifier if key_of(table) == "run_id" or table == "workflow_runs" else values.get("run_id")
-            run = run or self._run_of.get(identifier) or self._looked_up(connection, table, identifier)
+            run = self._run_of.get(identifier)
+            if run is None:
+                run = identifier if key_of(table) == "run_id" or table == "workflow_runs" else values.get("run_id")
+                run = self._run_of[identifier] = run or self._looked_up(connection, table, identifier)
             if isinstance(run, str):
                 touched.add(run)
-                self._run_of[identifier] = run
         while len(self._run_of) > _REMEMBERED:
             self._run_of.popitem(last=False)
         self._runs |= touched

@@ -80,6 +80,7 @@ def prepare_alike(table: str, rows: Sequence[Row], scrub: Scrub) -> list[tuple[A
     for kind, given in zip(kinds, zip(*(row.values() for row in rows), strict=True), strict=True):
         column: Sequence[Any] = given
         types = set(map(type, given))
+        gaps = type(None) in types
         types.discard(type(None))
         if not types:
             pass
@@ -88,16 +89,19 @@ def prepare_alike(table: str, rows: Sequence[Row], scrub: Scrub) -> list[tuple[A
                 convert = _PLAIN[kind]
                 column = [None if value is None else convert(value) for value in given]
         else:
+            held = [value for value in given if value is not None] if gaps else given
             if kind == _JSON:
-                made = iter(to_json_all([value for value in given if value is not None]))
-                column = [None if value is None else next(made) for value in given]
+                held = to_json_all(held)
             elif types != {str}:
-                column = [None if value is None else _text(value) for value in given]
-            held = [value for value in column if value is not None]
+                held = list(map(_text, held))
             joined = _BETWEEN.join(held)
             if not joined.isascii() or joined.count(_BETWEEN) != len(held) - 1:
-                column = [None if value is None else clean(value) for value in column]
-                joined = _BETWEEN.join(value for value in column if value is not None)
+                held = list(map(clean, held))
+                joined = _BETWEEN.join(held)
+            column = held
+            if gaps:
+                following = iter(held)
+                column = [None if value is None else next(following) for value in given]
             if kind != _VERBATIM:
                 texts.append(joined)
         columns.append(column)

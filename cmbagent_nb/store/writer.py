@@ -50,6 +50,9 @@ GROUP = 1000
 #: killed loses no more than the rows of this time.
 LINGER = 0.002
 
+#: Seconds for which the writer steps aside between two statements while rows are handed over.
+BREATH = 0.0001
+
 _INSERT, _UPDATE, _JOURNAL, _CALL, _BARRIER = range(5)
 
 #: Marks a row that the writer has not taken yet; no column has this name.
@@ -90,6 +93,7 @@ class Writer:
         self._awaited = threading.Event()
         self._asked: deque[None] = deque()  # one for each call and barrier that is not done yet
         self._idle = False
+        self._seen = 0
         self._closing = threading.Event()
         self._deadline = float("inf")
         self._closed = False
@@ -97,7 +101,7 @@ class Writer:
         self._callbacks: list[Callable[[set[str]], None]] = []
         self._journals = JournalFiles()
         self._unwritten = Unwritten(db.home, scrub)
-        self._sink = Sink(db, scrub, self._fault)
+        self._sink = Sink(db, scrub, self._fault, self._breathe)
         self._thread = threading.Thread(target=self._main, name="cmbagent-writer", daemon=True)
         self._thread.start()
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -263,6 +267,13 @@ class Writer:
                 barrier.set_result(None)
         if call is not None:
             self._call(call[1], call[2], call[3])
+
+    def _breathe(self) -> None:
+        """Let others go on who hand rows over just now: between two statements, they would wait for both."""
+        length = len(self._queue)
+        if length > self._seen and not self._asked:
+            time.sleep(BREATH)
+        self._seen = length
 
     def _gather(self, batch: Batch, item: tuple[int, Any, Any, Any]) -> None:
         """Put a row into the batch, or a line into its journal."""
