@@ -50,8 +50,11 @@ GROUP = 1000
 #: killed loses no more than the rows of this time.
 LINGER = 0.002
 
-#: Seconds for which the writer steps aside between two statements while rows are handed over.
+#: Seconds for which the writer steps aside between two statements while rows are handed over; and while they pour in,
+#: so many between two statements: a thread that does this leaves the interpreter to no other for more than an instant.
 BREATH = 0.0001
+LONG_BREATH = 0.02
+POURING = 300
 
 _INSERT, _UPDATE, _JOURNAL, _CALL, _BARRIER = range(5)
 
@@ -271,9 +274,10 @@ class Writer:
     def _breathe(self) -> None:
         """Let others go on who hand rows over just now: between two statements, they would wait for both."""
         length = len(self._queue)
-        if length > self._seen and not self._asked:
-            time.sleep(BREATH)
+        more = length - self._seen
         self._seen = length
+        if more > 0 and not self._asked:
+            time.sleep(LONG_BREATH if more > POURING else BREATH)
 
     def _gather(self, batch: Batch, item: tuple[int, Any, Any, Any]) -> None:
         """Put a row into the batch, or a line into its journal."""
