@@ -532,8 +532,10 @@ class Workspace:
 
     def skills(self) -> pd.DataFrame:
         """Return the skills of the workspace."""
+        from cmbagent_nb.skills.rows import interrupt_executions
         from cmbagent_nb.store import frames
 
+        interrupt_executions(self.db, self.writer)
         return frames.skills(self.db)
 
     def skill(self, reference: str) -> Skill:

@@ -130,6 +130,11 @@ class Line:
             if self._live:
                 _wake_graph()
             import_heavy()
+        if self._live:
+            from cmbagent_nb.notebook.progress import progress_bar
+            from cmbagent_nb.skills import run
+
+            run.progress_display = progress_bar
 
     def _look(self) -> None:
         from cmbagent_nb.errors import CMBAgentError

@@ -5,16 +5,16 @@ What they do can be called from Python alike; the options of ``%%cmbagent`` are 
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import UsageError
+from cmbagent_nb.errors import StateError, UsageError
 from cmbagent_nb.notebook.fill import fill
 
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
-
 
 
 def cell(line: str, body: str | None = None) -> Any:
@@ -33,8 +33,14 @@ def cell(line: str, body: str | None = None) -> Any:
 async def wait(line: str, body: str) -> None:
     """Start a run and wait for its end; interrupting the cell does not stop the run."""
     run = start(line, body)
-    if run is not None:
+    if run is None:
+        return
+    try:
         await run
+    except asyncio.CancelledError:
+        raise StateError(
+            f"stopped waiting; run {run.name} goes on", f"`await run` waits again, %cmbagent cancel {run.name} ends it."
+        ) from None
 
 
 def start(line: str, body: str) -> Run | None:
@@ -44,7 +50,7 @@ def start(line: str, body: str) -> Run | None:
     from cmbagent_nb.notebook.view import RunView
 
     words = _words(line)
-    mode = words.pop(0) if words and not words[0].startswith("-") else "one_shot"
+    mode = words.pop(0) if words and not words[0].startswith("-") else ""
     options = verbs.parser("%cmbagent").parse_args(["run", *words])
     if options.verb is None:
         print(options.help)
@@ -54,7 +60,7 @@ def start(line: str, body: str) -> Run | None:
             f"%%cmbagent: {options.task[0]!r} is neither an option nor belongs to one",
             "The mode comes first, then options; the task goes below.",
         )
-    options.mode = _mode(mode)
+    options.mode = _mode(mode or options.mode or "one_shot")
     if not body.strip():
         raise UsageError("there is no task", "Write what is to be done below the %%cmbagent line.")
     namespace = _namespace()

@@ -151,7 +151,9 @@ class Skill:
         return f"{self.name} v{self.version}: {self.summary()}"
 
     def _repr_html_(self) -> str:
-        glyph, colour = ("✔", "#2e7d32") if self.verified else ("✎", "#b26a00")
+        glyph, colour = (
+            ("✔", "var(--jp-success-color1, #2e7d32)") if self.verified else ("✎", "var(--jp-warn-color1, #b26a00)")
+        )
         rows = "".join(
             f"<tr><td><code>{html.escape(item.name)}</code></td><td>{item.type}</td>"
             f"<td><code>{html.escape(repr(item.default))}</code></td><td>{html.escape(item.unit)}</td>"

@@ -96,7 +96,7 @@ class SkillExecution:
         return f"{self.skill} v{self.version}: {said}" + (f"; {self.error}" if self.error else "")
 
     def _repr_html_(self) -> str:
-        colour = "#2e7d32" if self.success else "#b3261e"
+        colour = "var(--jp-success-color1, #2e7d32)" if self.success else "var(--jp-error-color1, #b3261e)"
         given = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items())
         parts = [
             f'<div class="cmbagent-skill-run"><b>{html.escape(self.skill)}</b> v{self.version} '

@@ -250,5 +250,7 @@ def _plan_links(connection: Connection, run_id: str, node_id: str | None) -> lis
     (run,) = rows(connection, "SELECT * FROM workflow_runs WHERE id = :run", {"run": run_id})
     task = run["task_description"] or ""
     label = " ".join(task.split())[:80] or run["name"] or "task"
-    chain.append(_link("task", {**run, "node_id": None}, label, run["created_at"], task=task, model=run["model"]))
+    chain.append(
+        _link("task", {**run, "node_id": None, "agent": "you"}, label, run["created_at"], task=task, model=run["model"])
+    )
     return chain
