@@ -105,6 +105,11 @@ def test_the_last_state_is_there_when_the_waiting_cell_ends(nb: Kernel) -> None:
     assert nb.value("run.status") == "completed"
 
 
+def test_the_mode_is_an_option_too(nb: Kernel) -> None:
+    nb.run("%%cmbagent --mode plan --name by-option --wait\nGreet.")
+    assert nb.value("run.name, run.mode, run.status") == ("by-option", "planning_and_control", "completed")
+
+
 def test_variables_are_filled_into_the_task(nb: Kernel) -> None:
     nb.run("lmax = 1500")
     outcome = nb.run("%%cmbagent --wait --out other\nUse {lmax} and {{lmax}}, and report \\Omega_{m}.")
@@ -118,6 +123,7 @@ def test_variables_are_filled_into_the_task(nb: Kernel) -> None:
         ("%%cmbagent\n\n", ["no task"]),
         ("%%cmbagent plann\nGreet.", ["'plann'", "Did you mean plan?"]),
         ("%%cmbagent deeply\nGreet.", ["no mode", "Did you mean deep?"]),
+        ("%%cmbagent --mode plann\nGreet.", ["'plann'", "Did you mean plan?"]),
         ("%%cmbagent --modell x\nGreet.", ["--modell", "--model"]),
         ("%%cmbagent --name 'x\nGreet.", ["quotation"]),
         ("%%cmbagent plan now\nGreet.", ["'now'", "below"]),
@@ -150,6 +156,8 @@ def test_interrupting_the_waiting_cell_does_not_lose_the_run(nb: Kernel, team: T
     team.answers["code"] = held = Held(HELLO)
     outcome = nb.run("%%cmbagent --wait --name kept\nSay hello.", interrupt_after=1.5)
     assert outcome.reply["status"] == "error"
+    assert len(outcome.reply["traceback"]) == 1, outcome.reply["traceback"]
+    assert "run kept goes on" in outcome.reply["traceback"][0]
     assert nb.value("run.name, run.finished") == ("kept", False)
     held.go.set()
     team.answers["code"] = HELLO
