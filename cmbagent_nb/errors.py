@@ -158,7 +158,11 @@ class RunFailed(CMBAgentError):
 class SkillError(CMBAgentError):
     """A skill cannot be made, found or run."""
 
-    exit_status = 1
+
+class StepsNotFound(SkillError):
+    """A choice of steps that cannot be read, or that the run does not have."""
+
+    exit_status = 2
 
 
 class SkillNotFound(SkillError):

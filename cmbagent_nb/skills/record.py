@@ -190,7 +190,7 @@ def choose(record: RunRecord, steps: str | int | Iterable[int | str] | None) -> 
     known = {step.node_id for step in record.steps} | set(record.without_code)
     missing = [node_id for node_id in wanted if node_id not in known]
     if missing:
-        raise SkillError(
+        raise StepsNotFound(
             f"the run has no {', '.join(missing)}",
             f"Its steps are: {', '.join(sorted(known))}.",
             steps=missing,
@@ -222,7 +222,7 @@ def parse_steps(steps: str | int | Iterable[int | str]) -> list[str]:
         elif re.fullmatch(r"(?:step_)?\d+", text):
             found.append(f"step_{text.removeprefix('step_')}")
         elif text:
-            raise SkillError(f"{text!r} is not a choice of steps", "Give it as in 1, 1-2 or 1,3.", steps=text)
+            raise StepsNotFound(f"{text!r} is not a choice of steps", "Give it as in 1, 1-2 or 1,3.", steps=text)
     if not found:
-        raise SkillError("no step is chosen", "Give it as in 1, 1-2 or 1,3.", steps=steps)
+        raise StepsNotFound("no step is chosen", "Give it as in 1, 1-2 or 1,3.", steps=steps)
     return list(dict.fromkeys(found))
