@@ -277,7 +277,7 @@ class Writer:
         more = length - self._seen
         self._seen = length
         if more > 0 and not self._asked:
-            time.sleep(LONG_BREATH if more > POURING else BREATH)
+            self._awaited.wait(LONG_BREATH if more > POURING else BREATH)  # unless somebody waits for the rows
 
     def _gather(self, batch: Batch, item: tuple[int, Any, Any, Any]) -> None:
         """Put a row into the batch, or a line into its journal."""
