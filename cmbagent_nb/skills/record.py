@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import RunNotFound, SkillError
+from cmbagent_nb.errors import RunNotFound, SkillError, StepsNotFound
 from cmbagent_nb.skills.model import StepCode
 from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.json import from_json
