@@ -119,3 +119,70 @@ def test_a_masked_reply_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.M
         go(run, server.url, tmp_path)
         run.writer.barrier().result(20)
         assert len(Tape.load(run.db, run.recorder.run_id)) == len(Tape.from_journal(run.journal)) == 0
+
+
+@pytest.mark.parametrize("source", ["database", "journal"])
+def test_what_a_tool_gave_is_given_again_without_running_it(tmp_path: Path, source: str) -> None:
+    """The folder has changed since, and the second call of the same tool gave something else than the first."""
+    ran: list[str] = []
+
+    def answer(request: dict[str, Any]) -> Any:
+        told = tool_results(request)
+        return Reply(tool_calls=[("look", {"name": "a"})]) if len(told) < 3 else " / ".join(told)
+
+    def go(work_dir: Path, tape: Tape | None, enabled: bool) -> Any:
+        def look(name: str) -> str:
+            """Look at a file."""
+            ran.append(name)
+            if len(ran) == 3:
+                raise ValueError("it is gone")
+            return f"{work_dir}/{name} was looked at {len(ran)} times"
+
+        async def work() -> Any:
+            gateway = run.gateway(server.url, tape=tape)
+            gateway.work_dir = work_dir
+            run.recorder.enabled = enabled
+            with run.recorder.at("step_1", agent="engineer"):
+                who = Agent("engineer", "Work.", config=gateway.config(), tools=[look], middleware=[Capture])
+                return (await who.ask("Look.")).body, gateway
+
+        return in_loop(work())
+
+    with OpenAIServer(answer) as server, recorded_run(tmp_path) as run:
+        body, _ = go(tmp_path / "first place", None, enabled=False)
+        run.writer.barrier().result(20)
+        assert len(ran) == 3
+        loaded = Tape.load(run.db, run.recorder.run_id) if source == "database" else Tape.from_journal(run.journal)
+        again, gateway = go(tmp_path / "second", loaded, enabled=True)
+        assert again == body
+        assert "first place/a was looked at 2 times" in again
+        assert (len(ran), server.count, gateway.replayed_calls) == (3, 4, 4)
+        run.writer.barrier().result(20)
+        tools = run.events("tool_call")
+        assert [(item["event_subtype"], item["status"]) for item in tools] == [
+            ("replayed", "completed"),
+            ("replayed", "completed"),
+            ("replayed", "failed"),
+        ]
+        assert f"{tmp_path}/second/a was looked at 1 times" in str(tools[0]["outputs"])
+        assert tools[2]["error"] == "ValueError: it is gone"
+
+
+def test_a_tool_of_a_live_reply_is_run() -> None:
+    """Only what was called by a reply that was given is known, and only once."""
+    call = {"id": "c1", "name": "look", "arguments": "{}"}
+    kept = {**call, "text": "seen", "placed": False, "failed": False}
+    stored = [
+        Stored("step_1", 1, "engineer", 1, "h1", {"tool_calls": [call]}),
+        Stored("step_1", 1, "engineer", 2, "h2", {"tool_results": [kept]}),
+    ]
+    asked = ("step_1", 1, "engineer", "c1", "look", "{}")
+    live = Tape.of(stored)
+    assert live.take("step_1", 1, "engineer", 1, "changed") is None
+    assert live.result(*asked) is None
+    tape = Tape.of(stored)
+    assert tape.result(*asked) is None
+    assert tape.take("step_1", 1, "engineer", 1, "h1") is not None
+    assert tape.result("step_1", 1, "engineer", "c1", "look", '{"other": 1}') is None
+    assert tape.result(*asked) == kept
+    assert tape.result(*asked) is None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from cmbagent_nb.run import Run
 from cmbagent_nb.workspace import Workspace
-from tests.openai_server import OpenAIServer
+from tests.openai_server import OpenAIServer, Reply, tool_results
 from tests.team import CHANGES, Team, code, plan
 from tests.test_gates import until, until_gate
 
@@ -82,3 +83,35 @@ def test_an_agent_with_other_instructions_asks_another_question(run: Run, worksp
     replay = run.replay()
     assert "Call 1 of planner in planning" in str(replay.first)
     assert json.dumps(list(replay.differences))
+
+
+def test_what_tools_gave_is_given_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planner saw the work dir as it was, and so did the engineer; neither is there any more, nor the note."""
+    import pandas as pd
+
+    def after_a_look(answer: Any) -> Any:
+        def handler(request: dict[str, Any]) -> Any:
+            look = ("search_files", {"pattern": "**/*"}), ("inspect_data", {"path": "note.txt"})
+            return answer if tool_results(request) else Reply(tool_calls=look)
+
+        return handler
+
+    team = Team(plan=after_a_look(plan({"title": "Count"})), review=CHANGES, steps={"Count": after_a_look(code(WRITE))})
+    with OpenAIServer(team) as server:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        folder = workspace.home / "here"
+        folder.mkdir(parents=True)
+        (folder / "note.txt").write_text("as it was")
+        run = workspace.planning_and_control(
+            "Count.", model="openai:m", inputs={"df": pd.DataFrame({"x": [40, 2]})}, work_dir=folder
+        ).wait(60)
+        assert run.status == "completed", run.error
+        told = [text for request in server.requests for text in tool_results(request.json)]
+        assert any("as it was" in text for text in told)
+        assert not any("journal.jsonl" in text for text in told)
+    (folder / "note.txt").write_text("another")
+    replay = run.replay()
+    assert replay.same, replay.differences
+    calls = workspace.run(replay.run_id).events().query("event_type == 'tool_call'")
+    assert len(calls) == 2 * 2 + 2  # two in each round of planning, and the engineer's
+    assert set(calls.event_subtype) == {"replayed"}

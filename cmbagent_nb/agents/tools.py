@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from cmbagent_nb.agents.docs import find_docs, packages
 from cmbagent_nb.agents.inspection import inspect_file
+from cmbagent_nb.execution.attempt import OWN, RESERVED
 
 #: Characters of an answer.
 ANSWER = 8000
@@ -24,7 +25,8 @@ MATCHES = 60
 FILES = 5000
 LARGEST = 5 * 2**20
 
-_OWN = {"reads.jsonl", "exit.json", "stdout.txt", "stderr.txt"}
+#: What belongs to the run and its launcher: it grows and changes while agents look. The input is to be seen.
+_NOT_LISTED = (RESERVED | OWN) - {"input"}
 
 
 class ToolBox:
@@ -119,8 +121,11 @@ class ToolBox:
         count = 0
         for path in sorted(root.glob(pattern)):
             name = path.relative_to(root).as_posix()
-            hidden = any(part.startswith(".") or part == "__pycache__" for part in PurePosixPath(name).parts)
-            if hidden or name in _OWN or not path.is_file() or not path.resolve().is_relative_to(root):
+            parts = PurePosixPath(name).parts
+            hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
+            if hidden or _NOT_LISTED.intersection(parts[:1]):
+                continue
+            if not path.is_file() or not path.resolve().is_relative_to(root):
                 continue
             count += 1
             if count > FILES:

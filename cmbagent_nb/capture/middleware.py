@@ -2,7 +2,8 @@
 
 =================  ================================================================================
 ``agent_call``     one for each turn of an agent, with what it was asked and what it answered
-``tool_call``      one for each tool the model called, also when it failed or does not exist
+``tool_call``      one for each tool the model called, also when it failed or does not exist; one whose
+                   result is known from the recorded run is not run (subtype ``replayed``)
 ``sub_agent``      an agent called inside another's turn, or inside a step of another agent: a node
                    ``step_1.researcher`` of its own under the step, to which its events belong
 ``handoff``        one for each such call, from the caller to the called agent
@@ -100,15 +101,19 @@ class Capture(BaseMiddleware):
         where = current_where()
         if where is None:
             return await call_next(event, context)
+        agent = agent_name(context) or where.agent or "agent"
         with where.recorder.span(
             "tool_call",
-            agent=agent_name(context) or where.agent,
+            agent=agent,
             inputs={"tool": event.name, "arguments": _arguments(event)},
             meta={"tool_call_id": event.id},
         ) as span:
-            result = await call_next(event, context)
+            kept = where.recorder.recall(event, where, agent)
+            if kept is not None:
+                span.subtype = "replayed"
+            result = await call_next(event, context) if kept is None else kept
             if isinstance(result, ToolErrorEvent):
-                span.fail(result.error)
+                span.fail(result.error if kept is None else str(result.error))
             elif isinstance(result, ToolResultEvent):
                 span.outputs = {"result": bounded(_parts(result.result.parts))}
             return result

@@ -191,6 +191,8 @@ class Recorder:
         self.enabled = enabled
         self.roles: dict[str, str] = dict(roles or {})
         self.faults = 0
+        #: Looks up what a tool gave when the run was recorded: (call, place, agent) to its result or None.
+        self.recall: Callable[[Any, Where, str], Any] = lambda call, where, agent: None
         self._order = itertools.count(first_order)
         self._depths: dict[str, int] = {}
 

@@ -4,7 +4,8 @@
 one call, one event     each HTTP call is one ``model_call`` event; a try that failed is an
                         event of its own, and at most ``retry.TRIES`` are made
 barrier before effect   the reply is in the database and the journal before the agent gets it
-tape                    a reply that is on the tape is given again (subtype ``replayed``): no call
+tape                    a reply that is on the tape is given again (subtype ``replayed``): no call;
+                        what its tools gave is given again with it
 hooks                   ``before_call`` can stop a call before it is made: budgets, policies
 never a hang            each try ends within ``call_timeout``
 never a raw error       what cannot be helped is a ``ModelCallFailed`` that says what to do
@@ -32,12 +33,13 @@ from cmbagent_nb.llm.ledger import Ledger
 from cmbagent_nb.llm.playbook import Playbook, PlaybookConfig
 from cmbagent_nb.llm.providers import check, without_retries
 from cmbagent_nb.llm.request import describe_request, options_of, request_hash, request_text, restore_reply
+from cmbagent_nb.llm.results import describe_results, restore_result, tools_around
 from cmbagent_nb.llm.retry import TRIES, Failure, call_failed, understand
 from cmbagent_nb.llm.spec import PLAYBOOK, ModelSpec
 from cmbagent_nb.llm.tape import Tape
 
 if TYPE_CHECKING:
-    from ag2.events import ModelResponse
+    from ag2.events import ModelResponse, ToolCallEvent, ToolResultEvent
 
     from cmbagent_nb.settings import Settings
     from cmbagent_nb.store.writer import Writer
@@ -99,6 +101,8 @@ class Gateway:
         self.replay = replay
         self.source = "replay" if replay else "playbook" if spec.is_playbook else "live"
         self.ledger = Ledger(recorder, writer, journal)
+        self.recorder.recall = self._recall
+        self._asking: set[tuple[str | None, str]] = set()
         self._reserved = 0.0
         self._ordinals: Counter[tuple[str, int, str]] = Counter()
 
@@ -210,6 +214,7 @@ class Gateway:
 
     async def _answer(self, client: GatewayClient, where: Where, asked: Asked) -> ModelResponse:
         info = asked.info
+        self._asking |= tools_around(self.recorder)
         stored = self.tape.take(where.node_id, where.attempt, info.agent, info.ordinal, info.request_hash)
         if stored is not None:
             self.ledger.replayed(info, asked.request, dict(stored.reply))
@@ -260,8 +265,15 @@ class Gateway:
                 failure = understand(error, seen, provider=info.provider, timeout=self.settings.call_timeout)
                 _mark_failed(span, failure, again=failure.again and tried < TRIES)
                 return None, failure
-            self.ledger.reply(span, info, asked.request, response, reasoning or _reasoning_in(seen.body))
+            again = {call for node, call in self._asking if node == info.node_id}
+            results = describe_results(asked.messages, self.work_dir, again)
+            self.ledger.reply(span, info, asked.request, response, reasoning or _reasoning_in(seen.body), results)
             return response, None
+
+    def _recall(self, call: ToolCallEvent, where: Where, agent: str) -> ToolResultEvent | None:
+        """Return what a tool gave in the run that is gone through again; None when it has to be run."""
+        kept = self.tape.result(where.node_id, where.attempt, agent, call.id, call.name, call.arguments)
+        return None if kept is None else restore_result(call, kept, self.work_dir)
 
     async def _send(self, inner: Any, asked: Asked) -> tuple[ModelResponse, str | None]:
         if asked.info.provider == PLAYBOOK:

@@ -92,9 +92,15 @@ class Ledger:
         )
 
     def reply(
-        self, span: Span, info: CallInfo, request: dict[str, Any], response: ModelResponse, reasoning: str | None
+        self,
+        span: Span,
+        info: CallInfo,
+        request: dict[str, Any],
+        response: ModelResponse,
+        reasoning: str | None,
+        results: list[dict[str, Any]],
     ) -> None:
-        """Write down a reply; it is stored when the writer has settled."""
+        """Write down a reply, and what tools gave before it; it is stored when the writer has settled."""
         usage = prices.tokens_of(response.usage, info.provider)
         model, cost = self._price(info, response, usage)
         self.calls += 1
@@ -106,6 +112,8 @@ class Ledger:
             self.known_cost_usd += cost
         fields = _fields(response.content)
         reply = describe_reply(response, reasoning or fields.get("reasoning"), usage)
+        if results:
+            reply["tool_results"] = results
         key = {
             "node_id": info.node_id,
             "attempt": info.attempt,

@@ -4,7 +4,8 @@
 ``request``    model, options, system prompts, messages, full tool schemas, full reply schema
 hash           of all of that; ids of tool calls are numbered, and the work directory is a token,
                so that the same run elsewhere or again has the same hashes
-``reply``      text, tool calls, reasoning, usage, finish reason: enough to make the response again
+``reply``      text, tool calls, reasoning, usage, finish reason: enough to make the response again;
+               and ``tool_results``, what the tools gave that the reply before had called
 =============  ==================================================================================
 
 Hashes are taken before anything is masked.
@@ -69,9 +70,14 @@ def request_text(request: Mapping[str, Any]) -> str:
 def request_hash(text: str, work_dir: Path | None) -> str:
     """Return the hash of a request's text, the same wherever the work directory is."""
     if work_dir is not None:
-        for path in sorted({str(work_dir), str(work_dir.absolute()), str(work_dir.resolve())}, key=len, reverse=True):
+        for path in names_of(work_dir):
             text = text.replace(json.dumps(path, ensure_ascii=False)[1:-1], WORK_DIR)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def names_of(work_dir: Path) -> list[str]:
+    """Return what the work directory may be called in a text, the longest first."""
+    return sorted({str(work_dir), str(work_dir.absolute()), str(work_dir.resolve())}, key=len, reverse=True)
 
 
 def options_of(config: Any) -> dict[str, Any]:
@@ -152,7 +158,7 @@ def _messages(events: Sequence[Any]) -> list[dict[str, Any]]:
     described: list[dict[str, Any]] = []
     for event in events:
         if isinstance(event, ModelRequest):
-            described.append({"role": "user", "content": _content(event.parts)})
+            described.append({"role": "user", "content": content_of(event.parts)})
         elif isinstance(event, ModelResponse):
             calls = [
                 {"call": number(call.id), "name": call.name, "arguments": call.arguments}
@@ -162,7 +168,7 @@ def _messages(events: Sequence[Any]) -> list[dict[str, Any]]:
         elif isinstance(event, ToolResultsEvent):
             for result in event.results:
                 item = {"role": "tool", "call": number(result.parent_id), "name": result.name}
-                item["content"] = _content(result.result.parts)
+                item["content"] = content_of(result.result.parts)
                 item["failed"] = isinstance(result, ToolErrorEvent)
                 described.append(item)
         elif isinstance(event, told) or not is_conversational(event):
@@ -172,7 +178,8 @@ def _messages(events: Sequence[Any]) -> list[dict[str, Any]]:
     return described
 
 
-def _content(parts: Iterable[Any]) -> Any:
+def content_of(parts: Iterable[Any]) -> Any:
+    """Return the parts of a message or of a tool's result: one text where all are texts."""
     from ag2.events import BinaryInput, DataInput, TextInput
 
     items: list[Any] = []

@@ -2,7 +2,8 @@
 
 A reply belongs to (node, attempt, agent) and the ordinal of the call there. It is given again when
 the hash of the request is equal. Where the request for the same ordinal differs, the call is live,
-and so are all that follow at that node in that attempt. A reply in which a secret was masked is
+and so are all that follow at that node in that attempt. What tools gave that a reply called is given
+again with it, as long as the reply itself was: a live reply's tools are run. A reply in which a secret was masked is
 never given again, since it is not what the model said.
 """
 
@@ -40,6 +41,9 @@ class Tape:
 
     _left: dict[tuple[str, int, str], list[Stored]] = field(default_factory=lambda: defaultdict(list))
     _live: set[tuple[str, int]] = field(default_factory=set)
+    _results: dict[tuple[str, int, str], list[Mapping[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    #: Tool calls of the replies that were given.
+    _called: set[tuple[str, int, str, str]] = field(default_factory=set)
 
     @classmethod
     def of(cls, replies: Iterable[Stored]) -> Tape:
@@ -49,6 +53,9 @@ class Tape:
             tape._left[stored.node_id, stored.attempt, stored.agent].append(stored)
         for group in tape._left.values():
             group.sort(key=lambda item: item.ordinal)
+            for stored in group:
+                place = (stored.node_id, stored.attempt, stored.agent)
+                tape._results[place].extend(stored.reply.get("tool_results") or ())
         return tape
 
     @classmethod
@@ -101,9 +108,23 @@ class Tape:
             return None
         for index, stored in enumerate(left):
             if stored.request_hash == request_hash:
+                for call in stored.reply.get("tool_calls") or ():
+                    self._called.add((node_id, attempt, agent, call["id"]))
                 return left.pop(index)
         if any(stored.ordinal == ordinal for stored in left):
             self._live.add(place)
+        return None
+
+    def result(
+        self, node_id: str, attempt: int, agent: str, call_id: str, name: str, arguments: str
+    ) -> Mapping[str, Any] | None:
+        """Return what a tool gave, once, or None when it has to be run."""
+        if (node_id, attempt, agent, call_id) not in self._called:
+            return None
+        left = self._results[node_id, attempt, agent]
+        for index, kept in enumerate(left):
+            if (kept["id"], kept["name"], kept["arguments"]) == (call_id, name, arguments):
+                return left.pop(index)
         return None
 
     def __len__(self) -> int:
