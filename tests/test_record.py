@@ -170,3 +170,14 @@ def test_journal_and_database_tell_the_same(run: Any) -> None:
     kinds = [entry.kind for entry in read_journal(path)]
     assert kinds[0] == "run"
     assert kinds[-1] == "checkpoint"
+
+
+def test_a_replay_runs_a_colleague_again_but_no_tool(run: Any, workspace: Workspace) -> None:
+    """The colleague's own replies are on the tape, and so is what its tool gave."""
+    replay = run.replay()
+    assert replay.same, replay.differences
+    again = workspace.run(replay.run_id)
+    tools = again.events().query("event_type == 'tool_call'")
+    said = {item["tool"]: subtype for item, subtype in zip(tools.inputs, tools.event_subtype, strict=True)}
+    assert said == {"search_files": "replayed", "list_packages": "replayed", "ask_researcher": "complete"}
+    assert "step_2.researcher" in set(again.nodes().node_id)

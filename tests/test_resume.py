@@ -19,7 +19,7 @@ from cmbagent_nb.run import Run
 from cmbagent_nb.workflow.commands import send
 from cmbagent_nb.workflow.history import rows_of_database, rows_of_journal, state_of
 from cmbagent_nb.workspace import Workspace, repair_workspace
-from tests.openai_server import OpenAIServer, Reply
+from tests.openai_server import OpenAIServer, Reply, tool_results
 from tests.team import CHANGES, Team, code, plan
 from tests.test_gates import until
 
@@ -238,6 +238,55 @@ def test_a_lost_database_is_made_anew_from_the_journals(tmp_path: Path, served: 
     finally:
         workspace.close()
     assert repair_workspace(home) == []
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_killed_after_its_code_ended_an_engineer_that_used_tools_is_not_asked_again(
+    tmp_path: Path, served: OpenAIServer, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """The outputs are there by then, so that its tools would list more than they did; also without the database."""
+    monkeypatch.setenv("CMBAGENT_CAPTURE", "0")
+    handler = served.handler
+    mended = handler.steps["Right"]  # type: ignore[attr-defined]
+
+    def looked(request: dict[str, Any]) -> Any:
+        return mended if tool_results(request) else Reply(tool_calls=[("search_files", {"pattern": "**/*"})])
+
+    handler.steps["Right"] = looked  # type: ignore[attr-defined]
+    script = (
+        "import os, sys\n"
+        "from cmbagent_nb.workflow import attempt\n"
+        "from cmbagent_nb.workspace import Workspace\n"
+        "judge = attempt.Attempt._judge\n"
+        "async def die(self, outcome, code):\n"
+        "    if self.step.node_id == 'step_2':\n"
+        "        os._exit(9)\n"
+        "    return await judge(self, outcome, code)\n"
+        "attempt.Attempt._judge = die\n"
+        "options = {'model': 'openai:test-model', 'name': 'crash'}\n"
+        "Workspace(sys.argv[1]).planning_and_control('Add two numbers.', **options).wait(60)\n"
+    )
+    home = tmp_path / "home"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(home)], timeout=120, cwd=Path(__file__).parents[1], check=False
+    )
+    assert done.returncode == 9
+    if lost:
+        (home / "cmbagent.db").write_bytes(b"this is no database" * 100)
+        (home / "cmbagent.db-wal").unlink(missing_ok=True)
+        assert repair_workspace(home) == ["crash"]
+    asked = [request for request in served.requests if "# Your step: Right" in str(request.json)]
+    assert len(asked) == 2
+    assert (home / "runs/crash/steps/step_2/attempt_1/data/right.json").exists()
+    workspace = Workspace(home)
+    try:
+        run = workspace.resume("crash").wait(60)
+        assert run.status == "completed", run.error
+        asked = [request for request in served.requests if "# Your step: Right" in str(request.json)]
+        assert len(asked) == 2
+        assert not list((tmp_path / "locks").glob("*.twice"))
+    finally:
+        workspace.close()
 
 
 @pytest.mark.parametrize(("gates", "end"), [("approve", "completed"), ("reject", "cancelled")])

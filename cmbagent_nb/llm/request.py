@@ -147,9 +147,11 @@ def last_text(request: Mapping[str, Any]) -> str:
 
 def _messages(events: Sequence[Any]) -> list[dict[str, Any]]:
     from ag2.events import ModelRequest, ModelResponse, ToolErrorEvent, ToolResultsEvent, UsageEvent, is_conversational
+    from ag2.events.task_events import TaskEvent
     from ag2.events.tool_events import ToolCallsEvent, ToolEvent
 
-    told = (ToolEvent, ToolCallsEvent, UsageEvent)  # AG2's events take A | B for something else
+    # AG2's events take A | B for something else. A task is what a sub-agent did: its answer is a tool's result.
+    told = (ToolEvent, ToolCallsEvent, UsageEvent, TaskEvent)
     numbers: dict[str, int] = {}
 
     def number(identifier: str) -> int:
