@@ -59,25 +59,8 @@ def with_messages(db: Database, number: int) -> None:
     text = "chi2 = 1.5 in data/fit.json, and so it goes on. " * 31
     run, common = _id(0), (_id(0), SESSION, "step_1")
     messages = ((*common, "engineer", f"{count} {text}", T0 + count) for count in range(number))
-    events = (
-        (
-            _id(10 + count),
-            *common,
-            None,
-            "message",
-            None,
-            "engineer",
-            1,
-            "completed",
-            T0,
-            T0,
-            0.0,
-            *[None] * 3,
-            count,
-            0,
-        )
-        for count in range(number)
-    )
+    ended = ("engineer", 1, "completed", T0, T0, 0.0, None, None, None)
+    events = ((_id(n + 10), *common, None, "message", None, *ended, n, 0) for n in range(number))
     rows = {
         "sessions": (("id", "name", "created_at"), [(SESSION, "default", T0)]),
         "workflow_runs": (_RUN, [(run, SESSION, "planck", "one_shot", "completed", T0, T0, T0 + 9, ".", "{}")]),

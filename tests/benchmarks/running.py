@@ -60,11 +60,11 @@ def demo() -> Iterator[Figure]:
 
 
 def hundred() -> Iterator[Figure]:
-    """A hundred small runs, one after the other, over real HTTP: threads, handles and memory after 20 and at the end."""
+    """A hundred small runs over real HTTP, one after the other: threads, handles and memory after 20 and 100."""
     process = psutil.Process()
     with folder() as home, OpenAIServer(lambda request: code("print(6 * 7)")) as server:
-        with environment(home, CMBAGENT_BASE_URL=server.url, CMBAGENT_MODEL="openai:test-model"):
-            os.environ["OPENAI_API_KEY"] = "a-key-for-the-loopback"
+        model = {"CMBAGENT_BASE_URL": server.url, "CMBAGENT_MODEL": "openai:test-model"}
+        with environment(home, **model, OPENAI_API_KEY="a-key-for-the-loopback"):
             workspace = Workspace(home / "home")
             begun, settled = now(), (0, 0, 0.0)
             for number in range(1, RUNS + 1):

@@ -1,4 +1,4 @@
-"""What the prompt waits for: whole processes with and without, in turns; the least of several, since machines are busy."""
+"""What the prompt waits for: whole processes with and without, in turns; the least of several on a busy machine."""
 
 from __future__ import annotations
 
