@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
-import re
-import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -13,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import CMBAgentError, NoModel, UsageError, WorkDirError
+from cmbagent_nb.errors import CMBAgentError, NoModel, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.settings import Settings, default_home, load_settings
 
@@ -188,6 +185,7 @@ class Workspace:
         """
         from cmbagent_nb.llm.spec import ModelSpec
         from cmbagent_nb.run import Run
+        from cmbagent_nb.workflow import folders
         from cmbagent_nb.workflow.context import Options
         from cmbagent_nb.workflow.gates import modes, policy
         from cmbagent_nb.workflow.launch import Request, start
@@ -201,7 +199,7 @@ class Workspace:
             raise UsageError(_unknown("mode", mode, MODES), "Modes are one_shot, plan and deep.", mode=mode)
         mode = MODES[mode]
         max_attempts = more.pop("max_n_attempts", max_attempts)
-        work_dir_may_exist = bool(more.pop("clear_work_dir", False))
+        may_clear = bool(more.pop("clear_work_dir", False))
         registry = self.agents()
         models, instructions = _per_agent(more, registry.names())
         if agent not in registry.names():
@@ -220,7 +218,7 @@ class Workspace:
         if plan is not None:
             given = checked(Plan.from_reply(plan), agents=registry.plannable(), max_steps=limit)
         elif mode == "one_shot":
-            given = one_step(task, agent, _title(task))
+            given = one_step(task, agent, folders.title(task))
         spec = self.resolve_model(model or settings.model, task)
         options = Options(
             mode=mode,
@@ -239,18 +237,19 @@ class Workspace:
         )
         host = self.host
         session_id = self._session(settings.session)
-        folder, run_name = self._work_dir(task, name, work_dir, work_dir_may_exist)
+        reserved = folders.reserve(self.home / "runs", name or folders.slug(task), named=name is not None)
+        folder = reserved
         try:
+            if work_dir is not None:
+                folder = folders.take(work_dir, host.db, clear=may_clear)
             stored = _store_inputs(inputs, folder)
         except CMBAgentError:
-            reserved = self.home / "runs" / run_name
-            if reserved.is_dir() and not any(reserved.iterdir()):
-                reserved.rmdir()
+            folders.release(reserved)
             raise
         request = Request(
             run_id=new_id(),
             session_id=session_id,
-            name=run_name,
+            name=reserved.name,
             task=task,
             work_dir=folder,
             options=options,
@@ -407,15 +406,17 @@ class Workspace:
         StateError
             It was imported before, and ``again`` is not set.
         """
+        from cmbagent_nb.workflow import folders
         from cmbagent_nb.workflow.cmbagent_dir import read_work_dir
         from cmbagent_nb.workflow.imported import import_run, refuse_again
 
         found = read_work_dir(Path(folder))
         if not again:
             refuse_again(self.db, found)
-        work_dir, chosen = self._work_dir(task or found.task or found.folder.name, name, None, False)
+        chosen = name or folders.slug(task or found.task or found.folder.name)
+        work_dir = folders.reserve(self.home / "runs", chosen, named=name is not None)
         session_id = self._session(self.settings.session)
-        return self.run(import_run(self.writer, session_id, found, work_dir, chosen, task=task))
+        return self.run(import_run(self.writer, session_id, found, work_dir, work_dir.name, task=task))
 
     def backup(self, path: str | Path) -> Backup:
         """Write the whole workspace into one file, while runs go on; see :func:`restore_workspace`.
@@ -435,64 +436,6 @@ class Workspace:
         if name not in self._sessions:
             self._sessions[name] = self.writer.call(lambda connection: _find_session(connection, name)).result()
         return self._sessions[name]
-
-    def _work_dir(self, task: str, name: str | None, given: str | Path | None, may_exist: bool) -> tuple[Path, str]:
-        """Make the run's folder. The folder's name is the run's: making it reserves the name."""
-        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
-            raise UsageError(f"a run cannot be named {name!r}", "Use letters, digits, '.', '_' and '-'.", name=name)
-        stem = name or _title(task, 5).replace(" ", "-").lower()
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:60] or "run"
-        runs = self.home / "runs"
-        for number in range(1, 100_000):
-            chosen = stem if number == 1 else f"{stem}-{number}"
-            try:
-                (runs / chosen).mkdir(parents=True)
-                break
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise WorkDirError(
-                    f"the folder {runs / chosen} cannot be made ({error.strerror})",
-                    "Choose another workspace with CMBAGENT_HOME or Workspace(path).",
-                    path=str(runs / chosen),
-                ) from error
-        if given is None:
-            return runs / chosen, chosen
-        folder = Path(given).expanduser().absolute()
-        try:
-            if (folder / "journal.jsonl").exists():
-                if not may_exist:
-                    raise WorkDirError(f"{folder} holds another run", "Choose an empty folder.", path=str(folder))
-                self._clear(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK):
-                raise PermissionError(13, "Permission denied")
-        except OSError as error:
-            (runs / chosen).rmdir()
-            raise WorkDirError(
-                f"the work dir {folder} cannot be used ({error.strerror})",
-                "Choose another with --work-dir.",
-                path=str(folder),
-            ) from error
-        except WorkDirError:
-            (runs / chosen).rmdir()
-            raise
-        return folder, chosen
-
-    def _clear(self, folder: Path) -> None:
-        """Remove what a run that has ended left in its folder; what a user put there besides stays."""
-        from cmbagent_nb.execution.attempt import FOLDERS, RESERVED
-        from cmbagent_nb.workflow.states import ENDED
-
-        for row in self.db.rows("SELECT name, status FROM workflow_runs WHERE work_dir = :dir", dir=str(folder)):
-            if row["status"] not in ENDED:
-                raise WorkDirError(f"run {row['name']} is going on in {folder}", "Choose another.", path=str(folder))
-        for name in {*FOLDERS, *RESERVED, "report.md"}:
-            path = folder / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
 
     # ---- looking at runs
 
@@ -652,9 +595,3 @@ def _at_least_one(name: str, value: int) -> int:
     if int(value) < 1:
         raise UsageError(f"{name} cannot be {value}", "Give a number of 1 or more.", value=value)
     return int(value)
-
-
-def _title(task: str, words: int = 9) -> str:
-    line = task.strip().splitlines()[0]
-    parts = line.split()
-    return " ".join(parts[:words]) + (" …" if len(parts) > words else "")

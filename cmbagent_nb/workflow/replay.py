@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmbagent_nb.errors import WorkDirError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.llm.spec import ModelSpec
 from cmbagent_nb.store.archive import unarchive_run
 from cmbagent_nb.store.archived import archived
+from cmbagent_nb.workflow.folders import reserve
 from cmbagent_nb.workflow.history import rows_of_database, state_of
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.launch import Request, asked_for, options_from, start
@@ -58,7 +58,7 @@ def start_replay(host: Host, run_id: str, settings: Settings, registry: Registry
     row = host.db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run_id)[0]
     original = Path(row["work_dir"])
     asked = asked_for(row)
-    folder = _folder(host.home / "runs", f"{row['name']}-replay")
+    folder = reserve(host.home / "runs", f"{row['name']}-replay")
     if (original / "input").is_dir():
         shutil.copytree(original / "input", folder / "input")
     request = Request(
@@ -99,14 +99,3 @@ def compare(host: Host, original_id: str, run_id: str) -> Replay:
     if differences and replayed.error:
         differences.insert(0, replayed.error)
     return Replay(run_id, original_id, tuple(differences))
-
-
-def _folder(runs: Path, stem: str) -> Path:
-    for number in range(1, 10_000):
-        folder = runs / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise WorkDirError(f"there are too many runs called {stem}", "Delete some of them.")
