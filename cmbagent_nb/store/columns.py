@@ -16,16 +16,16 @@ from functools import cache
 #: Columns that hold JSON text written by ``to_json``.
 JSON = frozenset(
     {
-        "adaptations", "agent_sequence", "agent_transitions", "arguments", "context", "context_diff",
+        "adaptations", "agent_sequence", "agent_transitions", "arguments", "candidates", "context", "context_diff",
         "context_requirements", "dag_template", "depends_on", "execution_result", "expected_outputs",
         "input_schema", "inputs", "intermediate_artifacts", "meta", "metrics", "output_schema", "outputs",
         "parameters", "plan", "postconditions", "preconditions", "reply", "request", "resource_limits",
-        "result", "source_step_range", "tags", "tool_calls", "usage", "verification",
+        "result", "source_step_range", "tags", "template_variables", "tool_calls", "usage", "verification",
     }
 )  # fmt: skip
 
 #: Columns that hold yes or no.
-BOOLEAN = frozenset({"adapted", "is_branch", "is_final_output", "masked", "success", "trusted"})
+BOOLEAN = frozenset({"adapted", "is_branch", "is_final_output", "is_template", "masked", "success", "trusted"})
 
 #: Columns that hold whole numbers, besides the keys of :data:`COUNTED` tables.
 INTEGER = frozenset(
@@ -45,7 +45,7 @@ COUNTED = frozenset({"cost_records", "dag_edges", "messages", "state_history"})
 _REAL = frozenset(
     {
         "avg_cost_usd", "avg_execution_time_s", "checkpoint_frequency_minutes", "cost_usd", "duration_ms",
-        "duration_s", "progress_percentage",
+        "duration_s", "progress_percentage", "score", "share",
     }
 )  # fmt: skip
 
@@ -53,7 +53,8 @@ _REAL = frozenset(
 TABLES = (
     "sessions", "projects", "workflow_runs", "leases", "commands", "workflow_steps", "dag_nodes", "dag_edges",
     "step_attempts", "checkpoints", "execution_events", "messages", "files", "model_replies", "cost_records",
-    "approval_requests", "state_history", "skills", "skill_executions",
+    "approval_requests", "state_history", "skills", "skill_executions", "skill_artifacts", "skill_matches",
+    "skill_trials", "skill_sources",
 )  # fmt: skip
 
 #: The place of each table in :data:`TABLES`.
@@ -64,7 +65,7 @@ SOFT_LINKS = ("event_id", "parent_event_id")
 
 _VERBATIM = frozenset(
     {
-        "id", "agent", "agent_name", "agent_role", "approval_type", "created_by_agent", "dependency_type",
+        "id", "agent", "agent_name", "agent_role", "approval_type", "artifact_type", "checksum", "created_by_agent", "dependency_type",
         "entity_type", "event_subtype", "event_type", "file_type", "folder", "from_state", "mime", "mode",
         "model_source", "node_type", "notebook", "owner", "path", "status", "to_state", "work_dir",
     }

@@ -533,3 +533,74 @@ class SkillExecution(Table, table=True):
     outputs: str | None = _text()
     metrics: str | None = _text()
     meta: str | None = _text()
+    session_id: str | None = _id()
+    mode: str | None = _text()
+    trial_id: str | None = _id()
+    sweep_id: str | None = Field(default=None, sa_column=Column(_ID, nullable=True, index=True))
+
+
+class SkillArtifact(Table, table=True):
+    """Something that a skill consists of or makes: code, a plot's template, a schema, an asset."""
+
+    __tablename__ = "skill_artifacts"
+    id: str = _key()
+    skill_id: str = _link("skills.id", required=True)
+    artifact_type: str = _text(required=True)
+    name: str = _text(required=True)
+    path: str | None = _text()
+    content: str | None = _text()
+    language: str | None = _text()
+    is_template: bool = _flag()
+    template_variables: str | None = _text()
+    size_bytes: int | None = _big()
+    checksum: str | None = _text()
+
+
+class SkillMatch(Table, table=True):
+    """A task that skills were looked for, what was found, and what became of it."""
+
+    __tablename__ = "skill_matches"
+    id: str = _key()
+    run_id: str | None = _link("workflow_runs.id", on_delete="SET NULL")
+    session_id: str | None = _id()
+    skill_id: str | None = _link("skills.id", on_delete="SET NULL")
+    task_description: str | None = _text()
+    mode: str | None = _text()
+    status: str = _text(required=True)
+    score: float | None = _real()
+    candidates: str | None = _text()
+    duration_ms: float | None = _real()
+    created_at: float = _real(required=True)
+    meta: str | None = _text()
+
+
+class SkillTrial(Table, table=True):
+    """A comparison of two versions of a skill: how executions are split between them, and what came of it."""
+
+    __tablename__ = "skill_trials"
+    id: str = _key()
+    name: str = _text(required=True)
+    skill_id: str = _link("skills.id", required=True)
+    other_skill_id: str = _link("skills.id", required=True)
+    share: float = _real(required=True)
+    status: str = _text(required=True)
+    arguments: str | None = _text()
+    result: str | None = _text()
+    started_at: float = _real(required=True)
+    ended_at: float | None = _real()
+    meta: str | None = _text()
+
+
+class SkillSource(Table, table=True):
+    """A folder or repository that skills are taken from."""
+
+    __tablename__ = "skill_sources"
+    __table_args__ = (UniqueConstraint("name", name="uq_skill_sources_name"),)
+    id: str = _key()
+    name: str = _text(required=True)
+    kind: str = _text(required=True)
+    location: str = _text(required=True)
+    trusted: bool = _flag()
+    created_at: float = _real(required=True)
+    synced_at: float | None = _real()
+    meta: str | None = _text()
