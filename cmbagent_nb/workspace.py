@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 import time
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import CMBAgentError, NoModel, UsageError
+from cmbagent_nb.errors import CMBAgentError, NoModel
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.settings import Settings, default_home, load_settings
 
@@ -25,20 +24,6 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.backup import Backup
     from cmbagent_nb.workflow.host import Host
-
-#: The modes of a run, with the short words for them.
-MODES: Mapping[str, str] = {
-    "one_shot": "one_shot",
-    "one-shot": "one_shot",
-    "plan": "planning_and_control",
-    "planning_and_control": "planning_and_control",
-    "planning-and-control": "planning_and_control",
-    "deep": "deep_research",
-    "deep_research": "deep_research",
-    "deep-research": "deep_research",
-}
-#: Options that CMBAgent has and that mean nothing here: no round of chat is counted, no formatter is called.
-IGNORED = frozenset({"max_rounds", "max_rounds_planning", "max_rounds_control", "default_formatter_model"})
 
 
 class Workspace:
@@ -183,73 +168,39 @@ class Workspace:
         ModelError
             There is no model, or it cannot be used; see the error's text.
         """
-        from cmbagent_nb.llm.spec import ModelSpec
         from cmbagent_nb.run import Run
-        from cmbagent_nb.workflow import folders
-        from cmbagent_nb.workflow.context import Options
-        from cmbagent_nb.workflow.gates import modes, policy
+        from cmbagent_nb.workflow import asked
         from cmbagent_nb.workflow.launch import Request, start
-        from cmbagent_nb.workflow.plan import Plan, checked, one_step
 
-        settings = self.settings
-        task = task.strip()
-        if not task:
-            raise UsageError("there is no task", "Say what is to be done.")
-        if mode not in MODES:
-            raise UsageError(_unknown("mode", mode, MODES), "Modes are one_shot, plan and deep.", mode=mode)
-        mode = MODES[mode]
+        settings, registry = self.settings, self.agents()
+        task, mode = asked.read_task(task), asked.read_mode(mode)
         max_attempts = more.pop("max_n_attempts", max_attempts)
         may_clear = bool(more.pop("clear_work_dir", False))
-        registry = self.agents()
-        models, instructions = _per_agent(more, registry.names())
-        if agent not in registry.names():
-            raise UsageError(
-                _unknown("agent", agent, registry.names()), "List them with %cmbagent agents.", agent=agent
-            )
-        for text in models.values():
-            from cmbagent_nb.llm.providers import check
-
-            check(ModelSpec.parse(text), settings)
-        wanted = modes(settings.approve if approve is None else approve)
-        answers = settings.gates if gates is None else gates
-        policy(answers)
-        given = None
-        limit = settings.max_plan_steps if max_plan_steps is None else max_plan_steps
-        if plan is not None:
-            given = checked(Plan.from_reply(plan), agents=registry.plannable(), max_steps=limit)
-        elif mode == "one_shot":
-            given = one_step(task, agent, folders.title(task))
-        spec = self.resolve_model(model or settings.model, task)
-        options = Options(
+        models, instructions = asked.per_agent(more, registry.names(), Workspace.start.__kwdefaults__ or ())
+        asked.check_models(models, settings)
+        answers = asked.read_gates(gates, settings)
+        options = asked.read_options(
+            settings,
+            registry,
+            task,
             mode=mode,
-            agent=agent,
-            approve=wanted,
-            max_attempts=_at_least_one("max_attempts", settings.max_attempts if max_attempts is None else max_attempts),
-            parallel_steps=_at_least_one("parallel_steps", settings.parallel_steps),
-            max_plan_steps=_at_least_one("max_plan_steps", limit),
-            n_plan_reviews=settings.n_plan_reviews if n_plan_reviews is None else n_plan_reviews,
-            step_timeout=settings.step_timeout if step_timeout is None else step_timeout,
-            step_memory_mb=settings.step_memory_mb,
-            plan=given,
+            agent=asked.read_agent(agent, registry),
+            approve=approve,
+            plan=plan,
+            max_attempts=max_attempts,
+            max_plan_steps=max_plan_steps,
+            n_plan_reviews=n_plan_reviews,
             plan_instructions=plan_instructions,
-            context_tokens=_at_least_one("context_tokens", settings.context_tokens),
-            context_keep=settings.context_keep,
+            step_timeout=step_timeout,
         )
-        host = self.host
-        session_id = self._session(settings.session)
-        reserved = folders.reserve(self.home / "runs", name or folders.slug(task), named=name is not None)
-        folder = reserved
-        try:
-            if work_dir is not None:
-                folder = folders.take(work_dir, host.db, clear=may_clear)
-            stored = _store_inputs(inputs, folder)
-        except CMBAgentError:
-            folders.release(reserved)
-            raise
+        spec = self.resolve_model(model or settings.model, task)
+        host, session_id = self.host, self._session(settings.session)
+        # Everything that can be refused has been: from here on something is made.
+        run_name, folder, stored = self._make_folder(task, name, work_dir, inputs, may_clear=may_clear)
         request = Request(
             run_id=new_id(),
             session_id=session_id,
-            name=reserved.name,
+            name=run_name,
             task=task,
             work_dir=folder,
             options=options,
@@ -263,6 +214,26 @@ class Workspace:
             instructions=instructions,
         )
         return Run(host, request.run_id, live=start(host, request))
+
+    def _make_folder(
+        self,
+        task: str,
+        name: str | None,
+        work_dir: str | Path | None,
+        inputs: Mapping[str, Any] | None,
+        *,
+        may_clear: bool,
+    ) -> tuple[str, Path, list[dict[str, Any]]]:
+        """Reserve a run's name and make its folder, with its inputs; nothing stays of one that cannot be made."""
+        from cmbagent_nb.workflow import folders
+
+        reserved = folders.reserve(self.home / "runs", name or folders.slug(task), named=name is not None)
+        try:
+            folder = reserved if work_dir is None else folders.take(work_dir, self.db, clear=may_clear)
+            return reserved.name, folder, _store_inputs(inputs, folder)
+        except CMBAgentError:
+            folders.release(reserved)
+            raise
 
     def resume(self, reference: str) -> Run:
         """Go on with a run that was interrupted or that failed; what is finished is not done again.
@@ -566,32 +537,3 @@ def _store_inputs(inputs: Mapping[str, Any] | None, folder: Path) -> list[dict[s
     from cmbagent_nb.execution.inputs import store_inputs
 
     return store_inputs(dict(inputs), folder / "input")
-
-
-def _per_agent(options: Mapping[str, Any], agents: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Sort ``engineer_model=…`` and ``engineer_instructions=…`` by agent; refuse what is no option."""
-    models: dict[str, str] = {}
-    instructions: dict[str, str] = {}
-    for option, value in options.items():
-        if option in IGNORED:
-            continue
-        for suffix, target in (("_model", models), ("_instructions", instructions)):
-            if option.endswith(suffix) and option.removesuffix(suffix) in agents:
-                target[option.removesuffix(suffix)] = str(value)
-                break
-        else:
-            raise UsageError(
-                _unknown("option", option, Workspace.start.__kwdefaults__ or ()), "See help(Workspace.start)."
-            )
-    return models, instructions
-
-
-def _unknown(kind: str, name: str, known: Any) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"there is no {kind} {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if int(value) < 1:
-        raise UsageError(f"{name} cannot be {value}", "Give a number of 1 or more.", value=value)
-    return int(value)

@@ -257,8 +257,8 @@ def headline(made: dict[str, Any]) -> str:
 )
 def runs(call: Call) -> Output:
     """List the runs, the newest first."""
+    from cmbagent_nb.workflow.asked import MODES
     from cmbagent_nb.workflow.states import ACTIVE, ENDED
-    from cmbagent_nb.workspace import MODES
 
     options = call.options
     _among("--status", options.status, [*ACTIVE, *ENDED])
