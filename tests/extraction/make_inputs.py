@@ -65,7 +65,66 @@ def decay_curve() -> None:
     write("decay_curve", "decay.csv", pd.DataFrame({"minutes": minutes, "counts": counts}))
 
 
-MAKERS = (planets_by_method, star_crossmatch, detector_histograms, decay_curve)
+def bootstrap_mean() -> None:
+    rng = np.random.default_rng(5)
+    write("bootstrap_mean", "df.csv", pd.DataFrame({"velocity": rng.standard_t(4, 60).round(2) * 12 + 310}))
+
+
+def uneven_periodogram() -> None:
+    rng = np.random.default_rng(6)
+    time = np.sort(rng.uniform(0, 60, 180)).round(4)
+    mag = 12.4 + 0.3 * np.sin(2 * np.pi * time / 1.7342) + rng.normal(0, 0.05, 180)
+    write("uneven_periodogram", "lc.csv", pd.DataFrame({"time": time, "mag": mag.round(3)}))
+
+
+def monthly_temperature() -> None:
+    rng = np.random.default_rng(7)
+    date = pd.date_range("2001-01-01", "2003-06-30", freq="D")
+    value = (
+        10
+        - 8 * np.cos(2 * np.pi * date.day_of_year / 365)
+        + 0.0005 * np.arange(len(date))
+        + rng.normal(0, 2, len(date))
+    )
+    table = pd.DataFrame({"date": date.strftime("%Y-%m-%d"), "temperature": np.round(value, 1)})
+    write("monthly_temperature", "temps.csv", table.drop(index=range(400, 418)))
+
+
+def instrument_log() -> None:
+    rng = np.random.default_rng(8)
+    lines = []
+    for i in range(160):
+        level = rng.choice(["INFO", "WARN", "ERROR", "DEBUG"], p=[0.5, 0.2, 0.1, 0.2])
+        system = rng.choice(["camera", "slit", "guider", "cryo"])
+        text = (
+            f"exposure E{i:03d} finished after {rng.exponential(400):.1f} s"
+            if i % 4 == 0
+            else f"status {rng.integers(99)}"
+        )
+        lines.append(f"2025-03-{1 + i // 24:02d}T{i % 24:02d}:10:00 {level} [{system}] {text}")
+    lines.insert(40, "--- restart ---")
+    write("instrument_log", "log.txt", "\n".join(lines) + "\n")
+
+
+def blob_finder() -> None:
+    rng = np.random.default_rng(9)
+    y, x = np.mgrid[:48, :48]
+    image = rng.normal(100, 5, (48, 48))
+    for x0, y0, peak, width in ((10, 12, 150, 2), (35, 30, 90, 2.5), (22, 40, 60, 1.5), (40, 8, 40, 2)):
+        image += peak * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * width**2))
+    write("blob_finder", "image.npy", image.astype(np.float32))
+
+
+def group_difference() -> None:
+    rng = np.random.default_rng(10)
+    values = np.concatenate([rng.normal(5.1, 0.8, 34), rng.normal(5.7, 1.1, 29)]).round(2)
+    write("group_difference", "df.csv", pd.DataFrame({"treatment": ["A"] * 34 + ["B"] * 29, "yield": values}))
+
+
+MAKERS = (
+    planets_by_method, star_crossmatch, detector_histograms, decay_curve, bootstrap_mean, uneven_periodogram,
+    monthly_temperature, instrument_log, blob_finder, group_difference,
+)  # fmt: skip
 
 if __name__ == "__main__":
     for make in MAKERS:
