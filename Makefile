@@ -119,4 +119,4 @@ dist: panel $(VENV)/.test
 	@rm -rf dist; $(BIN)/python -m hatchling build && ls -l dist
 
 clean:
-	rm -rf $(VENV) .demo .lab dist extension/node_modules extension/lib extension/*.tsbuildinfo extension/build.log cmbagent_nb/labextension
+	rm -rf $(VENV) .venv-peers .demo .lab dist extension/node_modules extension/lib extension/*.tsbuildinfo extension/build.log cmbagent_nb/labextension
