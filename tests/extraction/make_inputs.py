@@ -121,9 +121,41 @@ def group_difference() -> None:
     write("group_difference", "df.csv", pd.DataFrame({"treatment": ["A"] * 34 + ["B"] * 29, "yield": values}))
 
 
+def two_surveys_compared() -> None:
+    rng = np.random.default_rng(11)
+    for name, n, slope in (("north", 700, 0.42), ("south", 500, 0.35)):
+        mag = 20 + np.log10(rng.random(n)) / slope
+        write("two_surveys_compared", f"{name}.csv", pd.DataFrame({"mag": mag[mag > 13].round(3)}))
+
+
+def clean_fit_report() -> None:
+    rng = np.random.default_rng(12)
+    n = 300
+    volt = rng.normal(1.4, 0.05, n)
+    volt[::37] += 2
+    table = {"channel": rng.integers(1, 5, n), "volt": volt.round(4), "flag": (rng.random(n) < 0.08).astype(int)}
+    write("clean_fit_report", "raw.csv", pd.DataFrame(table))
+
+
+def retry_after_a_file() -> None:
+    rng = np.random.default_rng(13)
+    hours = np.arange(0, 12, 0.25)
+    density = 1.1 / (1 + np.exp(-(hours - 6.5) / 0.95)) + 0.004
+    od = (density * rng.normal(1, 0.03, len(hours))).round(4)
+    write("retry_after_a_file", "df.csv", pd.DataFrame({"hours": hours, "od": od}))
+
+
+def likelihood_bfgs() -> None:
+    rng = np.random.default_rng(14)
+    energy = (1 - rng.random(4000)) ** (-1 / 0.7)
+    energy = energy[(rng.random(4000) < np.exp(-energy / 15)) & (energy < 400)][:900]
+    write("likelihood_bfgs", "df.csv", pd.DataFrame({"energy": energy.round(3)}))
+
+
 MAKERS = (
     planets_by_method, star_crossmatch, detector_histograms, decay_curve, bootstrap_mean, uneven_periodogram,
-    monthly_temperature, instrument_log, blob_finder, group_difference,
+    monthly_temperature, instrument_log, blob_finder, group_difference, two_surveys_compared, clean_fit_report,
+    retry_after_a_file, likelihood_bfgs,
 )  # fmt: skip
 
 if __name__ == "__main__":
