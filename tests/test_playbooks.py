@@ -146,6 +146,29 @@ def test_keeling_curve(tmp_path: Path) -> None:
     assert (folder / "plots" / "keeling_curve.png").stat().st_size < 200_000
 
 
+#: Of each one_shot playbook that a starter skill is made of: its script, its numbers, and what they should be.
+EXPECTED = {
+    "supernova-hubble": ("hubble_diagram", "supernova_hubble", {"omega_m": (0.350, 0.02), "scatter": (0.134, 0.01)}),
+    "hz-chronometers": ("hz_fit", "hz_fit", {"H0": (71.0, 0.5), "omega_m": (0.283, 0.01), "chi2": (11.7, 0.3)}),
+    "table-exploration": ("explore", "exploration", {"rows": (344, 0), "missing_values": (19, 0)}),
+    "periodogram": ("periodogram", "periodogram", {"strongest_period": (1.0, 0.001)}),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_code_of_the_short_playbooks_gives_what_is_known(name: str, tmp_path: Path) -> None:
+    script, result, expected = EXPECTED[name]
+    loader = Playbook.load(name).inputs["df"].rpartition(":")[2]
+    folder = folder_with(getattr(datasets, loader)(), tmp_path / "run")
+    done = run_script(FOLDER / name / f"{script}.py", folder)
+    assert done.returncode == 0, done.stderr
+    found = numbers(folder, f"{result}.json")
+    for key, (value, within) in expected.items():
+        assert found[key] == pytest.approx(value, abs=within), key
+    pictures = list((folder / "plots").glob("*.png"))
+    assert pictures and sum(path.stat().st_size for path in pictures) < 120_000
+
+
 def test_no_result_stands_in_a_playbook(finished: Path, tmp_path: Path) -> None:
     """No number that the code computes is written in the replies, the report or the code."""
     results = {}
@@ -191,7 +214,7 @@ def test_both_plans_are_valid_and_the_second_runs_two_steps_at_once(finished: Pa
 
 def test_playbooks_are_found_by_their_task_alone() -> None:
     found = {item.name: item for item in playbooks()}
-    assert set(found) == {"mauna-loa", "planck-desi"}
+    assert set(found) == {"mauna-loa", "planck-desi", *EXPECTED}
     for name, item in found.items():
         assert find_for_task(item.task) == name
         assert find_for_task("  " + item.task.upper().replace("\n", "  ")) == name

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from cmbagent_nb.datasets.catalogue import list_datasets
 from cmbagent_nb.datasets.desi import desi_dr2_bao, desi_dr2_bao_covariance
-from cmbagent_nb.datasets.expansion import cosmic_chronometers, pantheon_plus
+from cmbagent_nb.datasets.expansion import cosmic_chronometers, pantheon_plus, pantheon_plus_hubble
 from cmbagent_nb.datasets.general import mauna_loa_co2, palmer_penguins
 from cmbagent_nb.datasets.planck import planck2018_tt, planck2018_tt_covariance, planck2018_tt_windows
 
@@ -25,6 +25,7 @@ __all__ = [
     "mauna_loa_co2",
     "palmer_penguins",
     "pantheon_plus",
+    "pantheon_plus_hubble",
     "planck2018_tt",
     "planck2018_tt_covariance",
     "planck2018_tt_windows",

@@ -29,6 +29,7 @@ class Entry:
 
 _PLANCK = "Planck Collaboration V, A&A 641 (2020) A5, arXiv:1907.12875"
 _DESI = "DESI Collaboration, arXiv:2503.14738 (2025)"
+_PANTHEON = "Brout et al., ApJ 938 (2022) 110, arXiv:2202.04077; Scolnic et al., ApJ 938 (2022) 113, arXiv:2112.03863"
 _RELEASED = "public data release; cite the paper"
 
 CATALOGUE: dict[str, Entry] = {
@@ -89,9 +90,7 @@ CATALOGUE: dict[str, Entry] = {
             "zHD is the redshift in the Hubble diagram (CMB frame, peculiar velocities corrected), zHEL the "
             "heliocentric redshift, m_b_corr the standardised apparent magnitude, MU_SH0ES the distance modulus."
         ),
-        citation=(
-            "Brout et al., ApJ 938 (2022) 110, arXiv:2202.04077; Scolnic et al., ApJ 938 (2022) 113, arXiv:2112.03863"
-        ),
+        citation=_PANTHEON,
         licence=_RELEASED,
         units={
             "zHD": "redshift",
@@ -110,6 +109,16 @@ CATALOGUE: dict[str, Entry] = {
             "HOST_LOGMASS": "log10(Msun)",
             "PKMJD": "MJD",
         },
+    ),
+    "pantheon_plus_hubble": Entry(
+        title="Pantheon+SH0ES, the columns of the Hubble diagram",
+        description=(
+            "Redshifts, standardised magnitude and the square root of the diagonal of its covariance for the 1701 light "
+            "curves of pantheon_plus(), with the same names; the correlations between them are not in the table."
+        ),
+        citation=_PANTHEON,
+        licence=_RELEASED,
+        units={"zHD": "redshift", "zHEL": "redshift", "m_b_corr": "mag", "m_b_corr_err_DIAG": "mag"},
     ),
     "cosmic_chronometers": Entry(
         title="Cosmic chronometers, H(z)",

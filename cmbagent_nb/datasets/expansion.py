@@ -22,6 +22,16 @@ def pantheon_plus() -> pd.DataFrame:
     return described(frame, "pantheon_plus")
 
 
+def pantheon_plus_hubble() -> pd.DataFrame:
+    """The four columns of :func:`pantheon_plus` that a Hubble diagram needs: redshifts, magnitude and its error.
+
+    >>> pantheon_plus_hubble().columns.tolist()
+    ['zHD', 'zHEL', 'm_b_corr', 'm_b_corr_err_DIAG']
+    """
+    frame = pantheon_plus()
+    return described(frame[["zHD", "zHEL", "m_b_corr", "m_b_corr_err_DIAG"]].copy(), "pantheon_plus_hubble")
+
+
 def cosmic_chronometers() -> pd.DataFrame:
     """The 32 expansion rates of passive galaxies: ``z, hubble, sigma, correlated``.
 
