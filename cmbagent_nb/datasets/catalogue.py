@@ -113,7 +113,7 @@ CATALOGUE: dict[str, Entry] = {
     "pantheon_plus_hubble": Entry(
         title="Pantheon+SH0ES, the columns of the Hubble diagram",
         description=(
-            "Redshifts, standardised magnitude and the square root of the diagonal of its covariance for the 1701 light "
+            "Redshifts, standardised magnitude and the square root of its covariance's diagonal for the 1701 light "
             "curves of pantheon_plus(), with the same names; the correlations between them are not in the table."
         ),
         citation=_PANTHEON,
