@@ -16,8 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-TIME_COLUMN = "date"  # column of the times; dates are counted in years
-VALUE_COLUMN = "co2"  # column of the values
+TIMES = "date"  # column of the times; dates are counted in years
+VALUES = "co2"  # column of the values
 TREND_DEGREE = 2  # degree of the polynomial that is taken off first
 MIN_PERIOD = 0.2  # shortest period looked for, in years for dates [yr]
 MAX_PERIOD = 10.0  # longest period looked for, in years for dates [yr]
@@ -25,14 +25,15 @@ OVERSAMPLING = 5  # points of the periodogram for each peak's width
 PEAKS = 3  # how many of the strongest periods are listed
 DAYS_PER_YEAR = 365.25
 
-table = pd.read_parquet("input/df.parquet").dropna(subset=[TIME_COLUMN, VALUE_COLUMN])
-if pd.api.types.is_datetime64_any_dtype(table[TIME_COLUMN]):
-    since = table[TIME_COLUMN] - table[TIME_COLUMN].min()
+table = pd.read_parquet("input/df.parquet")[[TIMES, VALUES]].dropna()
+table.columns = ["time", "value"]
+if pd.api.types.is_datetime64_any_dtype(table["time"]):
+    since = table["time"] - table["time"].min()
     time, unit = (since / pd.Timedelta(days=DAYS_PER_YEAR)).to_numpy(dtype=float), "yr"
 else:
-    time, unit = table[TIME_COLUMN].to_numpy(dtype=float), ""
+    time, unit = table["time"].to_numpy(dtype=float), ""
     time = time - time.min()
-value = table[VALUE_COLUMN].to_numpy(dtype=float)
+value = table["value"].to_numpy(dtype=float)
 
 span = np.ptp(time)
 scaled = 2 * time / span - 1  # keeps the polynomial's columns well conditioned
@@ -102,7 +103,7 @@ summary = {
     "samples": len(time),
     "span": float(span),
     "time_unit": unit or "as in the table",
-    "value": VALUE_COLUMN,
+    "value": VALUES,
     "strongest_period": found[0]["period"] if found else None,
     "peaks": found,
 }
@@ -115,7 +116,7 @@ plt.rcParams.update({"font.size": 10, "axes.linewidth": 0.8, "xtick.direction": 
 fig, (series, graph, folded) = plt.subplots(3, 1, figsize=(6.4, 7.0), layout="constrained")
 series.plot(time, value, ".", ms=1.5, color="#888888")
 series.plot(time, trend, color="#d55e00", lw=1.4, label="trend")
-series.set(xlabel=f"time since the first sample{label}", ylabel=VALUE_COLUMN)
+series.set(xlabel=f"time since the first sample{label}", ylabel=VALUES)
 series.legend(frameon=False)
 graph.plot(1 / frequency, power, color="#0072b2", lw=0.9)
 for peak in found:
@@ -126,7 +127,7 @@ graph.set(xscale="log", xlabel=f"period{label}", ylabel="power", ylim=(0, 1))
 if found:
     phase = time * found[0]["frequency"] % 1
     folded.plot(phase, signal, ".", ms=1.5, color="#888888")
-    folded.set(xlabel=f"phase of the period {found[0]['period']:.4g} {unit}".rstrip(), ylabel=f"{VALUE_COLUMN} without trend")
+    folded.set(xlabel=f"phase of the period {found[0]['period']:.4g} {unit}".rstrip(), ylabel=f"{VALUES} without trend")
 fig.savefig("plots/periodogram.png", dpi=100, facecolor="white")
 
 for peak in found:
