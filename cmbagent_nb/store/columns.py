@@ -65,9 +65,9 @@ SOFT_LINKS = ("event_id", "parent_event_id")
 
 _VERBATIM = frozenset(
     {
-        "id", "agent", "agent_name", "agent_role", "approval_type", "artifact_type", "checksum", "created_by_agent", "dependency_type",
-        "entity_type", "event_subtype", "event_type", "file_type", "folder", "from_state", "mime", "mode",
-        "model_source", "node_type", "notebook", "owner", "path", "status", "to_state", "work_dir",
+        "id", "agent", "agent_name", "agent_role", "approval_type", "artifact_type", "checksum", "created_by_agent",
+        "dependency_type", "entity_type", "event_subtype", "event_type", "file_type", "folder", "from_state", "mime",
+        "mode", "model_source", "node_type", "notebook", "owner", "path", "status", "to_state", "work_dir",
     }
 )  # fmt: skip
 

@@ -46,9 +46,10 @@ log = logging.getLogger("cmbagent_nb.store")
 GROUP = 1000
 
 #: Seconds that rows wait for others to go with them, unless somebody waits for them: what starts and ends
-#: within this time is one write, and an agent's turn is not disturbed by two commits. A process that is
-#: killed loses no more than the rows of this time.
+#: within this time is one write, and an agent's turn is not disturbed by two commits. While more rows come within
+#: each such time they wait on, together no longer than the second figure: a process that is killed loses no more.
 LINGER = 0.002
+LONGEST_LINGER = 0.008
 
 #: Seconds for which the writer steps aside between two statements while rows are handed over; and while they pour in,
 #: so many between two statements: a thread that does this leaves the interpreter to no other for more than an instant.
@@ -214,8 +215,10 @@ class Writer:
     # -- the thread ------------------------------------------------------------------------
 
     def _wake(self) -> None:
+        self._idle = False  # once is enough: until the thread is up, the next caller need not signal as well
         self._signal.set()
         if self._closed:
+            self._idle = True
             self._after_close()
 
     def _main(self) -> None:
@@ -223,8 +226,7 @@ class Writer:
         try:
             while True:
                 if queue:
-                    if len(queue) < GROUP and not self._asked and not self._closing.is_set():
-                        self._awaited.wait(LINGER)
+                    self._linger()
                     self._awaited.clear()
                     self._step()
                 elif self._closing.is_set():
@@ -240,6 +242,16 @@ class Writer:
             self._idle = True  # whoever hands something over now finds out in _wake
             self._journals.close()
             self._sink.close()
+
+    def _linger(self) -> None:
+        """Wait a little for more rows, and a little more while they come: each group costs those who hand rows over."""
+        latest = time.monotonic() + LONGEST_LINGER
+        length = 0
+        while length < len(self._queue) < GROUP and not self._asked and not self._closing.is_set():
+            length = len(self._queue)
+            self._awaited.wait(LINGER)
+            if time.monotonic() > latest:
+                break
 
     def _step(self) -> None:
         """Take a group from the queue and bring it into the database."""
