@@ -152,10 +152,65 @@ def likelihood_bfgs() -> None:
     write("likelihood_bfgs", "df.csv", pd.DataFrame({"energy": energy.round(3)}))
 
 
+def rainfall_by_station() -> None:
+    rng = np.random.default_rng(21)
+    date = pd.date_range("2020-01-01", "2020-04-30").strftime("%Y-%m-%d")
+    frames = []
+    for station, wet, missing in (
+        ("Alder", 0.4, 0.02),
+        ("Birch", 0.25, 0.1),
+        ("Cedar", 0.5, 0.5),
+        ("Dogwood", 0.3, 0.0),
+    ):
+        rain = np.where(rng.random(len(date)) < wet, rng.exponential(6, len(date)), 0).round(1)
+        rain[rng.random(len(date)) < missing] = np.nan
+        frames.append(pd.DataFrame({"station": station, "date": date, "rain_mm": rain}))
+    write("rainfall_by_station", "rain.csv", pd.concat(frames))
+
+
+def sites_and_species() -> None:
+    rng = np.random.default_rng(22)
+    sites = pd.DataFrame({"site_id": [f"S{i:02d}" for i in range(25)], "elevation": rng.integers(100, 2400, 25)})
+    n = 400
+    table = {"site_id": rng.choice(sites["site_id"][:23], n), "species": rng.choice([f"sp{i}" for i in range(40)], n)}
+    table |= {
+        "abundance": rng.poisson(2.5, n),
+        "confidence": rng.choice(["high", "medium", "low"], n, p=[0.5, 0.3, 0.2]),
+    }
+    write("sites_and_species", "sites.csv", sites)
+    write("sites_and_species", "observations.csv", pd.DataFrame(table))
+
+
+def pca_spectra() -> None:
+    rng = np.random.default_rng(23)
+    x = np.linspace(0, 1, 60)
+    basis = np.array([np.sin(3 * x), np.exp(-(((x - 0.4) / 0.05) ** 2)), x**2, np.cos(9 * x)])
+    spectra = 5 + rng.normal(0, [1, 0.8, 0.6, 0.3], (40, 4)) @ basis + rng.normal(0, 0.05, (40, 60))
+    spectra[17, 20:30] += 1.5
+    write("pca_spectra", "spectra.npy", spectra.astype(np.float32))
+
+
+def absorption_doublet() -> None:
+    rng = np.random.default_rng(24)
+    wave = np.arange(5860, 5925, 0.25)
+    depth = 0.62 * np.exp(-0.5 * ((wave - 5890.1) / 0.9) ** 2) + 0.41 * np.exp(-0.5 * ((wave - 5896.05) / 0.9) ** 2)
+    flux = (1.05 + 0.002 * (wave - 5893)) * (1 - depth) + rng.normal(0, 0.015, len(wave))
+    write("absorption_doublet", "sp.csv", pd.DataFrame({"wavelength": wave, "flux": flux.round(4), "error": 0.015}))
+
+
+def robust_circle() -> None:
+    rng = np.random.default_rng(25)
+    angle = rng.uniform(0, 2 * np.pi, 80)
+    pts = np.c_[1.3 + 4.2 * np.cos(angle), -0.6 + 4.2 * np.sin(angle)] + rng.normal(0, 0.08, (80, 2))
+    pts[::11] += rng.uniform(-3, 3, pts[::11].shape)
+    write("robust_circle", "pts.npy", pts)
+
+
 MAKERS = (
     planets_by_method, star_crossmatch, detector_histograms, decay_curve, bootstrap_mean, uneven_periodogram,
     monthly_temperature, instrument_log, blob_finder, group_difference, two_surveys_compared, clean_fit_report,
-    retry_after_a_file, likelihood_bfgs,
+    retry_after_a_file, likelihood_bfgs, rainfall_by_station, sites_and_species, pca_spectra, absorption_doublet,
+    robust_circle,
 )  # fmt: skip
 
 if __name__ == "__main__":
