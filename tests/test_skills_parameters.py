@@ -94,15 +94,16 @@ def test_a_number_that_the_task_introduces_by_a_word() -> None:
 
 
 def test_input_files_and_named_outputs() -> None:
-    """A file read is a parameter wherever it is named; a file written only where it has a name of its own."""
+    """A file that is read or made is a parameter wherever it is used; what only says its name is none."""
     code = (
         "from pathlib import Path\nimport pandas as pd\nOUT = 'plots/a.png'\n"
         "a = pd.read_csv('input/a.csv')\nb = pd.read_csv(Path('input') / 'b.csv')\n"
-        "plt.savefig(OUT)\ndf.to_csv('data/x.csv')\n"
+        "plt.savefig(OUT)\ndf.to_csv('data/x.csv')\ndf.to_csv(Path('data') / 'y.csv')\nprint('data/z.csv')\n"
     )
     inputs = {"input/a.csv": "input/a.csv", "input/b.csv": "input/b.csv"}
-    outputs = frozenset({"plots/a.png", "data/x.csv"})
+    outputs = frozenset({"plots/a.png", "data/x.csv", "data/y.csv", "data/z.csv"})
     expected = {"a_file": "input/a.csv", "b_file": "b.csv", "OUT": "plots/a.png"}
+    expected |= {"x_file": "data/x.csv", "y_file": "y.csv"}
     assert found(code, inputs=inputs, outputs=outputs) == expected
 
 

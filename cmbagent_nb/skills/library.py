@@ -11,12 +11,13 @@ import json
 import re
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.skills.learned import Learned
 from cmbagent_nb.skills.model import Parameter
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
-class Skill:
+class Skill(Learned):
     """A version of a skill: what it takes, where it is, and how to run it."""
 
     id: str
@@ -58,6 +59,12 @@ class Skill:
     avg_execution_time_s: float | None = None
     input_schema: dict[str, Any] = field(default_factory=dict)
     output_schema: dict[str, Any] = field(default_factory=dict)
+    preconditions: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+    #: Whether it was found by its name alone, so that a trial of the name may choose the version.
+    by_name: bool = field(default=False, compare=False)
+    #: The trial that chose this version for an execution, with the draw; empty outside of one.
+    trial: dict[str, Any] = field(default_factory=dict, compare=False)
     db: Database = field(repr=False, compare=False, kw_only=True)
     writer: Writer = field(repr=False, compare=False, kw_only=True)
     home: Path = field(repr=False, compare=False, kw_only=True)
@@ -190,7 +197,8 @@ def find(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
     from cmbagent_nb.store.lookup import find_skill
 
     rows.interrupt_executions(db, writer)
-    return _from_row(find_skill(db, reference), db, writer, Path(home))
+    skill = _from_row(find_skill(db, reference), db, writer, Path(home))
+    return replace(skill, by_name=str(reference).strip() == skill.name)
 
 
 def load(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
@@ -294,6 +302,8 @@ def _from_row(row: dict[str, Any], db: Database, writer: Writer, home: Path) -> 
         avg_execution_time_s=row["avg_execution_time_s"],
         input_schema=row["input_schema"] or {},
         output_schema=row["output_schema"] or {},
+        preconditions=row["preconditions"] or {},
+        meta=row["meta"] or {},
         db=db,
         writer=writer,
         home=home,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,8 @@ import libcst as cst
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills import vocabulary as words
-from cmbagent_nb.skills.candidates import Candidate, Files, clean_path, find
+from cmbagent_nb.skills.candidate import Candidate, Files, as_value, clean_path
+from cmbagent_nb.skills.candidates import find
 from cmbagent_nb.skills.model import Parameter, type_of
 from cmbagent_nb.skills.source import Source, try_literal
 from cmbagent_nb.skills.wording import Task
@@ -40,6 +41,8 @@ class StepSource:
     code: str
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: frozenset[str] = frozenset()
+    #: Names of the inputs' columns, which are keys and no parameters.
+    columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,11 @@ class Found:
 
 
 def find_parameters(
-    steps: list[StepSource], task: str = "", *, kinds: tuple[str, ...] = ("value", "input", "output")
+    steps: list[StepSource],
+    task: str = "",
+    *,
+    kinds: tuple[str, ...] = ("value", "input", "output"),
+    without: Collection[str] = (),
 ) -> Found:
     """Find the parameters of the steps' code and rewrite the code so that it uses them.
 
@@ -63,6 +70,8 @@ def find_parameters(
         The run's task: what it names is a parameter where the code has it.
     kinds
         Which kinds of parameters are wanted; code of other candidates stays as it is.
+    without
+        Names of parameters that are not wanted: their literals stay in the code.
     """
     sources = []
     for step in steps:
@@ -79,12 +88,14 @@ def find_parameters(
     plans: list[_Plan] = []
     for place, (step, source) in enumerate(zip(steps, sources, strict=True)):
         plan = _Plan(source)
-        for candidate in find(source, named, Files(step.inputs, step.outputs)):
+        for candidate in find(source, named, Files(step.inputs, step.outputs, step.columns)):
             if candidate.kind in kinds:
-                plan.use(candidate, table.name(candidate, step.node_id, place))
+                name = table.name(candidate, step.node_id, place)
+                if name not in without:
+                    plan.use(candidate, name)
         plans.append(plan)
     _link_outputs(plans, table)
-    return Found(table.parameters(), [plan.code() for plan in plans])
+    return Found([row for row in table.parameters() if row.name not in without], [plan.code() for plan in plans])
 
 
 class _Table:
@@ -125,15 +136,17 @@ class _Table:
 
     def _names(self, candidate: Candidate, node_id: str) -> Iterator[str]:
         name = candidate.name
-        if candidate.kind == "input":
+        if candidate.kind != "value":
             rows = self.rows.values()
-            yield from [row.name for row in rows if row.kind == "input" and row.default == candidate.value]
+            yield from [row.name for row in rows if row.kind != "value" and row.default == candidate.value]
         yield name
         known = self._known(name)
         if known is not None and node_id not in known.steps:
             yield f"{name}_{node_id}"
         if candidate.kind == "value":
             yield f"{name}_value"
+        elif name.endswith("_file") and "." in candidate.value:
+            yield f"{name.removesuffix('_file')}_{candidate.value.rpartition('.')[2].lower()}_file"
         yield f"{name}_{node_id}"
         number = 2
         while True:
@@ -178,12 +191,10 @@ class _Table:
         assignments = list(source.global_scope[name])
         if len(assignments) != 1:
             return False
-        parent = source.parents.get(assignments[0].node) if hasattr(assignments[0], "node") else None
-        statement = source.parents.get(parent) if isinstance(parent, cst.AssignTarget) else parent
-        if not isinstance(statement, (cst.Assign, cst.AnnAssign)) or statement.value is None:
+        node = source.assigned(assignments[0].node) if hasattr(assignments[0], "node") else None
+        if node is None:
             return False
-        value = try_literal(statement.value)
-        value = list(value) if isinstance(value, tuple) else value
+        value = as_value(try_literal(node))
         same = value == candidate.value and type(value) is type(candidate.value)
         return same or (candidate.kind == "input" and isinstance(value, str) and candidate.target == name)
 
@@ -213,12 +224,13 @@ class _Plan:
         """Let the code take a candidate's value from the parameter ``name``."""
         if candidate.kind == "output" and isinstance(candidate.value, str):
             self.outputs[clean_path(candidate.value)] = name
+        text = candidate.wrap.format(name)
         if candidate.how == "value":
-            self.replace[id(candidate.node)] = cst.Name(name)
-        elif candidate.how == "assign" and name == candidate.target:
+            self.replace[id(candidate.node)] = cst.parse_expression(text)
+        elif text == candidate.target:
             self.remove.add(id(candidate.node))
         else:
-            self.assign[id(candidate.node)] = f"tuple({name})" if candidate.how == "tuple" else name
+            self.assign[id(candidate.node)] = text
 
     def code(self) -> str:
         """Return the code with the changes made."""
@@ -242,7 +254,7 @@ class _Rewriter(cst.CSTTransformer):
             return cst.RemoveFromParent()
         text = self.plan.assign.get(id(original_node))
         if text is None:
-            return updated_node
+            return cst.RemoveFromParent() if _assigns_itself(original_node, updated_node) else updated_node
         statement = updated_node.body[0]
         if isinstance(statement, (cst.Assign, cst.AnnAssign)):
             return updated_node.with_changes(body=[statement.with_changes(value=cst.parse_expression(text))])
@@ -254,6 +266,21 @@ class _Rewriter(cst.CSTTransformer):
         if updated_node.body:
             return updated_node
         return updated_node.with_changes(body=[cst.SimpleStatementLine([cst.Pass()])])
+
+
+def _assigns_itself(before: cst.SimpleStatementLine, now: cst.SimpleStatementLine) -> bool:
+    """Tell whether ``A, B = 1, 2`` has become ``A, B = A, B``."""
+    if before is now or len(now.body) != 1:
+        return False
+    statement = now.body[0]
+    if not isinstance(statement, cst.Assign) or len(statement.targets) != 1:
+        return False
+    target = statement.targets[0].target
+    if not isinstance(target, cst.Tuple) or not isinstance(statement.value, cst.Tuple):
+        return False
+    blank = cst.Module([])
+    names = [blank.code_for_node(item.value) for item in target.elements]
+    return names == [blank.code_for_node(item.value) for item in statement.value.elements]
 
 
 def _link_outputs(plans: list[_Plan], table: _Table) -> None:

@@ -27,6 +27,7 @@ from cmbagent_nb.errors import SkillError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills import rows
 from cmbagent_nb.skills.engine import Executed, OnProgress, execute
+from cmbagent_nb.skills.learning import preconditions, trials
 from cmbagent_nb.skills.library import NOTEBOOK, Skill, check_notebook
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.verify import fill
@@ -251,15 +252,17 @@ def run_skill(
             f"Read its notebook ({skill.notebook}), then trust it with %cmbagent skill trust {skill.name}.",
             skill=skill.name,
         )
+    execution_id = new_id()
+    skill = trials.choose(skill, execution_id, given)
     text = check_notebook(skill)
     values = check_parameters(skill, given)
+    preconditions.check(skill, values)
     if timeout_s is None:
         from cmbagent_nb.settings import load_settings
 
         timeout_s = load_settings(skill.home).step_timeout or None
     if on_progress is None and progress_display is not None:
         on_progress = progress_display(skill.name)
-    execution_id = new_id()
     folder = skill.home / "skills" / skill.name / "runs" / execution_id
     try:
         fill(folder, skill.assets)
@@ -375,7 +378,7 @@ class _Ledger:
         timeout_s: float | None,
     ) -> None:
         self.skill, self.id, self.folder, self.values, self.run_id = skill, execution_id, folder, values, run_id
-        self.meta = rows.belongs(timeout_s)
+        self.meta = rows.belongs(timeout_s) | ({"trial": skill.trial} if skill.trial else {})
         self.started_at = time.time()
 
     def open(self) -> None:
@@ -394,6 +397,7 @@ class _Ledger:
                 "work_dir": str(self.folder),
                 "notebook": str(self.folder / NOTEBOOK),
                 "cost_usd": 0.0,
+                "trial_id": self.skill.trial.get("trial_id"),
                 "meta": self.meta,
             },
         )

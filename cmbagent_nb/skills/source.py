@@ -23,7 +23,7 @@ class Unliteral(ValueError):
 
 
 def literal(node: cst.CSTNode) -> Any:
-    """Return the value of a literal: a number, a text, a truth value, a list or tuple of them."""
+    """Return the value of a literal: a number, a text, a truth value, a list or tuple of them or of such lists."""
     if isinstance(node, cst.UnaryOperation) and isinstance(node.operator, (cst.Minus, cst.Plus)):
         value = literal(node.expression)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -38,7 +38,7 @@ def literal(node: cst.CSTNode) -> Any:
         return node.value == "True"
     elif isinstance(node, (cst.List, cst.Tuple)):
         items = [literal(item.value) for item in node.elements if isinstance(item, cst.Element)]
-        if len(items) == len(node.elements) and all(isinstance(item, (int, float, str)) for item in items):
+        if len(items) == len(node.elements) and all(isinstance(item, (int, float, str, list, tuple)) for item in items):
             return items if isinstance(node, cst.List) else tuple(items)
     raise Unliteral
 
@@ -74,6 +74,7 @@ class Source:
         self.augmented: set[str] = set()
         self.globals_declared: set[str] = set()
         self.calls: list[cst.Call] = []
+        self.decisions: list[cst.CSTNode] = []
         self.module.visit(_Collector(self))
 
     @property
@@ -102,6 +103,23 @@ class Source:
         """Return the functions and classes around a node, innermost first."""
         return [item for item in self.ancestors(node) if isinstance(item, (cst.FunctionDef, cst.ClassDef, cst.Lambda))]
 
+    def assigned(self, name: cst.CSTNode) -> cst.BaseExpression | None:
+        """Return what a module's statement assigns to a name, alone or in a tuple of names."""
+        parent = self.parents.get(name)
+        if isinstance(parent, cst.Element):
+            row = self.parents.get(parent)
+            target = self.parents.get(row) if row is not None else None
+            statement = self.parents.get(target) if isinstance(target, cst.AssignTarget) else None
+            if not isinstance(row, cst.Tuple) or not isinstance(statement, cst.Assign):
+                return None
+            values = statement.value
+            if not isinstance(values, cst.Tuple) or len(values.elements) != len(row.elements):
+                return None
+            place = next(number for number, item in enumerate(row.elements) if item is parent)
+            return values.elements[place].value
+        statement = self.parents.get(parent) if isinstance(parent, cst.AssignTarget) else parent
+        return statement.value if isinstance(statement, (cst.Assign, cst.AnnAssign)) else None
+
     def shadowed(self, node: cst.CSTNode) -> frozenset[str]:
         """Return the names that are local where a node stands."""
         names: set[str] = set()
@@ -125,6 +143,12 @@ class _Collector(cst.CSTVisitor):
 
     def visit_Call(self, node: cst.Call) -> None:
         self.source.calls.append(node)
+
+    def visit_If(self, node: cst.If) -> None:
+        self.source.decisions.append(node.test)
+
+    def visit_IfExp(self, node: cst.IfExp) -> None:
+        self.source.decisions.append(node.test)
 
 
 def dotted(node: cst.CSTNode) -> list[str]:

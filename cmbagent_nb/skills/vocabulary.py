@@ -97,6 +97,25 @@ KNOBS = listed(
     start_year end_year horizon n_folds n_splits cv h0_fid omega_m_fid
     """
 )
+#: Keywords and defaults that hold a list to vary: where a fit begins, at which places something is taken.
+KNOB_LISTS = listed(
+    """
+    p0 x0 y0 initial initial_guess guess start start_values starting_values theta0 levels percentiles quantiles q
+    redshifts edges
+    """
+)
+#: Names of texts that choose how something is done.
+CHOICES = listed(
+    """
+    method alternative freq frequency kernel scheme metric solver integrator algorithm rule strategy quantity species
+    window_type filter_type band survey statistic estimator distribution start end start_date end_date date since until
+    model_name wavelet criterion penalty linkage detrend scaling interpolation_method bw_method
+    """
+)
+#: A text that can be a choice: one word, as options have it.
+CHOICE = re.compile(r"[A-Za-z0-9][\w.+\-]{0,30}")
+DATE = re.compile(r"\d{4}(-\d{2}(-\d{2}([T ]\d{2}:\d{2}(:\d{2})?)?)?)|\d{4}/\d{2}/\d{2}")
+_FOLDERS = listed("data plots input inputs output outputs results figures codebase tmp . ..")
 #: Functions whose keywords and numbers only draw.
 DRAWING_OWNER = re.compile(
     r"^(plt|ax\w*|axes\w*|fig\w*|pyplot|sns|seaborn|plotly|px|go|cbar|colorbar|legend|gs|mpl|matplotlib|axs?|canvas)$"
@@ -177,6 +196,15 @@ def is_cosmetic(name: str) -> bool:
     [True, True, True, False, False]
     """
     return name.lower() in COSMETIC or COSMETIC_PART.search(name) is not None
+
+
+def is_folder(value: str) -> bool:
+    """Tell whether a text is the name of a folder rather than a choice.
+
+    >>> is_folder("plots"), is_folder("linear")
+    (True, False)
+    """
+    return value.strip("/").lower() in _FOLDERS or value.endswith("/")
 
 
 def is_constant(name: str, value: object) -> bool:

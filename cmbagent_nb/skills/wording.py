@@ -36,6 +36,13 @@ class Task:
             return len(value) > 2 and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", self.text) is not None
         return any(float(found.group()) == value for found in _NUMBER.finditer(self.text))
 
+    def names_values(self, values: Any) -> bool:
+        """Tell whether the task names every number of a list."""
+        numbers = [item for item in values if not isinstance(item, str)]
+        return bool(numbers) and all(
+            self.names_values(item) if isinstance(item, (list, tuple)) else self.names_value(item) for item in numbers
+        )
+
     def names_word(self, name: str) -> bool:
         """Tell whether the task uses this name, or its words one after the other."""
         spelled = r"[\s_-]*".join(map(re.escape, words.words(name)))

@@ -1,0 +1,74 @@
+"""What a skill offers of learning: its figures, recommendations, the next version, trials, versions.
+
+A base of :class:`~cmbagent_nb.skills.library.Skill`, so that the library stays about where skills are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cmbagent_nb.skills.engine import OnProgress
+    from cmbagent_nb.skills.learning.diff import NotebookDiff
+    from cmbagent_nb.skills.learning.optimize import Optimization
+    from cmbagent_nb.skills.learning.recommend import Recommendation
+    from cmbagent_nb.skills.learning.trials import Trial
+    from cmbagent_nb.skills.library import Skill
+
+
+class Learned:
+    """The methods of a skill that look back at its executions and versions."""
+
+    def performance(self: Skill, by: str = "version") -> pd.DataFrame:  # type: ignore[misc] # a base of Skill only
+        """Return success, time, cost and adaptations of each version.
+
+        By ``parameters``, ``cells`` or ``errors`` it is about this version.
+        """
+        from cmbagent_nb.skills.learning.performance import performance
+
+        return performance(self, by)
+
+    def recommendations(self: Skill) -> list[Recommendation]:  # type: ignore[misc]
+        """Return what this version's executions suggest, each with its evidence; nothing is changed."""
+        from cmbagent_nb.skills.learning.recommend import recommendations
+
+        return recommendations(self)
+
+    def optimize(  # type: ignore[misc]
+        self: Skill, apply: bool = False, reason: str = "", *, sample: int = 5, on_progress: OnProgress | None = None
+    ) -> Optimization:
+        """Propose a better version from ten or more executions; with ``apply``, make it and verify it against them.
+
+        The new version becomes active only if it reproduces what this one made.
+        """
+        from cmbagent_nb.skills.learning.optimize import optimize
+
+        return optimize(self, apply=apply, reason=reason, sample=sample, on_progress=on_progress)
+
+    def compare(self: Skill, other: int | str, *, share: float = 0.5, gradual: bool = True) -> Trial:  # type: ignore[misc]
+        """Begin a trial of this version against another: executions by name are split until one is better."""
+        from cmbagent_nb.skills.learning.trials import start
+        from cmbagent_nb.skills.versions import version_of
+
+        return start(self, version_of(self, other), share=share, gradual=gradual)
+
+    def versions(self: Skill) -> pd.DataFrame:  # type: ignore[misc]
+        """Return the versions of this skill's name, oldest first."""
+        from cmbagent_nb.skills.versions import versions
+
+        return versions(self)
+
+    def rollback(self: Skill, version: int | str, reason: str = "") -> Skill:  # type: ignore[misc]
+        """Let the name mean an older version again; newer ones are deprecated with the reason."""
+        from cmbagent_nb.skills.versions import rollback
+
+        return rollback(self, version, reason)
+
+    def diff(self: Skill, other: int | str) -> NotebookDiff:  # type: ignore[misc]
+        """Return how another version's notebook and parameters differ from this one's."""
+        from cmbagent_nb.skills.learning.diff import diff
+        from cmbagent_nb.skills.versions import version_of
+
+        return diff(self, version_of(self, other))

@@ -1,0 +1,1 @@
+"""Learning: what a skill's executions say about it, and the next version that follows. No model is asked."""
