@@ -193,6 +193,8 @@ class Recorder:
         self.faults = 0
         #: Looks up what a tool gave when the run was recorded: (call, place, agent) to its result or None.
         self.recall: Callable[[Any, Where, str], Any] = lambda call, where, agent: None
+        #: Keeps what a tool gave: (call, place, agent, result).
+        self.keep_result: Callable[[Any, Where, str, Any], None] = lambda call, where, agent, result: None
         self._order = itertools.count(first_order)
         self._depths: dict[str, int] = {}
 
@@ -381,14 +383,19 @@ class Recorder:
             return
         span._ended = True
         try:
-            values = {
+            values: dict[str, Any] = {
                 "status": span.status,
-                "event_subtype": span.subtype or _subtype(span),
                 "ended_at": time.time(),
                 "duration_ms": 0.0 if instantaneous else span.elapsed_ms,
-                "outputs": span.outputs,
-                "error": span.error,
             }
+            # What stays as it was is not written again: an index would be brought up to date for nothing.
+            subtype = span.subtype or _subtype(span)
+            if subtype != span._row["event_subtype"]:
+                values["event_subtype"] = subtype
+            if span.outputs is not None:
+                values["outputs"] = span.outputs
+            if span.error is not None:
+                values["error"] = span.error
             if _differ(span.meta, span._row["meta"]):
                 values["meta"] = span.meta
             self.writer.amend("execution_events", span._row, values)

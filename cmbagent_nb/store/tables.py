@@ -30,6 +30,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
@@ -297,7 +298,14 @@ class ExecutionEvent(Table, table=True):
     __table_args__ = (
         Index("ix_execution_events_run_id_execution_order", "run_id", "execution_order"),
         Index("ix_execution_events_run_id_node_id_execution_order", "run_id", "node_id", "execution_order"),
-        Index("ix_execution_events_event_type_event_subtype", "event_type", "event_subtype"),
+        # An action gets its subtype when it ends: it is entered then, once, and not moved.
+        Index(
+            "ix_execution_events_event_type_event_subtype",
+            "event_type",
+            "event_subtype",
+            sqlite_where=text("event_subtype IS NOT NULL"),
+            postgresql_where=text("event_subtype IS NOT NULL"),
+        ),
         Index("ix_execution_events_session_id_started_at", "session_id", "started_at"),
     )
     id: str = _key()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -41,12 +42,20 @@ def _schema(db: Database) -> dict[str, tuple[list[str], list[str], list[str], li
         return {
             name: (
                 sorted(repr(sorted(item.items(), key=str)) for item in found.get_columns(name)),
-                sorted(repr(sorted(item.items(), key=str)) for item in found.get_indexes(name)),
+                sorted(
+                    repr(sorted({**item, "dialect_options": _texts(item)}.items(), key=str))
+                    for item in found.get_indexes(name)
+                ),
                 sorted(repr(sorted(item.items(), key=str)) for item in found.get_foreign_keys(name)),
                 sorted(repr(sorted(item.items(), key=str)) for item in found.get_unique_constraints(name)),
             )
             for name in found.get_table_names()
         }
+
+
+def _texts(index: Any) -> dict[str, str]:
+    """Return the options of an index, such as which rows it holds, as texts that can be compared."""
+    return {name: str(value) for name, value in index.get("dialect_options", {}).items()}
 
 
 def several_open_at_once(backend: Backend) -> None:
