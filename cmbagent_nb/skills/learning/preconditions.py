@@ -34,7 +34,7 @@ def check(skill: Skill, values: dict[str, Any]) -> None:
         first = unmet[0]
         raise SkillError(
             f"skill {skill.name} v{skill.version} fails unless {text(first)} ({first.get('reason', 'learned')})",
-            f"Give another value for {first['parameter']}, or run an older version (%cmbagent skill versions {skill.name}).",
+            f"Give another value for {first['parameter']}, or run an older version of {skill.name}.",
             parameter=first["parameter"],
             conditions=unmet,
         )
