@@ -169,3 +169,11 @@ class SkillNotFound(SkillError):
     """No skill has this name or id."""
 
     exit_status = 2
+
+
+class SkillRefused(SkillError):
+    """A skill from elsewhere is not taken: its files are not right, or its source is not allowed."""
+
+
+class SkillUntrusted(SkillError):
+    """A skill from elsewhere whose code nobody has trusted yet, or whose files changed since."""
