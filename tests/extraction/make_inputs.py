@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 FOLDER = Path(__file__).parent / "cases"
+WORDS = """galaxy cluster dark matter energy lensing survey redshift with from that this spectrum supernova model
+cosmic background data likelihood prior posterior constraint tension baryon acoustic which were than"""
 
 
 def write(case: str, name: str, value: Any) -> None:
@@ -206,11 +208,76 @@ def robust_circle() -> None:
     write("robust_circle", "pts.npy", pts)
 
 
+def parallax_errors() -> None:
+    rng = np.random.default_rng(31)
+    parallax = rng.gamma(2, 0.8, 60) + 0.05
+    error = rng.uniform(0.02, 0.3, 60)
+    table = {"star": [f"G{i}" for i in range(60)], "parallax": (parallax + rng.normal(0, error)).round(4)}
+    write("parallax_errors", "gaia.csv", pd.DataFrame(table | {"e_parallax": error.round(4)}))
+
+
+def tide_spectrum() -> None:
+    rng = np.random.default_rng(32)
+    hours = np.arange(24 * 70)
+    level = 0.0002 * hours + rng.normal(0, 0.05, len(hours))
+    for period, amplitude in ((12.4206, 0.9), (12.0, 0.35), (25.8193, 0.2), (23.9345, 0.28), (6.21, 0.08)):
+        level += amplitude * np.cos(2 * np.pi * hours / period + period)
+    write("tide_spectrum", "level.npy", level.astype(np.float32))
+
+
+def river_flow() -> None:
+    rng = np.random.default_rng(33)
+    day = pd.date_range("2015-09-01", "2017-10-31")
+    base = 18 + 9 * np.cos(2 * np.pi * (day.day_of_year - 60) / 365)
+    flow = base * np.exp(np.convolve(rng.normal(0, 0.35, len(day)), np.exp(-np.arange(15) / 5), "same") / 2)
+    table = pd.DataFrame({"day": day.strftime("%Y-%m-%d"), "discharge": np.round(flow, 2)})
+    write("river_flow", "flow.csv", table.drop(index=[100, 101, 300]))
+
+
+def abstract_words() -> None:
+    rng = np.random.default_rng(34)
+    words = WORDS.split()
+    lines = []
+    for _ in range(60):
+        text = " ".join(rng.choice(words, 22))
+        if rng.random() < 0.4:
+            text += f" at {rng.uniform(1, 6):.1f} sigma"
+        lines.append(f"{rng.integers(2008, 2024)}\t{text.capitalize()}.")
+    write("abstract_words", "abstracts.txt", "\n".join(lines) + "\n")
+
+
+def galaxy_profile() -> None:
+    rng = np.random.default_rng(35)
+    y, x = np.mgrid[:60, :60]
+    flat = 1 + 0.1 * np.sin(x / 9) * np.cos(y / 11)
+    light = 40 + 900 * np.exp(-np.hypot(x - 31.4, (y - 28.2) / 0.9) / 5)
+    write("galaxy_profile", "frame.npy", (300 + rng.poisson(light * flat)).astype(np.int16))
+    write("galaxy_profile", "flat.npy", (flat * 20000 + rng.normal(0, 50, flat.shape)).astype(np.float32))
+
+
+def smoking_survey() -> None:
+    rng = np.random.default_rng(36)
+    n = 320
+    smoker = rng.choice(["yes", "no"], n, p=[0.3, 0.7])
+    age = rng.integers(12, 85, n)
+    capacity = (6.2 - 0.025 * age - 0.4 * (smoker == "yes") + rng.normal(0, 0.5, n)).round(2)
+    table = {"sex": rng.choice(["f", "m"], n), "age": age, "smoker": smoker, "capacity": capacity}
+    write("smoking_survey", "survey.csv", pd.DataFrame(table))
+
+
+def kmeans_numpy() -> None:
+    rng = np.random.default_rng(37)
+    centres = rng.uniform(-6, 6, (4, 2))
+    points = np.vstack([rng.normal(centre, 0.9, (60, 2)) for centre in centres]).round(3)
+    write("kmeans_numpy", "df.csv", pd.DataFrame(points, columns=["x", "y"]).assign(name=[f"p{i}" for i in range(240)]))
+
+
 MAKERS = (
     planets_by_method, star_crossmatch, detector_histograms, decay_curve, bootstrap_mean, uneven_periodogram,
     monthly_temperature, instrument_log, blob_finder, group_difference, two_surveys_compared, clean_fit_report,
     retry_after_a_file, likelihood_bfgs, rainfall_by_station, sites_and_species, pca_spectra, absorption_doublet,
-    robust_circle,
+    robust_circle, parallax_errors, tide_spectrum, river_flow, abstract_words, galaxy_profile, smoking_survey,
+    kmeans_numpy,
 )  # fmt: skip
 
 if __name__ == "__main__":
