@@ -1,4 +1,4 @@
-"""Literals without a name of their own: keywords of calls, defaults of functions, limits, seeds, numbers of the task."""
+"""Literals without a name of their own: keywords of calls, defaults, limits, seeds, numbers of the task."""
 
 from __future__ import annotations
 
@@ -62,9 +62,15 @@ class Calls(Finder):
         flags = [try_literal(item.value) for item in node.args if item.keyword is None]
         given = {item.keyword.value: item.value for item in node.args if item.keyword is not None}
         names = [flag.lstrip("-").replace("-", "_") for flag in flags if isinstance(flag, str)]
-        if not names or "default" not in given:
+        if not names:
             return
-        name, value = max(names, key=len), try_literal(given["default"])
+        name = max(names, key=len)
+        if "default" not in given:
+            action = try_literal(given["action"]) if "action" in given else None
+            if action in ("store_true", "store_false") and not words.is_cosmetic(name):
+                self._add_switch(name, action == "store_false", node, given)
+            return
+        value = try_literal(given["default"])
         kind = self.files.kind_of(value)
         if kind == "input":
             value = self.files.input_for(value)
@@ -73,6 +79,11 @@ class Calls(Finder):
         help_ = try_literal(given["help"]) if "help" in given else ""
         text = re.sub(r"\s*\(default.*?\)", "", help_ or "", flags=re.IGNORECASE).strip()
         self.add(name, value, given["default"], "value", kind=kind, help=text, unit=unit_in(text), source="option")
+
+    def _add_switch(self, name: str, value: bool, node: cst.Call, given: dict[str, cst.BaseExpression]) -> None:
+        """``parser.add_argument("--no-plot", action="store_true")``: its default stands in no literal."""
+        help_ = try_literal(given["help"]) if "help" in given else ""
+        self.add(name, value, node, "default", help=help_ or "", source="option")
 
     def _is_option(self, value: Any) -> bool:
         if isinstance(value, str):
@@ -111,7 +122,8 @@ class Calls(Finder):
         if isinstance(value, (list, tuple)):
             return is_numbers(value) and (known or self.task.names_values(value) or name in words.KNOB_LISTS)
         if trivial(value):
-            return self.task.speaks_of(name, value)
+            said = isinstance(value, float) and self.task.names_value(value)
+            return said or self.task.speaks_of(name, value)
         return known or self.task.speaks_of(name, value) or name.lower() not in words.WORKING
 
     def _left_out(self, called: str, position: int, name: str) -> bool:
@@ -141,11 +153,18 @@ class Calls(Finder):
         name = base + ending.get(type(operator), "")
         if isinstance(value, str):
             wanted = isinstance(operator, (cst.Equal, cst.NotEqual)) and self.task.names_value(value)
-            wanted = wanted and base != "__name__"
+            wanted = wanted and base != "__name__" and not self._is_argument(node.left)
         else:
             wanted = is_number(value) and self.task.speaks_of(base, value) and not trivial(value)
         if wanted:
             self.add(name, value, right, "value", source="comparison")
+
+    def _is_argument(self, node: cst.BaseExpression) -> bool:
+        """Tell whether a name is an argument of the function around it: who calls it decides."""
+        functions = [item for item in self.source.enclosing(node) if isinstance(item, cst.FunctionDef)]
+        names = {item.name.value for function in functions for item in [*function.params.params,
+                 *function.params.kwonly_params]}  # fmt: skip
+        return isinstance(node, cst.Name) and node.value in names
 
     def visit_Integer(self, node: cst.Integer) -> None:
         self._named_number(node)

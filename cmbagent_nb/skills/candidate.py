@@ -13,7 +13,8 @@ from cmbagent_nb.skills.model import Kind
 from cmbagent_nb.skills.source import Source, is_number
 from cmbagent_nb.skills.wording import Task, unit_in
 
-How = Literal["assign", "value"]
+#: ``assign``: a statement; ``value``: an expression; ``default``: a call that gets the keyword ``default``.
+How = Literal["assign", "value", "default"]
 
 
 @dataclass
@@ -134,7 +135,7 @@ class Finder(cst.CSTVisitor):
         key = literal_node if literal_node is not None else node
         if id(key) in self.taken_nodes:
             return
-        self.taken_nodes.update(id(item) for item in _within(key))
+        self.taken_nodes.update([id(key)] if how == "default" else [id(item) for item in _within(key)])
         wrap = _wrap(value)
         local = self.source.shadowed(node) - ({target} if target and wrap == "{}" else set())
         line = self.source.line(node)

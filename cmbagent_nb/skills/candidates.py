@@ -23,4 +23,7 @@ def find(source: Source, task: Task, files: Files) -> list[Candidate]:
     taken: set[int] = set()
     for finder in (Constants, Calls, Paths):
         source.module.visit(finder(source, task, files, found, taken))
-    return sorted(found, key=lambda item: item.line)
+    # A word that is compared with what an option, a default or a constant says is no choice of its own.
+    said = {item.value for item in found if item.source != "comparison" and isinstance(item.value, str)}
+    chosen = [item for item in found if item.source != "comparison" or item.value not in said]
+    return sorted(chosen, key=lambda item: item.line)

@@ -121,9 +121,11 @@ class Constants(Finder):
             return False
         if self.files.kind_of(value) != "value":
             return True
-        if lower in words.WORKING or words.is_constant(name, value):
+        if words.is_working(name, value) or words.is_constant(name, value):
             return False
-        if (words.is_cosmetic(name) and not known) or self._only_draws(target):
+        if (words.is_cosmetic(name) and not known and not (loud and lower in words.AMBIGUOUS)) or (
+            self._only_draws(target)
+        ):
             return False
         if isinstance(value, bool):
             return loud or self._decides(target)
@@ -131,8 +133,12 @@ class Constants(Finder):
             return self._is_knob_text(target, value, loud)
         if isinstance(value, (list, tuple)):
             return self._is_knob_list(target, value, loud or known, line)
-        named = loud or known or self.task.speaks_of(name, value)
+        named = loud or known or self.task.speaks_of(name, value) or self._is_said(value, line)
         return (named or not trivial(value)) and not self._only_indexes(target)
+
+    def _is_said(self, value: float, line: cst.SimpleStatementLine) -> bool:
+        """Tell whether a number such as 1.0 is a choice: it has a comment, or the task names it."""
+        return isinstance(value, float) and (bool(self.comment(line)[0]) or self.task.names_value(value))
 
     def _is_knob_text(self, target: cst.Name, value: str, loud: bool) -> bool:
         """A word that the task names, a date, or a choice with a name of its own; no key, label or pattern."""
@@ -188,6 +194,7 @@ class Constants(Finder):
     # -- fields, tables, paths -------------------------------------------------------------------
 
     def _field(self, line: cst.SimpleStatementLine, name: str, node: cst.BaseExpression) -> None:
+        node = _factory(node)
         value = try_literal(node)
         if self._is_setting(name, value):
             help_, unit = self.comment(line)
@@ -232,9 +239,20 @@ class Constants(Finder):
             if kind != "value" and _PATHS.search(name):
                 value = self.files.input_for(value) if kind == "input" else value
                 self.add(f"{_identifier(key)}_file", value, item, "value", kind=kind, source=f"entry of {name}")
-            elif settings and isinstance(key, str) and key.isidentifier() and self._is_setting(key, value):
-                if not (trivial(value) and key.lower() not in words.KNOBS):
-                    self.add(key, value, item, "value", source=f"entry of {name}")
+            elif settings and isinstance(key, str) and key.isidentifier() and self._is_entry(key, value):
+                self.add(key, value, item, "value", source=f"entry of {name}")
+
+    def _is_entry(self, key: str, value: Any) -> bool:
+        return self._is_setting(key, value) and not (trivial(value) and key.lower() not in words.KNOBS)
+
+
+def _factory(node: cst.BaseExpression) -> cst.BaseExpression:
+    """Return what a field holds at first: ``field(default_factory=lambda: [1, 2])`` holds ``[1, 2]``."""
+    if not isinstance(node, cst.Call) or dotted(node.func)[-1] != "field":
+        return node
+    given = {item.keyword.value: item.value for item in node.args if item.keyword is not None}
+    made = given.get("default_factory")
+    return made.body if isinstance(made, cst.Lambda) else given.get("default", node)
 
 
 def _identifier(key: Any) -> str:

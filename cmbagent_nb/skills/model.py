@@ -29,16 +29,21 @@ class Parameter:
     unit: str = ""
     steps: tuple[str, ...] = ()
     source: str = ""
+    #: What successful runs had: the least and the largest number, or the texts.
+    seen: tuple[Any, ...] = ()
+    #: The values that the code takes, where it says so.
+    choices: tuple[Any, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the parameter as it is kept in the library and shown as JSON."""
-        return {**asdict(self), "steps": list(self.steps)}
+        lists = {name: list(getattr(self, name)) for name in ("steps", "seen", "choices")}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Parameter:
         """Read a parameter back from the library; what a newer version added is passed over."""
         known = {key: row[key] for key in cls.__dataclass_fields__ if key in row}
-        return cls(**{**known, "steps": tuple(known.get("steps", ()))})
+        return cls(**{**known, **{name: tuple(known.get(name) or ()) for name in ("steps", "seen", "choices")}})
 
     def text(self) -> str:
         """Return the parameter in a few words.

@@ -218,6 +218,7 @@ class _Plan:
         self.replace: dict[int, cst.BaseExpression] = {}
         self.assign: dict[int, str] = {}
         self.remove: set[int] = set()
+        self.defaults: dict[int, str] = {}
         self.outputs: dict[str, str] = {}
 
     def use(self, candidate: Candidate, name: str) -> None:
@@ -225,7 +226,9 @@ class _Plan:
         if candidate.kind == "output" and isinstance(candidate.value, str):
             self.outputs[clean_path(candidate.value)] = name
         text = candidate.wrap.format(name)
-        if candidate.how == "value":
+        if candidate.how == "default":
+            self.defaults[id(candidate.node)] = name
+        elif candidate.how == "value":
             self.replace[id(candidate.node)] = cst.parse_expression(text)
         elif text == candidate.target:
             self.remove.add(id(candidate.node))
@@ -234,7 +237,7 @@ class _Plan:
 
     def code(self) -> str:
         """Return the code with the changes made."""
-        if not (self.replace or self.assign or self.remove):
+        if not (self.replace or self.assign or self.remove or self.defaults):
             return self.source.module.code
         return self.source.module.visit(_Rewriter(self)).code
 
@@ -245,6 +248,10 @@ class _Rewriter(cst.CSTTransformer):
 
     def on_leave(self, original_node: Any, updated_node: Any) -> Any:
         replacement = self.plan.replace.get(id(original_node))
+        name = self.plan.defaults.get(id(original_node))
+        if name is not None and isinstance(updated_node, cst.Call):
+            default = cst.parse_expression(f"f(default={name})")
+            return updated_node.with_changes(args=[*updated_node.args, *cst.ensure_type(default, cst.Call).args])
         return replacement if replacement is not None else super().on_leave(original_node, updated_node)
 
     def leave_SimpleStatementLine(

@@ -37,6 +37,13 @@ COSMETIC = listed(
     expand xycoords
     """
 )
+#: Words that are cosmetic in a drawing and a quantity elsewhere: a constant of that name counts if it is not only drawn.
+AMBIGUOUS = listed(
+    """
+    height width top bottom left right fraction aspect extent density center centre pad margin order shrink rotation
+    timeout precision decimals atol rtol left_edge right_edge length dim
+    """
+)
 #: Parts of names that mark them as cosmetic, as a column's name, or as a folder.
 COSMETIC_PART = re.compile(
     r"(^|_)(figsize|fig_?size|dpi|colou?rs?|cmap|palette|font\w*|linewidth|linestyle|marker\w*|title|caption|label|labels|legend|"
@@ -187,6 +194,15 @@ FILE_SUFFIX = re.compile(
     r"gif|tiff?|webp|bmp|md|rst|tex|html?|xml|pkl|pickle|joblib|sqlite|db|gz|bz2|xz|zip|tar|wav|mat|sav|ecsv|vot|log)$",
     re.IGNORECASE,
 )
+
+
+def is_working(name: str, value: object) -> bool:
+    """Tell whether a name is a counter's or an accumulator's.
+
+    >>> is_working("offset", 0), is_working("OFFSET", -12.5)
+    (True, False)
+    """
+    return name.lower() in WORKING and not (name.isupper() and isinstance(value, float))
 
 
 def is_cosmetic(name: str) -> bool:

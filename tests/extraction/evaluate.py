@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -73,7 +74,9 @@ def _match(item: Parameter, left: list[Expected], listed: list[Expected]) -> Exp
     same = [entry for entry in left if _same(item, entry)]
     if not same:
         return None
-    named = [entry for entry in same if item.name.casefold() in {name.casefold() for name in entry.names}]
+    # A name that means something else in the code gets an ending.
+    name = re.sub(r"_(value|step_\d+|\d+)$", "", item.name.casefold())
+    named = [entry for entry in same if {name, item.name.casefold()} & {known.casefold() for known in entry.names}]
     if named:
         return named[0]
     alone = sum(_same(item, entry) for entry in listed) == 1
@@ -137,7 +140,7 @@ def run_cases(chosen: list[Case], home: Path, say: Any = None) -> list[Outcome]:
     """Record the cases in a workspace (those that are there already are taken as they are) and evaluate them."""
     ws, outcomes = Workspace(home), []
     try:
-        there = {name: status for name, status in ws.runs()[["name", "status"]].itertuples(index=False)}
+        there = dict(ws.runs()[["name", "status"]].itertuples(index=False))
         for case in chosen:
             run = ws.run(case.name) if there.get(case.name) == "completed" else record(ws, case)
             outcome = evaluate(case, run)
