@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmbagent_nb.capture.redact import _MARK, _SHAPES, Redactor
+from cmbagent_nb.capture.redact import _SHAPES, Redactor, has_mark
 from cmbagent_nb.store.values import prepare, prepare_alike
 
 KEY = "0123456789-planted-key"
@@ -51,8 +51,12 @@ def test_rows_prepared_together_are_what_they_are_one_by_one(rows: list[dict[str
         assert not any(isinstance(value, float) and math.isnan(value) for row in together for value in row)
 
 
-def test_each_mark_is_looked_for_at_once() -> None:
-    """The one pattern that is searched first finds whatever any of the shapes begins with."""
-    for _, marks, _ in _SHAPES:
-        for mark in marks:
-            assert _MARK.search(f"a {mark} b"), mark
+MARKS = [mark for _, marks, _ in _SHAPES for mark in marks]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text("-_AJx/:skgh", max_size=12), st.sampled_from(["", *MARKS]), st.text("-_AJx/:skgh", max_size=12))
+def test_each_mark_is_found_and_nothing_else(before: str, mark: str, after: str) -> None:
+    """What is asked first of every text finds whatever any of the shapes begins with, wherever it stands."""
+    text = before + mark + after
+    assert has_mark(text) == any(known in text for known in MARKS)

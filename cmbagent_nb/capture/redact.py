@@ -54,8 +54,25 @@ _SHAPES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ),
 )
 
-#: Finds any of the marks above; one pass over a text that holds none, as nearly all.
-_MARK = re.compile(r"sk-|A(?:KIA|SIA|Iza)|g(?:h[pousr]_|ithub_pat_|lpat-)|hf_|xox|gsk_|xai-|eyJ|://|PRIVATE KEY-----")
+#: Finds any of the marks above, by the rarest of its characters: nearly all texts hold no mark, and many not even this
+#: character. Looking for one character is some fifty times as fast as looking for all marks at once.
+_RARE: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("-", re.compile(r"-(?:(?<=sk-)|(?<=xai-)|(?<=glpat-)|(?<=PRIVATE KEY-)----)")),
+    ("_", re.compile(r"_(?:(?<=gh[pousr]_)|(?<=github_pat_)|(?<=hf_)|(?<=gsk_))")),
+    ("A", re.compile(r"A(?:KIA|SIA|Iza)")),
+    ("J", re.compile(r"J(?<=eyJ)")),
+    ("x", re.compile(r"xox")),
+    ("/", re.compile(r"/(?<=:/)/")),
+)
+
+
+def has_mark(text: str) -> bool:
+    """Tell whether a text holds what every key of a vendor begins with: few do, and only they are looked at closely.
+
+    >>> has_mark("a risk-free fit"), has_mark("a fit, x = -1.5, chi2_red = 1")
+    (True, False)
+    """
+    return any(character in text and pattern.search(text) is not None for character, pattern in _RARE)
 
 
 class Redactor:
@@ -103,7 +120,7 @@ class Redactor:
         for form, name in self._forms:
             if form in text:
                 text = text.replace(form, f"[redacted:{name}]")
-        if _MARK.search(text) is None:
+        if not has_mark(text):
             return text
         for name, marks, pattern in _SHAPES:
             if any(mark in text for mark in marks):
