@@ -111,7 +111,10 @@ class Capture(BaseMiddleware):
             kept = where.recorder.recall(event, where, agent)
             if kept is not None:
                 span.subtype = "replayed"
-            result = await call_next(event, context) if kept is None else kept
+            result = kept
+            if result is None:
+                result = await call_next(event, context)
+                where.recorder.keep_result(event, where, agent, result)
             if isinstance(result, ToolErrorEvent):
                 span.fail(result.error if kept is None else str(result.error))
             elif isinstance(result, ToolResultEvent):

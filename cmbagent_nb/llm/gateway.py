@@ -29,11 +29,11 @@ from cmbagent_nb.errors import CMBAgentError, ReplayDiffers
 from cmbagent_nb.llm import http, prices
 from cmbagent_nb.llm.call import BeforeCall, CallInfo, under_way
 from cmbagent_nb.llm.client import GatewayClient, GatewayConfig, warm
-from cmbagent_nb.llm.ledger import Ledger
+from cmbagent_nb.llm.ledger import Called, Ledger
 from cmbagent_nb.llm.playbook import Playbook, PlaybookConfig
 from cmbagent_nb.llm.providers import check, without_retries
 from cmbagent_nb.llm.request import describe_request, options_of, request_hash, request_text, restore_reply
-from cmbagent_nb.llm.results import describe_results, restore_result, tools_around
+from cmbagent_nb.llm.results import describe_result, restore_result, tools_around
 from cmbagent_nb.llm.retry import TRIES, Failure, call_failed, understand
 from cmbagent_nb.llm.spec import PLAYBOOK, ModelSpec
 from cmbagent_nb.llm.tape import Tape
@@ -102,6 +102,8 @@ class Gateway:
         self.source = "replay" if replay else "playbook" if spec.is_playbook else "live"
         self.ledger = Ledger(recorder, writer, journal)
         self.recorder.recall = self._recall
+        self.recorder.keep_result = self._keep_result
+        self._called: dict[tuple[str, int, str, str], Called] = {}
         self._asking: set[tuple[str | None, str]] = set()
         self._reserved = 0.0
         self._ordinals: Counter[tuple[str, int, str]] = Counter()
@@ -218,6 +220,8 @@ class Gateway:
         stored = self.tape.take(where.node_id, where.attempt, info.agent, info.ordinal, info.request_hash)
         if stored is not None:
             self.ledger.replayed(info, asked.request, dict(stored.reply))
+            if stored.id and not self.replay:
+                self._calls(info, Called(stored.id, stored.reply, list(stored.reply.get("tool_results") or ())))
             return restore_reply(stored.reply)
         if self.replay:
             raise ReplayDiffers(
@@ -265,10 +269,23 @@ class Gateway:
                 failure = understand(error, seen, provider=info.provider, timeout=self.settings.call_timeout)
                 _mark_failed(span, failure, again=failure.again and tried < TRIES)
                 return None, failure
-            again = {call for node, call in self._asking if node == info.node_id}
-            results = describe_results(asked.messages, self.work_dir, again)
-            self.ledger.reply(span, info, asked.request, response, reasoning or _reasoning_in(seen.body), results)
+            called = self.ledger.reply(span, info, asked.request, response, reasoning or _reasoning_in(seen.body))
+            self._calls(info, called)
             return response, None
+
+    def _calls(self, info: CallInfo, called: Called) -> None:
+        """Remember which tools a reply calls, until they have given something."""
+        for call in called.reply.get("tool_calls") or ():
+            self._called[info.node_id, info.attempt, info.agent, call["id"]] = called
+
+    def _keep_result(self, call: ToolCallEvent, where: Where, agent: str, result: Any) -> None:
+        """Write down what a tool gave, so that it is not run again; what asked a model itself is."""
+        called = self._called.pop((where.node_id, where.attempt, agent, call.id), None)
+        if called is None or (where.node_id, call.id) in self._asking:
+            return
+        described = describe_result(call, result, self.work_dir)
+        if described is not None and self.writer.scrub(described["text"]) == described["text"]:
+            self.ledger.tool_result((where.node_id, where.attempt, agent), called, described)
 
     def _recall(self, call: ToolCallEvent, where: Where, agent: str) -> ToolResultEvent | None:
         """Return what a tool gave in the run that is gone through again; None when it has to be run."""

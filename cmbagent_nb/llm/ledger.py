@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from cmbagent_nb.llm import prices
 from cmbagent_nb.llm.call import CallInfo
 from cmbagent_nb.llm.request import describe_reply, last_text
 from cmbagent_nb.llm.spec import PLAYBOOK
-from cmbagent_nb.llm.tape import JOURNAL_KIND
+from cmbagent_nb.llm.tape import JOURNAL_KIND, RESULT_KIND
 
 if TYPE_CHECKING:
     from ag2.events import ModelResponse
@@ -41,6 +42,15 @@ def spent(db: Database, run_id: str) -> dict[str, Any]:
         run=run_id,
     )[0]
     return {name: float(value) if name == "known" else int(value) for name, value in row.items()}
+
+
+@dataclass
+class Called:
+    """A reply that called tools, and what they have given so far."""
+
+    id: str
+    reply: Mapping[str, Any]
+    results: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Ledger:
@@ -98,9 +108,8 @@ class Ledger:
         request: dict[str, Any],
         response: ModelResponse,
         reasoning: str | None,
-        results: list[dict[str, Any]],
-    ) -> None:
-        """Write down a reply, and what tools gave before it; it is stored when the writer has settled."""
+    ) -> Called:
+        """Write down a reply; it is stored when the writer has settled. Returns what its tools' results go to."""
         usage = prices.tokens_of(response.usage, info.provider)
         model, cost = self._price(info, response, usage)
         self.calls += 1
@@ -112,8 +121,6 @@ class Ledger:
             self.known_cost_usd += cost
         fields = _fields(response.content)
         reply = describe_reply(response, reasoning or fields.get("reasoning"), usage)
-        if results:
-            reply["tool_results"] = results
         key = {
             "node_id": info.node_id,
             "attempt": info.attempt,
@@ -122,7 +129,8 @@ class Ledger:
             "event_id": span.reference,
             "request_hash": info.request_hash,
         }
-        row = {"id": new_id(), "run_id": self.recorder.run_id, **key, "request": request, "reply": reply}
+        reply_id = new_id()
+        row = {"id": reply_id, "run_id": self.recorder.run_id, **key, "request": request, "reply": reply}
         self.writer.insert("model_replies", {**row, "usage": usage, "created_at": time.time()})
         if self.journal is not None:
             self.writer.journal(self.journal, JOURNAL_KIND, {**key, "reply": reply, "usage": usage, "cost_usd": cost})
@@ -135,6 +143,17 @@ class Ledger:
             "cost_usd": cost,
         }
         self._say(span, info, request, reply, fields.get("python_code"))
+        return Called(reply_id, reply)
+
+    def tool_result(self, info: tuple[str, int, str], called: Called, result: dict[str, Any]) -> None:
+        """Write down what a tool gave, with the reply that called it."""
+        called.results.append(result)
+        reply = {**called.reply, "tool_results": list(called.results)}
+        self.writer.update("model_replies", called.id, {"reply": reply})
+        if self.journal is not None:
+            node_id, attempt, agent = info
+            key = {"node_id": node_id, "attempt": attempt, "agent_name": agent}
+            self.writer.journal(self.journal, RESULT_KIND, {**key, "result": result})
 
     def replayed(self, info: CallInfo, request: dict[str, Any], reply: dict[str, Any]) -> None:
         """Write down that the tape answered: no call was made and nothing was spent."""

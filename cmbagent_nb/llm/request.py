@@ -5,7 +5,7 @@
 hash           of all of that; ids of tool calls are numbered, and the work directory is a token,
                so that the same run elsewhere or again has the same hashes
 ``reply``      text, tool calls, reasoning, usage, finish reason: enough to make the response again;
-               and ``tool_results``, what the tools gave that the reply before had called
+               and ``tool_results``, what the tools gave that it called
 =============  ==================================================================================
 
 Hashes are taken before anything is masked.

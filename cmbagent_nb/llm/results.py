@@ -1,20 +1,22 @@
-"""What tools gave: kept with the reply that has seen it, so that a tool is not run again for that reply.
+"""What tools gave: kept with the reply that called them as soon as they have ended, so that no tool is run twice.
 
-A tool looks at files, which change. Run again on a resume or in a replay it may give something else, and the
-next question would not be the one whose reply is on the tape.
+A tool looks at files, which change, or changes something itself. Run again on a resume or in a replay it may give
+something else, and the next question would not be the one whose reply is on the tape.
 
 ====================  ==================================================================================
-where it is kept      in the next reply of the agent, ``reply["tool_results"]``: what no stored reply has
-                      seen nothing depends on, and its tool is run again
+where it is kept      in the reply that called the tool, ``reply["tool_results"]``, whether or not the next reply
+                      came; only a tool that was under way when its process died is run again
 what is kept          the text that the model was given, with the work directory as a token
-what is not           files and pictures, and what a tool gave that asked a model itself: it is run
+what is not           files and pictures, secrets, and what a tool gave that asked a model itself: it is run
                       again, and its own replies are on the tape
 ====================  ==================================================================================
+
+Runs recorded earlier have it in the next reply of the agent; they are read as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,45 +27,28 @@ if TYPE_CHECKING:
     from ag2.events import ToolCallEvent, ToolResultEvent
 
 
-def describe_results(
-    messages: Sequence[Any], work_dir: Path | None, without: Collection[str] = ()
-) -> list[dict[str, Any]]:
-    """Return what the tools gave that the last reply in ``messages`` called, as plain data.
+def describe_result(call: ToolCallEvent, result: Any, work_dir: Path | None) -> dict[str, Any] | None:
+    """Return what a tool gave as plain data; None when it is more than a text."""
+    from ag2.events import ToolErrorEvent, ToolResultEvent
 
-    ``without`` are the ids of calls whose tools have to run again.
-    """
-    from ag2.events import ModelResponse, ToolErrorEvent, ToolResultsEvent
-
-    found: list[Any] = []
-    for event in reversed(messages):
-        if isinstance(event, ToolResultsEvent):
-            found = [*event.results, *found]
-        elif isinstance(event, ModelResponse):
-            calls = {call.id: call for call in event.tool_calls.calls}
-            break
-    else:
-        return []
-    described = []
-    for result in found:
-        call, text = calls.get(result.parent_id), content_of(result.result.parts)
-        if call is None or call.id in without or result.result.metadata or not isinstance(text, str):
-            continue
-        kept = _placeless(text, work_dir)
-        described.append(
-            {
-                "id": call.id,
-                "name": call.name,
-                "arguments": call.arguments,
-                "text": kept,
-                "placed": kept != text,
-                "failed": isinstance(result, ToolErrorEvent),
-            }
-        )
-    return described
+    if not isinstance(result, ToolResultEvent) or result.result.metadata:  # an error is one, too
+        return None
+    text = content_of(result.result.parts)
+    if not isinstance(text, str):
+        return None
+    kept = _placeless(text, work_dir)
+    return {
+        "id": call.id,
+        "name": call.name,
+        "arguments": call.arguments,
+        "text": kept,
+        "placed": kept != text,
+        "failed": isinstance(result, ToolErrorEvent),
+    }
 
 
 def restore_result(call: ToolCallEvent, kept: Mapping[str, Any], work_dir: Path | None) -> ToolResultEvent:
-    """Make the result of a call again from what :func:`describe_results` kept."""
+    """Make the result of a call again from what :func:`describe_result` kept."""
     from ag2.events import ToolErrorEvent, ToolResultEvent
     from ag2.events.tool_events import ToolResult
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: The kind of the journal's lines that hold replies.
 JOURNAL_KIND = "model_reply"
+#: The kind of those that hold what a tool gave.
+RESULT_KIND = "tool_result"
 _MASK = "[redacted:"
 
 
@@ -33,6 +35,8 @@ class Stored:
     ordinal: int
     request_hash: str
     reply: Mapping[str, Any]
+    #: The id of its row; empty when it was read from elsewhere.
+    id: str = ""
 
 
 @dataclass
@@ -65,7 +69,7 @@ class Tape:
         from cmbagent_nb.store.json import from_json
 
         rows = record_of(db, run_id).rows(
-            "SELECT node_id, attempt, agent_name, ordinal, request_hash, reply FROM model_replies"
+            "SELECT id, node_id, attempt, agent_name, ordinal, request_hash, reply FROM model_replies"
             " WHERE run_id = :run_id AND NOT masked ORDER BY created_at",
             run_id=run_id,
         )
@@ -77,6 +81,7 @@ class Tape:
                 row["ordinal"],
                 row["request_hash"],
                 from_json(row["reply"]) if isinstance(row["reply"], str) else row["reply"],
+                row["id"],
             )
             for row in rows
         )
@@ -86,7 +91,12 @@ class Tape:
         """Read the tape of a run from its journal, when the database is lost."""
         from cmbagent_nb.store.journal import read_journal
 
-        entries = (entry.data for entry in read_journal(path) if entry.kind == JOURNAL_KIND)
+        entries: list[dict[str, Any]] = []
+        for entry in read_journal(path):
+            if entry.kind == JOURNAL_KIND:
+                entries.append(entry.data)
+            elif entry.kind == RESULT_KIND:
+                add_result(entries, entry.data)
         return cls.of(
             Stored(
                 data["node_id"],
@@ -129,3 +139,15 @@ class Tape:
 
     def __len__(self) -> int:
         return sum(len(group) for group in self._left.values())
+
+
+def add_result(replies: list[dict[str, Any]], line: Mapping[str, Any]) -> None:
+    """Put what a tool gave, as a line of the journal tells it, to the newest reply that called the tool."""
+    place = (line["node_id"], line["attempt"], line["agent_name"])
+    for row in reversed(replies):
+        if (row["node_id"], row["attempt"], row["agent_name"]) != place:
+            continue
+        reply = row["reply"]
+        if any(call["id"] == line["result"]["id"] for call in reply.get("tool_calls") or ()):
+            row["reply"] = {**reply, "tool_results": [*(reply.get("tool_results") or ()), line["result"]]}
+            return

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
     from cmbagent_nb.capture.recorder import Recorder
@@ -42,10 +43,11 @@ class Credits:
         self._session_id = session_id
         self._latest: dict[str, tuple[str, int]] = {}
         self._by_node: dict[str, dict[str, None]] = {}
-        self._past: dict[tuple[str, str, str | None], str] = {}
+        self._past: dict[tuple[str, str, str | None, int | None], str] = {}
         for row in past:
             self._remember(row["file_path"], row["id"], row["version"], row["node_id"], row["priority"] != "internal")
-            self._past[row["file_path"], row["content_hash"], row["node_id"]] = row["id"]
+            attempt = (from_json(row["meta"]) if row["meta"] else {}).get("attempt")
+            self._past[row["file_path"], row["content_hash"], row["node_id"], attempt] = row["id"]
 
     def _remember(self, path: str, file_id: str, version: int, node_id: str | None, final: bool) -> None:
         self._latest[path] = (file_id, version)
@@ -66,10 +68,11 @@ class Credits:
         """Record a file for the node that the caller is in; returns the id of its row.
 
         A file that a failed attempt left is not ``final`` and does not count among the node's files. A file that
-        was credited before its run was interrupted is not credited again.
+        the same attempt credited before its run was interrupted is not credited again.
         """
         where = self._recorder.here()
-        known = self._past.pop((made.path, made.sha256, where.node_id if where else None), None)
+        place = (where.node_id, where.attempt) if where else (None, None)
+        known = self._past.pop((made.path, made.sha256, *place), None)
         if known is not None:
             return known
         before = self._latest.get(made.path)

@@ -179,8 +179,9 @@ class Gates:
         ``moment`` says which of the node's gates this is, such as ``after:2`` for the one after its second attempt.
         A gate that was answered before its run was interrupted is not asked again.
         """
-        if (node_id, moment) in self._given:
-            return self._given.pop((node_id, moment))
+        given = self.given(node_id, moment)
+        if given is not None:
+            return given
         approval_id = new_id()
         names = frozenset(name for name, _ in options)
         context = {
@@ -242,6 +243,10 @@ class Gates:
                 self._kept.changed("gate_closed", "approval_requests", approval_id, values)
 
         closed.add_done_callback(note)
+
+    def given(self, node_id: str, moment: str) -> Answer | None:
+        """Return, once, the answer that a gate got before its run was interrupted."""
+        return self._given.pop((node_id, moment), None)
 
     def is_open(self, approval_id: str) -> bool:
         """Tell whether this gate waits for an answer here."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.llm.tape import JOURNAL_KIND, RESULT_KIND, add_result
 from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.columns import JSON
 from cmbagent_nb.store.journal import Entry, read_journal
@@ -129,8 +130,10 @@ def _apply(rows: Rows, entry: Entry) -> None:
         _change_state(rows, data)
     elif entry.kind == "interrupted":
         _interrupt(rows, entry.at)
-    elif entry.kind == "model_reply":
+    elif entry.kind == JOURNAL_KIND:
         rows["model_replies"].append({**data, "created_at": entry.at})
+    elif entry.kind == RESULT_KIND:
+        add_result(rows["model_replies"], data)
     elif "row" in data and data.get("table") in rows:
         rows[data["table"]].append(dict(data["row"]))
     elif "values" in data and data.get("table") in rows:

@@ -6,7 +6,7 @@ gates that were answered, and the end of code from its ``exit.json``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Why a step was skipped that can still be done when what it needs is done.
 BLOCKED = "a step that it needs has failed"
+
+#: Answers by which a person stops a run.
+STOPPING = ("rejected", "abort")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class PastStep:
     begun: int = 0
     exhausted: bool = False
     comments: Sequence[str] = ()
+    #: The last attempt after which a person asked for a redo, and the last that was given one more try; 0 for none.
+    redone: int = 0
+    retried: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,13 @@ def read_past(db: Database, run_id: str, work_dir: Path) -> Past:
     nodes = db.rows("SELECT node_id, status FROM dag_nodes WHERE run_id = :id", id=run_id)
     statuses = {row["node_id"]: row["status"] for row in nodes}
     steps = db.rows("SELECT * FROM workflow_steps WHERE run_id = :id ORDER BY step_number", id=run_id)
-    answers, comments = _answers(db, run_id)
+    answers = _answers(db, run_id, {row["node_id"] for row in steps if row["status"] == "failed"})
     last = db.rows("SELECT MAX(execution_order) AS n FROM execution_events WHERE run_id = :id", id=run_id)
     return Past(
         plan=plan,
         statuses=statuses,
         done={row["node_id"]: _done(row) for row in steps if row["status"] == "completed"},
-        steps={row["node_id"]: _step(db, run_id, work_dir, row, comments) for row in steps},
+        steps={row["node_id"]: _step(db, run_id, work_dir, row, answers) for row in steps},
         files=db.rows("SELECT * FROM files WHERE run_id = :id ORDER BY created_at, id", id=run_id),
         answers=answers,
         edges=frozenset(
@@ -98,8 +104,11 @@ def _done(row: Mapping[str, Any]) -> Done:
 
 
 def _step(
-    db: Database, run_id: str, work_dir: Path, row: Mapping[str, Any], comments: Mapping[str, Sequence[str]]
+    db: Database, run_id: str, work_dir: Path, row: Mapping[str, Any], answers: Mapping[tuple[str, str], Answer]
 ) -> PastStep:
+    given = _decided(answers, row["node_id"])
+    redone = max((number for number, answer in given if answer.resolution == "redo"), default=0)
+    retried = max((number for number, answer in given if answer.resolution == "retry"), default=0)
     attempts = db.rows(
         "SELECT * FROM step_attempts WHERE run_id = :id AND node_id = :node ORDER BY attempt, started_at",
         id=run_id,
@@ -107,7 +116,7 @@ def _step(
     )
     failed = [item for item in attempts if item["status"] in ("failed", "timeout", "memory", "killed")]
     current = None
-    if attempts and attempts[-1] not in failed and row["status"] != "completed":
+    if attempts and attempts[-1] not in failed and row["status"] != "completed" and attempts[-1]["attempt"] > redone:
         last = attempts[-1]
         current = PastAttempt(last["id"], last["attempt"], last["pid"], last["process_started_at"])
     return PastStep(
@@ -116,7 +125,9 @@ def _step(
         current=current,
         begun=attempts[-1]["attempt"] if attempts else 0,
         exhausted=row["status"] == "failed",
-        comments=tuple(comments.get(row["node_id"], ())),
+        comments=tuple(answer.feedback for _, answer in given if answer.feedback.strip()),
+        redone=redone,
+        retried=retried,
     )
 
 
@@ -140,18 +151,30 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _answers(db: Database, run_id: str) -> tuple[dict[tuple[str, str], Answer], dict[str, list[str]]]:
-    """Return the answers that were given, by node and moment, and the comments on each step."""
+def _answers(db: Database, run_id: str, stopped: Collection[str]) -> dict[tuple[str, str], Answer]:
+    """Return the answers that were given, by node and moment.
+
+    Whoever goes on with a run that somebody stopped at a gate is asked again there: ``stopped`` are the steps that
+    ended as failed.
+    """
     from cmbagent_nb.workflow.gates import Answer
 
     answers: dict[tuple[str, str], Answer] = {}
-    comments: dict[str, list[str]] = {}
     for row in db.rows(
         "SELECT * FROM approval_requests WHERE run_id = :id AND status = 'resolved' ORDER BY created_at, id", id=run_id
     ):
         context = from_json(row["context"]) if row["context"] else {}
         answer = Answer(row["id"], row["resolution"], row["user_feedback"] or "", row["resolved_by"] or "you")
-        answers[row["node_id"], str(context.get("moment", ""))] = answer
-        if answer.resolution in ("redo", "retry") and answer.feedback.strip():
-            comments.setdefault(row["node_id"], []).append(answer.feedback)
-    return answers, comments
+        if row["node_id"] not in stopped or answer.resolution not in STOPPING:
+            answers[row["node_id"], str(context.get("moment", ""))] = answer
+    return answers
+
+
+def _decided(answers: Mapping[tuple[str, str], Answer], node_id: str) -> list[tuple[int, Answer]]:
+    """Return the decisions to go on with a step, in the order of the attempts after which they were made."""
+    found = []
+    for (node, moment), answer in answers.items():
+        number = moment.rpartition(":")[2]
+        if node == node_id and answer.resolution in ("redo", "retry") and number.isdigit():
+            found.append((int(number), answer))
+    return sorted(found, key=lambda item: item[0])

@@ -54,7 +54,8 @@ STEP: Mapping[str, frozenset[str]] = {
     "paused": frozenset({"running", "failed", "skipped", "cancelled", "interrupted"}),
     "retrying": frozenset({"running", "waiting_approval", "failed", "skipped", "cancelled", "interrupted"}),
     "failed": frozenset({"running", "retrying", "skipped", "pending"}),
-    "interrupted": frozenset({"running", "pending", "cancelled"}),
+    # Waiting: its process ended before it was allowed to start. Failed, skipped: it could not be gone on with.
+    "interrupted": frozenset({"running", "waiting_approval", "pending", "failed", "skipped", "cancelled"}),
     "completed": frozenset(),
     "skipped": frozenset({"pending"}),
     "cancelled": frozenset(),

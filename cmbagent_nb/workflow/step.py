@@ -12,7 +12,7 @@ from cmbagent_nb.errors import BudgetExceeded, CMBAgentError
 from cmbagent_nb.workflow import gates
 from cmbagent_nb.workflow.attempt import Attempt
 from cmbagent_nb.workflow.prompts import Done, Failure, tail
-from cmbagent_nb.workflow.restore import PastStep
+from cmbagent_nb.workflow.restore import STOPPING, PastStep
 from cmbagent_nb.workflow.summary import summarize
 
 if TYPE_CHECKING:
@@ -66,7 +66,13 @@ class _Step:
         #: The attempts that have been begun; the one that was under way counts when it is gone on with.
         self.attempts = past.begun - (1 if past.current else 0)
         most = context.options.max_attempts
-        self.allowed = past.begun + most if past.exhausted else max(most, past.begun)
+        self.allowed = max(most, past.begun)
+        if past.redone:
+            self.allowed = max(self.allowed, past.redone + most)
+        if past.retried:
+            self.allowed = max(self.allowed, past.retried + 1)
+        if past.exhausted:
+            self.allowed = past.begun + most
 
     async def run(self) -> Ending:
         try:
@@ -185,6 +191,9 @@ class _Step:
         self, kind: str, moment: str, title: str, body: str, options: tuple[tuple[str, str], ...], **details: Any
     ) -> Answer:
         context, node_id = self.context, self.step.node_id
+        given = context.gates.given(node_id, moment)
+        if given is not None:
+            return self._go_on_after(given)
         await context.states.node(node_id, "waiting_approval", reason=title)
         async with context.motion.waiting(self.place):
             answer = await context.gates.ask(
@@ -200,7 +209,10 @@ class _Step:
                 ),
             )
         context.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
-        if answer.resolution in ("rejected", "abort"):
+        return self._go_on_after(answer)
+
+    def _go_on_after(self, answer: Answer) -> Answer:
+        if answer.resolution in STOPPING:
             raise Stopped(f"the run was stopped at step {self.step.number} by {answer.by}")
         return answer
 
