@@ -111,10 +111,12 @@ class Capture(BaseMiddleware):
             kept = where.recorder.recall(event, where, agent)
             if kept is not None:
                 span.subtype = "replayed"
-            result = kept
-            if result is None:
+            result: ToolResultType
+            if kept is None:
                 result = await call_next(event, context)
                 where.recorder.keep_result(event, where, agent, result)
+            else:
+                result = kept
             if isinstance(result, ToolErrorEvent):
                 span.fail(result.error if kept is None else str(result.error))
             elif isinstance(result, ToolResultEvent):
