@@ -272,12 +272,52 @@ def kmeans_numpy() -> None:
     write("kmeans_numpy", "df.csv", pd.DataFrame(points, columns=["x", "y"]).assign(name=[f"p{i}" for i in range(240)]))
 
 
+def lightcurve_two_steps() -> None:
+    rng = np.random.default_rng(41)
+    time = np.sort(rng.uniform(0, 60, 420)).round(4)
+    phase = ((time - 1.2) / 2.47) % 1
+    flux = 1 - 0.02 * (np.minimum(phase, 1 - phase) < 0.08) + rng.normal(0, 0.003, 420)
+    flux[::53] += rng.choice([-0.08, 0.08], len(flux[::53]))
+    write("lightcurve_two_steps", "star.csv", pd.DataFrame({"time": time, "flux": flux.round(5)}))
+
+
+def station_network() -> None:
+    rng = np.random.default_rng(42)
+    n = 600
+    table = {"magnitude": (2.5 + rng.exponential(np.log10(np.e) / 0.95, n)).round(1)}
+    table |= {"depth": rng.gamma(2, 18, n).round(1), "distance": rng.uniform(5, 300, n).round(1)}
+    write("station_network", "quakes.csv", pd.DataFrame(table))
+
+
+def interpolation_retry() -> None:
+    mass = np.array([0.815, 0.88, 0.95, 1.0, 1.07, 1.15, 1.22, 1.3, 1.41, 1.5, 1.62, 1.75])
+    table = {"mass": mass, "log_l": (4.1 * np.log10(mass) + 0.03 * np.sin(9 * mass)).round(4)}
+    write("interpolation_retry", "iso.csv", pd.DataFrame(table | {"log_teff": (3.76 + 0.4 * np.log10(mass)).round(4)}))
+
+
+def retry_left_files() -> None:
+    rng = np.random.default_rng(43)
+    chain = np.empty((1500, 3))
+    state = np.zeros(3)
+    for i in range(len(chain)):
+        state = [0.9, 0.8, 0.6] * state + rng.normal(0, 1, 3)
+        chain[i] = np.array([0.3, 0.8, 0.96]) + 0.01 * state
+    write("retry_left_files", "chain.npy", chain[:1500].astype(np.float32))
+
+
+def filter_bank() -> None:
+    rng = np.random.default_rng(44)
+    t = np.arange(2000) / 200
+    sig = np.sin(2 * np.pi * 3 * t) + 0.5 * np.sin(2 * np.pi * 7.5 * t) + rng.normal(0, 0.6, len(t))
+    write("filter_bank", "sig.npy", sig.astype(np.float32))
+
+
 MAKERS = (
     planets_by_method, star_crossmatch, detector_histograms, decay_curve, bootstrap_mean, uneven_periodogram,
     monthly_temperature, instrument_log, blob_finder, group_difference, two_surveys_compared, clean_fit_report,
     retry_after_a_file, likelihood_bfgs, rainfall_by_station, sites_and_species, pca_spectra, absorption_doublet,
     robust_circle, parallax_errors, tide_spectrum, river_flow, abstract_words, galaxy_profile, smoking_survey,
-    kmeans_numpy,
+    kmeans_numpy, lightcurve_two_steps, station_network, interpolation_retry, retry_left_files, filter_bank,
 )  # fmt: skip
 
 if __name__ == "__main__":
