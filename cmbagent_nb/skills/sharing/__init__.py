@@ -1,0 +1,1 @@
+"""Skills as files: exporting, importing, trusting, and the folders and repositories of a team."""

@@ -1,0 +1,174 @@
+"""Exporting a skill: its notebook, inputs, what it should make, and what the library knows of it.
+
+What belongs to this workspace stays here: ids, counts of use, executions, who trusted it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import SkillError
+from cmbagent_nb.skills.library import check_notebook
+from cmbagent_nb.skills.sharing import about, manifest
+from cmbagent_nb.skills.sharing.package import ABOUT, ASSETS, EXPECTED, MANIFEST, NOTEBOOK, ROW, Package, to_json
+
+if TYPE_CHECKING:
+    from cmbagent_nb.skills.library import Skill
+
+FORMATS = ("folder", "json", "zip")
+#: Columns of the library that travel with a skill.
+COLUMNS = (
+    "name", "version", "description", "tags", "task_pattern", "input_schema", "output_schema", "preconditions",
+    "postconditions", "source_step_range", "dag_template", "agent_sequence", "context_requirements", "parameters",
+    "verification", "visibility",
+)  # fmt: skip
+FORMAT = 1
+#: What the skill makes travels with it, so that it can be verified elsewhere, as far as it is small.
+LARGEST_EXPECTED = 4 * 2**20
+LARGEST_EXPECTED_ALL = 16 * 2**20
+
+
+def export(
+    skill: Skill, path: str | Path, *, format: str = "folder", licence: str = "", overwrite: bool = False
+) -> Path:
+    """Write a skill as a folder, a JSON file or a zip archive; see :meth:`Skill.export`."""
+    if format not in FORMATS:
+        raise SkillError(
+            f"a skill is not exported as {format!r}", f"Choose one of {', '.join(FORMATS)}.", format=format
+        )
+    target = Path(path).expanduser().absolute()
+    name = about.slug(skill.name)
+    if format == "folder":
+        target = target if target.name == name else target / name
+    elif target.suffix.lower() != f".{format}":
+        target = target / f"{name}.{format}"
+    if target.is_symlink() or (target.exists() and not (overwrite and _is_export(target))):
+        raise SkillError(
+            f"{target} is there already",
+            "Name another place, or give overwrite=True for an earlier export.",
+            path=str(target),
+        )
+    package = pack(skill, licence=licence)
+    try:
+        _write(package, target, format)
+    except OSError as error:
+        raise SkillError(
+            f"{target} cannot be written ({error.strerror or error})", "Name another place.", path=str(target)
+        ) from error
+    return target
+
+
+def pack(skill: Skill, *, licence: str = "") -> Package:
+    """Return the files of a skill as they are exported, with their manifest."""
+    row = describe(skill, licence)
+    package = Package({NOTEBOOK: check_notebook(skill).encode()})
+    for path in sorted(skill.assets.rglob("*")):
+        if path.is_file():
+            package.files[ASSETS + path.relative_to(skill.assets).as_posix()] = path.read_bytes()
+    kept, left_out = _expected(skill)
+    package.files |= kept
+    if left_out:
+        row["expected_left_out"] = left_out
+    package.files[ROW] = (json.dumps(row, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
+    package.files[ABOUT] = about.write(skill, row, row["license"]).encode()
+    package.files["scripts/run.py"] = Path(__file__).with_name("runner.py").read_bytes()
+    return manifest.seal(package)
+
+
+def describe(skill: Skill, licence: str = "") -> dict[str, Any]:
+    """Return what the library knows of a skill, as it travels."""
+    from cmbagent_nb import __version__
+    from cmbagent_nb.store.lookup import find_skill
+
+    found = find_skill(skill.db, skill.id)
+    origin = (found["meta"] or {}).get("origin") or {}
+    return {
+        "format": FORMAT,
+        **{name: found[name] for name in COLUMNS},
+        "license": licence or str(origin.get("license") or ""),
+        "made_by": f"cmbagent_nb {__version__}",
+        "made_on": origin.get("made_on") or environment(),
+    }
+
+
+def environment() -> dict[str, str]:
+    """Return what decides how a picture's pixels come out, besides the code: the platform and what draws."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
+    for name in ("matplotlib", "pillow", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _expected(skill: Skill) -> tuple[dict[str, bytes], list[str]]:
+    """Return the files that the skill should make, and the names of those too large to travel."""
+    from cmbagent_nb.skills.again import originals
+
+    kept: dict[str, bytes] = {}
+    left_out = []
+    total = 0
+    for item in originals(skill):
+        if not item.place.is_file():
+            continue
+        size = item.place.stat().st_size
+        total += size
+        if size > LARGEST_EXPECTED or total > LARGEST_EXPECTED_ALL:
+            left_out.append(item.path)
+            total -= size
+        else:
+            kept[EXPECTED + item.path] = item.place.read_bytes()
+    return kept, left_out
+
+
+def _is_export(target: Path) -> bool:
+    if target.is_dir():
+        return (target / MANIFEST).is_file() and (target / ABOUT).is_file()
+    return target.is_file()
+
+
+def write_files(package: Package, folder: Path) -> None:
+    """Write a package's files below a folder that is there; their paths have been checked or are our own."""
+    for path, content in package.files.items():
+        place = folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+
+
+def _write(package: Package, target: Path, format: str) -> None:
+    """Write beside the target first, so that there is never half an export."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        made = making / target.name
+        if format == "folder":
+            made.mkdir()
+            write_files(package, made)
+        elif format == "json":
+            made.write_text(to_json(package), encoding="utf-8")
+        else:
+            _zip(package, made, target.stem)
+        if target.is_dir():
+            target.rename(making / "before")
+        made.replace(target)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _zip(package: Package, made: Path, folder: str) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in sorted(package.files.items()):
+            # The same files make the same archive: no time of day in it.
+            info = zipfile.ZipInfo(f"{folder}/{path}", (1980, 1, 1, 0, 0, 0))
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)

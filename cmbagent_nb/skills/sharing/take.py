@@ -1,0 +1,304 @@
+"""Importing a skill: everything that can be refused is, before anything is written; nothing of it is run.
+
+| invariant | how |
+|---|---|
+| nothing leaves its folder | paths are checked in ``package``, those of parameters here |
+| it is as it was exported | the manifest holds the sha256 of every file |
+| it takes nobody's place | an untrusted skill is a draft, and a name means its newest active version |
+| importing twice changes nothing | a version with the same notebook and assets is found and returned |
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import keyword
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import SkillError
+from cmbagent_nb.skills import library
+from cmbagent_nb.skills.model import Parameter
+from cmbagent_nb.skills.sharing import manifest
+from cmbagent_nb.skills.sharing.export import COLUMNS, FORMAT, write_files
+from cmbagent_nb.skills.sharing.package import (
+    ABOUT,
+    ASSETS,
+    EXPECTED,
+    MANIFEST,
+    NOTEBOOK,
+    ROW,
+    Package,
+    check_path,
+    newer,
+    read_package,
+    refused,
+)
+
+if TYPE_CHECKING:
+    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.store.database import Database
+    from cmbagent_nb.store.writer import Writer
+
+_LARGEST_NOTEBOOK = 16 * 2**20
+_LARGEST_ROW = 4 * 2**20
+_NBFORMAT, _NBFORMAT_MINOR = 4, 5
+_TYPES = frozenset({"int", "float", "str", "bool", "list"})
+_KINDS = frozenset({"value", "input", "output"})
+#: What a column of ``skill.json`` must be, if it is there at all.
+_SHAPES: dict[str, type | tuple[type, ...]] = {
+    "name": str, "version": int, "description": str, "tags": list, "task_pattern": str, "input_schema": dict,
+    "output_schema": dict, "preconditions": dict, "postconditions": dict, "source_step_range": (list, str),
+    "dag_template": dict, "agent_sequence": list, "context_requirements": (dict, list), "parameters": list,
+    "verification": dict, "visibility": str,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A package that has been read and found right: what goes into the library."""
+
+    name: str
+    row: dict[str, Any]
+    about: dict[str, Any]
+    package: Package
+    content_hash: str
+
+
+def read(place: str | Path) -> Taken:
+    """Read a package and check all of it; writes nothing.
+
+    Raises
+    ------
+    SkillRefused
+        Something about it is not right; the text says what.
+    """
+    return check(read_package(place))
+
+
+def check(package: Package) -> Taken:
+    """Check a package that was read: manifest, formats, notebook, parameters."""
+    manifest.check(package)
+    about = _row(package)
+    _notebook(package, about)
+    row = {name: about[name] for name in COLUMNS if about.get(name) is not None and name != "version"}
+    return Taken(about["name"], row, about, package, manifest.digest(package.files))
+
+
+def take(
+    db: Database,
+    writer: Writer,
+    home: Path,
+    taken: Taken,
+    *,
+    name: str | None = None,
+    came_from: str = "",
+    source: str = "",
+    trusted_how: str = "",
+    session_id: str | None = None,
+    tags: tuple[str, ...] = (),
+) -> tuple[Skill, bool]:
+    """Put a checked package into the library; returns the skill and whether it is new there.
+
+    Parameters
+    ----------
+    name
+        A name in place of the package's own; a name that exists gets a new version.
+    source
+        The source that it belongs to, if it was synchronised.
+    trusted_how
+        Why it is trusted from the start (``starter``, ``source NAME``); untrusted when empty.
+    """
+    from cmbagent_nb.skills.sharing import trust
+
+    own_name = library.check_name(name or taken.name)
+    known = find_same(db, writer, home, own_name, taken.content_hash)
+    if known is not None:
+        return known, False
+    now = time.time()
+    about = taken.about
+    origin = {
+        "name": taken.name,
+        "version": about["version"],
+        "from": came_from,
+        "source": source or None,
+        "license": about.get("license") or "",
+        "made_by": about.get("made_by") or "",
+        "made_on": about.get("made_on") or {},
+        "manifest": manifest.digest({NOTEBOOK: taken.package.files[MANIFEST]}),
+        "content_hash": taken.content_hash,
+        "imported_at": now,
+    }
+    meta: dict[str, Any] = {"origin": origin}
+    report = {**(taken.row.get("verification") or {"verified": False, "reason": "it was not verified"})}
+    report["origin"] = {key: origin[key] for key in ("made_by", "made_on")}
+    if trusted_how:
+        who = trust.who()
+        meta["trust"] = {"by": who, "at": now, "how": trusted_how, "content_hash": taken.content_hash}
+    row = {
+        **taken.row,
+        "name": own_name,
+        "session_id": session_id,
+        "tags": sorted({*taken.row.get("tags", ()), *tags}),
+        "notebook_hash": _hash(taken.package.text(NOTEBOOK)),
+        "status": "active" if trusted_how and report.get("verified") else "draft",
+        "trusted": bool(trusted_how),
+        "verification": report,
+        "meta": meta,
+    }
+    making = Path(home) / "skills" / ".making"
+    making.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{own_name}-", dir=making))
+    try:
+        write_files(_kept(taken.package), folder)
+        (folder / library.ASSETS).mkdir(exist_ok=True)
+        library.write_verification(folder, report)
+        return library.add(db, writer, Path(home), folder, row), True
+    except OSError as error:
+        raise SkillError(
+            f"skill {own_name} cannot be written into the workspace ({error.strerror or error})",
+            "Check the disk's space and permissions.",
+            path=str(folder),
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def find_same(db: Database, writer: Writer, home: Path, name: str, content_hash: str) -> Skill | None:
+    """Return the version of a name that has this very notebook and these assets, made here or imported."""
+    from cmbagent_nb.skills.sharing import trust
+    from cmbagent_nb.store.json import from_json
+
+    for row in db.rows("SELECT id, meta FROM skills WHERE name = :name ORDER BY version DESC", name=name):
+        origin = (from_json(row["meta"]) or {}).get("origin") if row["meta"] else None
+        if origin is not None and origin.get("content_hash") != content_hash:
+            continue
+        skill = library.find(db, writer, Path(home), row["id"])
+        if skill.notebook.is_file() and trust.content_hash(skill) == content_hash:
+            return skill
+    return None
+
+
+def _kept(package: Package) -> Package:
+    """Return the files that the library keeps; a script of the package is not among them."""
+    return Package(
+        {
+            path: content
+            for path, content in package.files.items()
+            if path in (NOTEBOOK, ABOUT) or path.startswith((ASSETS, EXPECTED))
+        }
+    )
+
+
+def _row(package: Package) -> dict[str, Any]:
+    """Read and check what the package says of the skill."""
+    text = package.text(ROW)
+    if len(text) > _LARGEST_ROW:
+        raise refused(f"its {ROW} is larger than {_LARGEST_ROW >> 20} MB", path=ROW)
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError):
+        raise refused(f"its {ROW} cannot be read", path=ROW) from None
+    if not isinstance(about, dict):
+        raise refused(f"its {ROW} cannot be read", path=ROW)
+    newer(about.get("format"), f"its {ROW}", FORMAT)
+    for name, kinds in _SHAPES.items():
+        value = about.get(name)
+        needed = name in ("name", "version", "parameters")
+        if (value is None and needed) or (value is not None and not isinstance(value, kinds)):
+            raise refused(f"its {ROW} has no proper {name}", path=ROW)
+    if not all(isinstance(tag, str) for tag in about.get("tags") or []):
+        raise refused(f"its {ROW} has no proper tags", path=ROW)
+    if about.get("visibility") not in (None, "private", "public"):
+        raise refused(f"its {ROW} has no proper visibility", path=ROW)
+    library.check_name(about["name"])
+    for item in about["parameters"]:
+        _parameter(item)
+    for name in ("license", "made_by"):
+        if not isinstance(about.get(name, ""), str):
+            raise refused(f"its {ROW} has no proper {name}", path=ROW)
+    if not isinstance(about.get("made_on", {}), dict):
+        raise refused(f"its {ROW} has no proper made_on", path=ROW)
+    return about
+
+
+def _parameter(item: Any) -> None:
+    """Check a parameter: its name goes into code, its paths into the file system."""
+    try:
+        parameter = Parameter.from_dict(item)
+        name = parameter.name
+        fine = (
+            isinstance(name, str)
+            and name.isidentifier()
+            and not keyword.iskeyword(name)
+            and not name.startswith("__")
+            and parameter.type in _TYPES
+            and parameter.kind in _KINDS
+            and all(isinstance(text, str) for text in (parameter.help, parameter.unit, parameter.source))
+        )
+    except (TypeError, AttributeError, KeyError, ValueError):
+        fine = False
+    if not fine:
+        raise refused(f"its {ROW} has a parameter that cannot be one: {str(item)[:80]}", path=ROW)
+    try:
+        parameter.check(parameter.default)
+    except SkillError as error:
+        raise refused(f"its {ROW} has a parameter whose default is of another type: {name}", path=ROW) from error
+    if parameter.kind != "value":
+        check_path(parameter.default)
+
+
+def _notebook(package: Package, about: dict[str, Any]) -> None:
+    """Check the notebook's format and form; its code is not looked at, and not run."""
+    text = package.text(NOTEBOOK)
+    if len(text) > _LARGEST_NOTEBOOK:
+        raise refused(f"its notebook is larger than {_LARGEST_NOTEBOOK >> 20} MB", path=NOTEBOOK)
+    try:
+        notebook = json.loads(text)
+        major, minor = int(notebook["nbformat"]), int(notebook["nbformat_minor"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise refused("its notebook cannot be read as one", path=NOTEBOOK) from None
+    if (major, minor) > (_NBFORMAT, _NBFORMAT_MINOR):
+        raise refused(
+            f"its notebook has the format {major}.{minor}, "
+            f"which is newer than this version of cmbagent_nb knows ({_NBFORMAT}.{_NBFORMAT_MINOR})",
+            "Update with: pip install --upgrade cmbagent-nb.",
+            path=NOTEBOOK,
+            format=f"{major}.{minor}",
+        )
+    if major < _NBFORMAT:
+        raise refused(f"its notebook has the old format {major}.{minor}", path=NOTEBOOK)
+    _valid(notebook)
+    ours = notebook["metadata"].get("cmbagent_nb")
+    if isinstance(ours, dict) and "format" in ours:
+        newer(ours["format"], "its notebook's record of where it came from")
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    if not cells:
+        raise refused("its notebook has no code", path=NOTEBOOK)
+    if about["parameters"] and not any("parameters" in cell["metadata"].get("tags", []) for cell in cells):
+        raise refused("its notebook has no cell with the tag parameters", path=NOTEBOOK)
+
+
+def _valid(notebook: dict[str, Any]) -> None:
+    import warnings
+
+    nbformat: Any = importlib.import_module("nbformat")  # it has no types
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what nbformat would mend by itself is not right either
+            nbformat.validate(nbformat.from_dict(notebook))
+    except (nbformat.ValidationError, Warning, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise refused(
+            f"its notebook is not valid: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            path=NOTEBOOK,
+        ) from None
+
+
+def _hash(text: str) -> str:
+    from cmbagent_nb.skills.notebook import notebook_hash
+
+    return notebook_hash(text)

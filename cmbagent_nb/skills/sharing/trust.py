@@ -1,0 +1,144 @@
+"""Trust: a skill from elsewhere is code of a stranger. It is shown, and runs only after somebody said so.
+
+| invariant | how |
+|---|---|
+| nothing of it runs before | whatever runs a skill asks :func:`require_trust` first |
+| trust is for these files | it holds the hash of notebook and assets, which is checked before each run |
+| it is known who said so | the record has the user, the time and how it came about |
+
+A skill made in this workspace is the user's own and needs none of this.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import SkillError, SkillUntrusted
+
+if TYPE_CHECKING:
+    from cmbagent_nb.skills.library import Skill
+
+
+class SkillCode(str):
+    """The code of a skill, to be read before it is trusted; a notebook shows it as it is."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return f'<pre class="cmbagent-skill-code" style="white-space:pre-wrap">{html.escape(self)}</pre>'
+
+
+def code(skill: Skill) -> SkillCode:
+    """Return all code that a skill runs: the notebook's cells, and the modules among its assets."""
+    from cmbagent_nb.skills.library import check_notebook
+    from cmbagent_nb.skills.notebook import read_notebook
+
+    parts = [f"# {skill.name} v{skill.version}, {skill.notebook}"]
+    for cell in read_notebook(check_notebook(skill)).cells:
+        if cell.cell_type == "code":
+            tags = ", ".join(str(tag) for tag in cell.metadata.get("tags", []))
+            parts.append(f"# ---- cell {_plain(cell.id)}{f' ({_plain(tags)})' if tags else ''}\n\n{cell.source}")
+    assets = [path for path in sorted(skill.assets.rglob("*")) if path.is_file()]
+    for path in assets:
+        if path.suffix == ".py":
+            name = path.relative_to(skill.assets).as_posix()
+            parts.append(f"# ---- module {name}\n\n{path.read_text(encoding='utf-8', errors='replace')}")
+    others = [path.relative_to(skill.assets).as_posix() for path in assets if path.suffix != ".py"]
+    if others:
+        parts.append("# ---- files that it gets: " + ", ".join(others))
+    return SkillCode("\n\n".join(part.rstrip() for part in parts) + "\n")
+
+
+def _plain(text: Any) -> str:
+    return " ".join(str(text).split())
+
+
+def trust(skill: Skill, *, how: str = "user") -> Skill:
+    """Let a skill from elsewhere run from now on; records who said so, when, and for which files.
+
+    It becomes active if it was verified where it was made; ``skill verify`` does it again here.
+    """
+    from cmbagent_nb.skills.library import check_notebook, find
+    from cmbagent_nb.store.lookup import find_skill
+
+    check_notebook(skill)
+    row = find_skill(skill.db, skill.id)
+    meta = dict(row["meta"] or {})
+    if "origin" not in meta:
+        return skill  # made here: it is the user's own
+    content = content_hash(skill)
+    if content != meta["origin"].get("content_hash"):
+        raise _changed(skill)
+    meta["trust"] = {"by": who(), "at": time.time(), "how": how, "content_hash": content}
+    status = "active" if skill.status == "draft" and skill.verified else skill.status
+    skill.writer.update("skills", skill.id, {"trusted": True, "status": status, "meta": meta})
+    skill.writer.barrier().result()
+    return find(skill.db, skill.writer, skill.home, skill.id)
+
+
+def require_trust(skill: Skill) -> None:
+    """Refuse a skill that is not trusted, or whose files are not those that were trusted.
+
+    Raises
+    ------
+    SkillUntrusted
+        The text says how to look at the code and how to trust it.
+    """
+    from cmbagent_nb.store.lookup import find_skill
+
+    row = find_skill(skill.db, skill.id)
+    if not row["trusted"]:
+        raise SkillUntrusted(
+            f"skill {skill.name} v{skill.version} came from elsewhere and is not trusted",
+            f"Look at its code (skill.code()), then trust it with %cmbagent skill trust {skill.name}.",
+            skill=skill.name,
+            version=skill.version,
+        )
+    meta = row["meta"] or {}
+    if "origin" in meta and (meta.get("trust") or {}).get("content_hash") != content_hash(skill):
+        raise _changed(skill)
+
+
+def content_hash(skill: Skill) -> str:
+    """Return what names the files that run: the notebook and the assets as they are now."""
+    from cmbagent_nb.skills.sharing.manifest import digest
+    from cmbagent_nb.skills.sharing.package import ASSETS, NOTEBOOK
+
+    try:
+        files = {NOTEBOOK: skill.notebook.read_bytes()}
+        for path in skill.assets.rglob("*"):
+            if path.is_symlink():
+                raise _changed(skill)
+            if path.is_file():
+                files[ASSETS + path.relative_to(skill.assets).as_posix()] = path.read_bytes()
+    except OSError as error:
+        raise SkillError(
+            f"the files of skill {skill.name} v{skill.version} cannot be read ({error.strerror})",
+            "Import it again.",
+            path=str(skill.folder),
+        ) from error
+    return digest(files)
+
+
+def _changed(skill: Skill) -> SkillUntrusted:
+    return SkillUntrusted(
+        f"the files of skill {skill.name} v{skill.version} are not those that were imported",
+        "Import the skill again, look at its code, and trust that.",
+        skill=skill.name,
+        version=skill.version,
+        path=str(skill.folder),
+    )
+
+
+def who() -> str:
+    """Return the user's name and machine, as far as they are known."""
+    import getpass
+    import platform
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = "?"
+    return f"{user}@{platform.node() or '?'}"
