@@ -42,6 +42,7 @@ class Settings:
     context_keep: int = 3
     archive_days: float = 90.0
     agents_dir: str = ""
+    starter_skills: bool = True
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
@@ -69,6 +70,7 @@ HELP = {
     "context_keep": "the newest steps that a deep run tells of as they are; those before are summarized",
     "archive_days": "days after its end until `cmbagent archive` moves a run's rows out of the database",
     "agents_dir": "a folder with agents of your own, as YAML",
+    "starter_skills": "put the skills that come with the package into the library at the first look at it",
 }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import CMBAgentError, NoModel
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.settings import Settings, default_home, load_settings
+from cmbagent_nb.skills.sharing.shelf import Shelf
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.host import Host
 
 
-class Workspace:
+class Workspace(Shelf):
     """One store plus one folder of runs.
 
     Parameters
@@ -449,6 +450,7 @@ class Workspace:
         from cmbagent_nb.skills.rows import interrupt_executions
         from cmbagent_nb.store import frames
 
+        self.open_library()
         interrupt_executions(self.db, self.writer)
         return frames.skills(self.db)
 
@@ -456,6 +458,7 @@ class Workspace:
         """Return a skill by its name or id; the newest version of a name."""
         from cmbagent_nb.skills.library import find
 
+        self.open_library()
         return find(self.db, self.writer, self.home, reference)
 
 

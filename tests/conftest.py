@@ -22,6 +22,7 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("CMBAGENT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CMBAGENT_WORKSPACES_FILE", str(tmp_path / "workspaces.json"))
+    monkeypatch.setenv("CMBAGENT_STARTER_SKILLS", "off")  # a library is empty unless a test fills it
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")  # a port where nothing answers
 
 

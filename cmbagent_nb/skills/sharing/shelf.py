@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cmbagent_nb.settings import Settings
     from cmbagent_nb.skills.library import Skill
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
@@ -23,6 +24,9 @@ class Place(Protocol):
 
     @property
     def writer(self) -> Writer: ...
+
+    @property
+    def settings(self) -> Settings: ...
 
 
 class Shelf:
@@ -93,6 +97,13 @@ class Shelf:
         columns = ["source", "skill", "version", "change", "trusted", "detail"]
         rows: list[dict[str, Any]] = [item.as_dict() for item in sync(self.db, self.writer, self.home, name)]
         return pd.DataFrame(rows, columns=columns)
+
+    def open_library(self: Place) -> None:
+        """Do what the first look at the library does: put the starter skills into it, unless the settings say no."""
+        if self.settings.starter_skills:
+            from cmbagent_nb.skills.starter.install import install_quietly
+
+            install_quietly(self.db, self.writer, self.home)
 
     def install_starter_skills(self: Place) -> list[str]:
         """Put the skills that come with the package into the library; returns the names of the new ones.

@@ -35,7 +35,7 @@ def pulls(parameters):
 
 
 fit = optimize.least_squares(
-    pulls, x0=[70.0, 0.3], bounds=([0.0, 0.0], [200.0, 1.0]), x_scale=[1.0, 0.01], xtol=1e-12, ftol=1e-12, gtol=1e-12
+    pulls, [70.0, 0.3], bounds=([0.0, 0.0], [200.0, 1.0]), x_scale=[1.0, 0.01], xtol=1e-12, ftol=1e-12, gtol=1e-12
 )
 h0, omega_m = fit.x
 covariance = np.linalg.inv(fit.jac.T @ fit.jac)

@@ -46,7 +46,7 @@ def pulls(parameters):
     return (magnitude - offset - distance_term(omega_m)) / sigma
 
 
-fit = optimize.least_squares(pulls, x0=[0.3, 24.0], bounds=([0.0, 0.0], [1.0, 50.0]), xtol=1e-12, ftol=1e-12, gtol=1e-12)
+fit = optimize.least_squares(pulls, [0.3, 24.0], bounds=([0.0, 0.0], [1.0, 50.0]), xtol=1e-12, ftol=1e-12, gtol=1e-12)
 omega_m, offset = fit.x
 omega_m_error, offset_error = np.sqrt(np.diag(np.linalg.inv(fit.jac.T @ fit.jac)))
 chi2 = float(fit.fun @ fit.fun)
