@@ -150,9 +150,8 @@ def surveyor(trace: Path) -> Any:
         """Measure something, once."""
         with (trace / "measured.log").open("a") as log:
             log.write(f"{what}\n")
-        number = len((trace / "measured.log").read_text().splitlines())
         threading.Event().wait(0.03)
-        return f"{what} is {number}"
+        return f"{what} is {len(what)}"
 
     return Agent("surveyor", ["You measure things."], tools=[tool(measure)])
 
@@ -165,8 +164,6 @@ def main(home: str, trace: str, mode: str, moment: str = "") -> None:
     workspace = Workspace(home)
     workspace.register(surveyor(Path(trace)))
     done = threading.Event()
-    if moment.startswith("t"):
-        threading.Timer(float(moment[1:]), os.kill, (os.getpid(), signal.SIGKILL)).start()
     if mode == "start":
         run = workspace.planning_and_control(
             TASK, model="openai:test-model", approve="plan,after_step,error", max_attempts=2, name=NAME
@@ -175,6 +172,8 @@ def main(home: str, trace: str, mode: str, moment: str = "") -> None:
         run = workspace.run(NAME)
         if run.status not in ("completed", "failed"):  # it may have died after the end
             run = workspace.resume(NAME)
+    if moment.startswith("t"):
+        threading.Timer(float(moment[1:]), os.kill, (os.getpid(), signal.SIGKILL)).start()
     if moment.startswith("n") and not run.finished:
         number, _, pause = moment[1:].partition("+")
         left = int(number)

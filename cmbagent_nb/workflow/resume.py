@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.launch import Request, asked_for, options_from, run_live
 from cmbagent_nb.workflow.ownership import interrupt_orphans, owner
+from cmbagent_nb.workflow.reconcile import reconcile
 from cmbagent_nb.workflow.restore import BLOCKED, read_past
 from cmbagent_nb.workflow.states import Change, change_node, change_run
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from cmbagent_nb.agents.registry import Registry
     from cmbagent_nb.settings import Settings
+
+LOG = logging.getLogger(__name__)
 
 #: Statuses of a run that can be gone on with by any process.
 RESUMABLE = ("interrupted", "failed")
@@ -75,6 +79,8 @@ def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> L
         gates=asked.get("gates", ""),
     )
     try:
+        for difference in reconcile(host.db, host.writer, run_id, work_dir):
+            LOG.info("run %s: %s", row["name"], difference)
         past = read_past(host.db, run_id, work_dir)
     except Exception:
         give_back = host.writer.call(
