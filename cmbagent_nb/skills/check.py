@@ -2,8 +2,8 @@
 
 | told before, not after | how |
 |---|---|
-| a name that is no parameter, a value of the wrong type | :meth:`Parameter.check`, with the name that was perhaps meant |
-| a file that is not there, or lacks a column that the code names | its schema against the one that the skill was made with |
+| a name that is no parameter, a value of the wrong type | :meth:`Parameter.check`, with the name that was meant |
+| a file that is not there, or lacks a column that the code names | its schema against that of the skill's own |
 | a package that is missing, or whose version the skill rules out | the skill's preconditions |
 | a file outside the skill that the code reads | the same |
 
@@ -26,13 +26,10 @@ from cmbagent_nb.skills.model import Parameter
 
 
 def check_trusted(skill: Skill) -> None:
-    """Refuse a skill that came from elsewhere and that nobody has read."""
-    if not skill.trusted:
-        raise SkillError(
-            f"skill {skill.name} v{skill.version} came from elsewhere and is not trusted",
-            f"Read its notebook ({skill.notebook}), then trust it with %cmbagent skill trust {skill.name}.",
-            skill=skill.name,
-        )
+    """Refuse a skill that came from elsewhere and that nobody has trusted, or whose files changed since."""
+    from cmbagent_nb.skills.sharing.trust import require_trust
+
+    require_trust(skill)
 
 
 def check_conditions(skill: Skill) -> list[str]:

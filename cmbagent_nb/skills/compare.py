@@ -358,3 +358,12 @@ _METHODS: tuple[tuple[frozenset[str], tuple[str, Callable[[Path, Path, _Look], N
     (frozenset({".zip", ".xlsx", ".docx", ".ods"}), ("members", _archives)),
     (frozenset({".gz"}), ("content", _gzipped)),
 )
+
+
+def is_volatile(name: str) -> bool:
+    """Tell whether a name says that its value is a time of day or a duration measured, which differs each time.
+
+    >>> is_volatile("elapsed_s"), is_volatile("chi2")
+    (True, False)
+    """
+    return _VOLATILE.match(name) is not None

@@ -27,8 +27,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.skills.names import kernel_call
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+
+    from cmbagent_nb.skills.cells_done import CellsDone, Going
 
 #: ``on_progress(done, total, label)``: cells done, cells in all, what is being done.
 OnProgress = Callable[[int, int, str], Any]
@@ -61,6 +65,7 @@ class _Job:
     deadline: float | None
     report: Callable[[int, int, str], None]
     stop: threading.Event
+    cells: CellsDone | None = None
     notebook: Any = None
     loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[Any] | None = None
@@ -88,6 +93,7 @@ def execute(
     timeout_s: float | None = None,
     on_progress: OnProgress | None = None,
     stop: threading.Event | None = None,
+    cells: CellsDone | None = None,
 ) -> Executed:
     """Execute a notebook in ``folder`` and return it with its outputs; a cell that fails is told, not raised.
 
@@ -103,6 +109,8 @@ def execute(
         Called in this thread before each cell and at the end.
     stop
         Set it from another thread to stop the execution.
+    cells
+        Where each finished cell is noted; cells that it knows as finished are not run again.
     """
     events: queue.SimpleQueue[tuple[int, int, str] | None] = queue.SimpleQueue()
     job = _Job(
@@ -111,6 +119,7 @@ def execute(
         deadline=None if timeout_s is None else time.monotonic() + timeout_s,
         report=lambda done, total, label: events.put((done, total, label)),
         stop=stop or threading.Event(),
+        cells=cells,
     )
     results: list[Executed | BaseException] = []
 
@@ -256,7 +265,7 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     job.loop, job.task = asyncio.get_running_loop(), asyncio.current_task()
     if job.stop.is_set():
         raise asyncio.CancelledError
-    cells = [cell for cell in manager.nb.cells if cell.cell_type == "code" and cell.source.strip()]
+    cells = [cell for cell in manager.nb.cells if runs(cell)]
     scratch = Path(tempfile.mkdtemp(prefix="cmbagent-kernel-"))
     log = (scratch / "kernel.log").open("wb")
     kernel = _kernel_manager()
@@ -272,17 +281,22 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     )
     client.reset_execution_trackers()
     job.report(0, len(cells), "starting the kernel")
+    kept = _Kept(client, manager.nb, job)
     try:
         options = {"env": kernel_environment(scratch), "cwd": str(job.folder), "stdout": log, "stderr": log}
         async with client.async_setup_kernel(cleanup_kc=True, **options):
             done = 0
             for index, cell in enumerate(manager.nb.cells):
-                runs = cell.cell_type == "code" and bool(cell.source.strip())
-                if runs:
+                if kept.has(cell):
+                    done += 1
+                    continue
+                if runs(cell):
                     job.report(done, len(cells), cell_label(manager.nb.cells, index))
+                    await kept.load(cell)
                 manager.cell_start(cell, index)
+                began = time.monotonic()
                 try:
-                    if cell.metadata.get("cmbagent_nb", {}).get("fresh_kernel"):
+                    if kept.used and cell.metadata.get("cmbagent_nb", {}).get("fresh_kernel"):
                         await _restart(client, manager.nb.cells[:index], start_timeout)
                     await client.async_execute_cell(cell, index)
                 except CellExecutionError as error:
@@ -291,7 +305,9 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
                 finally:
                     manager.cell_complete(cell, cell_index=index)
                     _save(manager.nb, job.save_to)
-                done += runs
+                if runs(cell):
+                    done += 1
+                    await kept.note(cell, time.monotonic() - began)
             job.report(done, len(cells), "done")
     finally:
         try:
@@ -300,6 +316,87 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
         finally:
             log.close()
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def runs(cell: Any) -> bool:
+    """Tell whether a cell is one that is run."""
+    return cell.cell_type == "code" and bool(cell.source.strip())
+
+
+class _Kept:
+    """The checkpoints of a notebook that is executed: what is not run again, and what is noted."""
+
+    def __init__(self, client: Any, notebook: NotebookNode, job: _Job) -> None:
+        self.client, self.notebook, self.job = client, notebook, job
+        #: Whether the kernel has run a cell besides the parameters, imports and folders.
+        self.used = False
+        self._going: Going | None = None
+        self._apart: frozenset[str] = frozenset()
+        self._last = next((cell.get("id") for cell in reversed(notebook.cells) if runs(cell)), None)
+        if job.cells is not None:
+            from cmbagent_nb.skills.cells_done import steps_of_a_run
+
+            self._apart = steps_of_a_run(notebook)
+            self._going = job.cells.go_on(notebook, _PREAMBLE)
+            self._take_outputs()
+        self._loaded = self._going is None or self._going.names is None
+
+    def has(self, cell: Any) -> bool:
+        """Tell whether a cell has finished before and is not run again."""
+        return self._going is not None and cell.get("id") in self._going.skipped
+
+    async def load(self, cell: Any) -> None:
+        """Put the names back that finished cells left, before the first cell that needs them."""
+        if self._loaded or _is_preamble(cell) or self._going is None or self._going.names is None:
+            return
+        self._loaded = True
+        if await self._run(self._going.names.code(self._going.sources)):
+            raise RuntimeError("what the finished cells left in the kernel could not be put back")
+
+    async def note(self, cell: Any, seconds: float) -> None:
+        """Note that a cell has finished."""
+        self.used = self.used or not _is_preamble(cell)
+        if self.job.cells is None or _is_preamble(cell):
+            return
+        last, names = cell.get("id") == self._last, ""
+        if not last and cell.get("id") not in self._apart:
+            folder = self.job.cells.names_folder()
+            # what a kernel cannot keep is run again when that is needed
+            names = "" if await self._run(kernel_call("save", folder)) else folder.name
+        self.job.cells.finished(cell.get("id", ""), cell.source, seconds, last=last, names=names)
+
+    async def _run(self, code: str) -> bool:
+        """Run code of ours in the kernel, unseen; tell whether it failed."""
+        from nbclient.exceptions import DeadKernelError
+
+        channel = self.client.kc
+        request = channel.execute(code, silent=True, store_history=False, allow_stdin=False)
+        while True:
+            try:
+                reply = await channel.get_shell_msg(timeout=1)
+            except queue.Empty:
+                if not await self.client.km.is_alive():
+                    raise DeadKernelError("Kernel died") from None
+                continue
+            if reply["parent_header"].get("msg_id") == request:
+                return bool(reply["content"]["status"] != "ok")
+
+    def _take_outputs(self) -> None:
+        """Give finished cells the outputs that the executed notebook has of them."""
+        if self._going is None or not self._going.skipped or self.job.save_to is None:
+            return
+        from cmbagent_nb.skills.notebook import read_notebook
+
+        before = {cell.get("id"): cell for cell in read_notebook(self.job.save_to.read_text(encoding="utf-8")).cells}
+        for cell in self.notebook.cells:
+            if self.has(cell) and cell.get("id") in before:
+                cell.outputs = before[cell["id"]].outputs
+                cell.execution_count = before[cell["id"]].execution_count
+                cell.metadata["papermill"] = before[cell["id"]].metadata.get("papermill", {})
+
+
+def _is_preamble(cell: Any) -> bool:
+    return bool(_PREAMBLE & set(cell.metadata.get("tags", [])))
 
 
 async def _restart(client: Any, before: list[Any], patience: float) -> None:

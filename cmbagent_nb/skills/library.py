@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,12 +18,12 @@ from cmbagent_nb.errors import SkillError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.learned import Learned
 from cmbagent_nb.skills.model import Parameter
+from cmbagent_nb.skills.runnable import Runnable
+from cmbagent_nb.skills.sharing.shareable import Shareable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from cmbagent_nb.skills.engine import OnProgress
-    from cmbagent_nb.skills.run import SkillExecution
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
@@ -35,7 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
-class Skill(Learned):
+class Skill(Learned, Runnable, Shareable):
     """A version of a skill: what it takes, where it is, and how to run it."""
 
     id: str
@@ -60,6 +59,8 @@ class Skill(Learned):
     input_schema: dict[str, Any] = field(default_factory=dict)
     output_schema: dict[str, Any] = field(default_factory=dict)
     preconditions: dict[str, Any] = field(default_factory=dict)
+    dag_template: dict[str, Any] = field(default_factory=dict)
+    postconditions: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     #: Whether it was found by its name alone, so that a trial of the name may choose the version.
     by_name: bool = field(default=False, compare=False)
@@ -83,45 +84,6 @@ class Skill(Learned):
     def verified(self) -> bool:
         """Whether its defaults reproduce the files of its run."""
         return bool(self.verification.get("verified"))
-
-    def run(self, **parameters: Any) -> SkillExecution:
-        """Run the skill with other values for some of its parameters, and wait for the end.
-
-        Values are checked before anything starts. A cell that fails makes an execution with the
-        status ``failed``; only wrong use raises.
-
-        Raises
-        ------
-        SkillError
-            An unknown parameter, a value of the wrong type, a file that is not there.
-        """
-        return self.execute(parameters)
-
-    def execute(
-        self,
-        parameters: dict[str, Any] | None = None,
-        *,
-        on_progress: OnProgress | None = None,
-        timeout_s: float | None = None,
-        stop: threading.Event | None = None,
-        run_id: str | None = None,
-    ) -> SkillExecution:
-        """Run the skill; like :meth:`run`, with options that are not parameters of the notebook.
-
-        Parameters
-        ----------
-        on_progress
-            Called as ``on_progress(done, total, label)`` before each cell.
-        timeout_s
-            Seconds for the whole notebook; the setting ``step_timeout`` by default.
-        stop
-            Set it from another thread to cancel the execution.
-        run_id
-            The run that this execution belongs to, if it is part of one.
-        """
-        from cmbagent_nb.skills.run import run_skill
-
-        return run_skill(self, parameters or {}, on_progress=on_progress, timeout_s=timeout_s, stop=stop, run_id=run_id)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the skill as JSON shows it."""
@@ -303,6 +265,8 @@ def _from_row(row: dict[str, Any], db: Database, writer: Writer, home: Path) -> 
         input_schema=row["input_schema"] or {},
         output_schema=row["output_schema"] or {},
         preconditions=row["preconditions"] or {},
+        dag_template=row["dag_template"] or {},
+        postconditions=row["postconditions"] or {},
         meta=row["meta"] or {},
         db=db,
         writer=writer,

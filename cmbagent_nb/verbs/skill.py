@@ -120,7 +120,7 @@ def run(call: Call) -> Output:
 
 def _check(skill: Skill, values: dict[str, Any]) -> None:
     """Refuse values that the skill does not take: that is wrong use, not a skill that failed."""
-    from cmbagent_nb.skills.run import check_parameters
+    from cmbagent_nb.skills.check import check_parameters
 
     try:
         check_parameters(skill, values)

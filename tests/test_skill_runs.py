@@ -1,0 +1,272 @@
+"""Running skills: told before it starts, gone on with after a kill, over a grid, and what deviates."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cmbagent_nb.errors import SkillError, UsageError
+from cmbagent_nb.skills.check import check_conditions
+from cmbagent_nb.skills.extract import extract
+from cmbagent_nb.skills.library import Skill, find
+from cmbagent_nb.skills.run import run_skill
+from cmbagent_nb.skills.seen import ENOUGH, ranges
+from tests.skill_runs import Home, Step, make_run
+
+COUNT = """
+import json
+import pandas as pd
+
+N_BINS = 4  # number of bins
+
+df = pd.read_csv("input/table.csv")
+with open("data/log.txt", "a") as file:
+    file.write("counted\\n")
+if N_BINS > 100:
+    raise ValueError(f"cannot make {N_BINS} bins")
+json.dump({"total": float(df["x"].sum()), "per_bin": float(df["x"].sum()) / N_BINS}, open("data/count.json", "w"))
+"""
+REPORT = """
+import json
+import time
+from pathlib import Path
+
+PAUSE_S = 0.01  # seconds to rest
+
+with open("data/log.txt", "a") as file:
+    file.write("half a line")
+if Path("WAIT").exists():
+    Path("waiting").touch()
+    time.sleep(600)
+time.sleep(PAUSE_S)
+with open("data/log.txt", "a") as file:
+    file.write(", reported\\n")
+found = json.load(open("data/count.json"))
+json.dump({"twice": 2 * found["total"]}, open("data/report.json", "w"))
+"""
+
+
+#: While this file is there, the second step waits.
+WAIT = Path(tempfile.gettempdir()) / f"cmbagent-test-wait-{os.getpid()}"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    opened = Home.open(tmp_path_factory.mktemp("home"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def skill(home: Home) -> Skill:
+    steps = [Step(COUNT, "Count"), Step(REPORT.replace("WAIT", str(WAIT)), "Report", depends_on=(1,))]
+    run_id = make_run(home, "Count the table in 4 bins.", steps, {"table.csv": "x,y\n1,2\n2,3\n3,5\n"})
+    made = extract(home.db, home.writer, home.path, run_id, name="count")
+    assert made.status == "active", made.verification
+    return made
+
+
+def changed(skill: Skill, **columns: Any) -> Skill:
+    """Return a skill after columns of its row were changed."""
+    skill.writer.update("skills", skill.id, columns)
+    skill.writer.barrier().result()
+    return find(skill.db, skill.writer, skill.home, skill.id)
+
+
+# ---- told before
+
+
+@pytest.mark.parametrize(
+    ("preconditions", "said"),
+    [
+        ({"packages": {"no_such_package": "1.0"}}, "pip install no_such_package"),
+        ({"packages": {"pandas": ">=99"}}, "pip install 'pandas>=99'"),
+        ({"files": ["/no/such/file.fits"]}, "/no/such/file.fits"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_made(skill: Skill, preconditions: Any, said: str) -> None:
+    """A package, its version, a file outside: refused, and there is no folder and no row."""
+    before = skill.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"]
+    original = skill.preconditions
+    try:
+        with pytest.raises(SkillError, match=said.replace("(", ".").replace("+", ".")):
+            changed(skill, preconditions=preconditions).run()
+    finally:
+        changed(skill, preconditions=original)
+    assert skill.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"] == before
+
+
+def test_another_version_of_a_package_is_a_note(skill: Skill) -> None:
+    """What was made with an older major version runs, and says so."""
+    original = skill.preconditions
+    try:
+        found = changed(skill, preconditions={"packages": {"pandas": "0.1"}})
+        assert check_conditions(found) == [f"It was made with pandas 0.1; {pd.__version__} is installed."]
+    finally:
+        changed(skill, preconditions=original)
+
+
+# ---- going on
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from cmbagent_nb.skills.library import find
+from cmbagent_nb.store.database import Database
+from cmbagent_nb.store.writer import Writer
+
+home = Path(sys.argv[1])
+db = Database.open(home)
+skill = find(db, Writer(db), home, sys.argv[2])
+skill.execute({"N_BINS": 2})
+"""
+
+
+def test_a_killed_execution_goes_on_after_its_last_cell(home: Home, skill: Skill) -> None:
+    """SIGKILL while the second of two steps runs: the first is not run again, what the second began is undone."""
+    WAIT.touch()
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(home.path), skill.id], stderr=subprocess.PIPE, text=True)
+    try:
+        runs = home.path / "skills" / "count" / "runs"
+        until = time.monotonic() + 60
+        while not (waiting := list(runs.glob("*/waiting"))):
+            assert time.monotonic() < until and child.poll() is None, child.communicate()[1]
+            time.sleep(0.05)
+    finally:
+        kernels = children(child.pid)
+        child.kill()
+        child.wait()
+        for pid in kernels:
+            os.kill(pid, signal.SIGKILL)
+        WAIT.unlink()
+    assert child.stderr is not None
+    child.stderr.close()
+    folder = waiting[0].parent
+    assert (folder / "data/log.txt").read_text() == "counted\nhalf a line"
+    seen: list[str] = []
+    done = skill.resume(folder.name, on_progress=lambda done, total, label: seen.append(label))
+    assert (done.status, done.id, done.parameters) == ("completed", folder.name, {"N_BINS": 2}), done.error
+    assert (folder / "data/log.txt").read_text() == "counted\nhalf a line, reported\n"
+    assert done.metrics == {"total": 6.0, "per_bin": 3.0, "twice": 12.0}
+    assert done.outputs == ["data/count.json", "data/log.txt", "data/report.json"]
+    assert "1. Count" not in seen and "2. Report" in seen
+    row = home.db.rows("SELECT * FROM skill_executions WHERE id = :id", id=done.id)[0]
+    meta = json.loads(row["meta"])
+    assert (row["status"], len(meta["resumed"]), sorted(meta["cells"])[-2:]) == ("completed", 1, ["step_1", "step_2"])
+    with pytest.raises(SkillError, match="complete"):
+        skill.resume(folder.name)
+
+
+def children(pid: int) -> list[int]:
+    import psutil
+
+    return [item.pid for item in psutil.Process(pid).children(recursive=True)]
+
+
+# ---- over a grid
+
+
+def test_a_grid_is_one_table(skill: Skill) -> None:
+    """Every combination is a row, also one that fails; they share a sweep; progress counts them."""
+    seen: list[tuple[int, int, str]] = []
+    frame = skill.sweep(n_bins=[1, 2, 200], on_progress=lambda *event: seen.append(event), parallel=2)
+    assert frame["status"].tolist() == ["completed", "completed", "failed"]
+    assert frame["N_BINS"].tolist() == [1, 2, 200]
+    assert frame["per_bin"].tolist()[:2] == [6.0, 3.0] and pd.isna(frame["per_bin"][2])
+    assert frame["error"][2] == "ValueError: cannot make 200 bins"
+    assert seen[0][:2] == (0, 3) and seen[-1][:2] == (3, 3) and seen[-1][2] == "1 failed"
+    rows = skill.db.rows("SELECT id FROM skill_executions WHERE sweep_id = :id", id=frame.attrs["sweep_id"])
+    assert {row["id"] for row in rows} == set(frame["execution_id"])
+
+
+def test_a_grid_is_checked_before_it_starts(skill: Skill) -> None:
+    """One value of the wrong type, a name that is none, no values: nothing runs."""
+    before = skill.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"]
+    for grid, said in (({"n_bins": [1, "many"]}, "whole number"), ({"bins": [1]}, "no parameter"), ({}, "vary")):
+        with pytest.raises(SkillError, match=said):
+            skill.sweep(grid)
+    with pytest.raises(UsageError, match="Scheduler"):
+        skill.sweep(n_bins=[1], scheduler="slurm")
+    assert skill.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"] == before
+
+
+def test_a_sweep_can_be_stopped(skill: Skill) -> None:
+    """What runs is cancelled, what had not begun is a row that says so."""
+    stop = threading.Event()
+
+    def report(done: int, total: int, label: str) -> None:
+        if done == 1:
+            stop.set()
+
+    frame = skill.sweep(n_bins=[1, 2, 3, 4], parallel=1, on_progress=report, stop=stop)
+    assert frame["status"][0] == "completed"
+    assert set(frame["status"][1:]) == {"cancelled"}
+    assert frame["execution_id"].isna().sum() >= 2
+
+
+def test_a_sweep_runs_on_dask(skill: Skill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers of a local cluster, each with its own writer on the same workspace."""
+    pytest.importorskip("distributed")
+    frame = skill.sweep(n_bins=[1, 2, 200], scheduler="dask", parallel=2)
+    assert frame["status"].tolist() == ["completed", "completed", "failed"], frame["error"].tolist()
+    assert frame["per_bin"].tolist()[:2] == [6.0, 3.0]
+    rows = skill.db.rows(
+        "SELECT status FROM skill_executions WHERE sweep_id = :id ORDER BY status", id=frame.attrs["sweep_id"]
+    )
+    assert [row["status"] for row in rows] == ["completed", "completed", "failed"]
+
+
+# ---- deviations
+
+
+def test_a_range_is_held_against_what_lies_in_it(home: Home, skill: Skill) -> None:
+    """Ranges widen with what succeeds; the same parameters must give the same; others are judged after enough."""
+    assert skill.run(N_BINS=4).deviations == []
+    for bins in (2, 4, 5, 8, 10):
+        skill.run(N_BINS=bins)
+    state = ranges(skill)
+    assert state["n"] >= ENOUGH and state["parameters"]["N_BINS"][:1] + state["parameters"]["N_BINS"][-1:] == [1, 10]
+    assert state["metrics"]["per_bin"][:2] == [0.6, 6.0]
+    note = skill.run(N_BINS=50)
+    assert note.deviations == [] and "N_BINS = 50 is outside of what has been run so far (1 to 10)." in note.notes
+    from cmbagent_nb.skills.deviation import Happened, find as deviations
+
+    def result(**metrics: float) -> list[str]:
+        own = {"total": 6.0, "per_bin": 1.0, "twice": 12.0, **metrics}
+        names = ["data/count.json", "data/log.txt", "data/report.json"]
+        happened = Happened("completed", "", {"N_BINS": 6}, names, own, note.work_dir)
+        return [item.reason for item in deviations(skill, happened)]
+
+    assert result() == []
+    assert result(per_bin=900.0) == ["per_bin is 900, and was expected between -2.4 and 9"]
+    happened = Happened("completed", "", {"N_BINS": 4}, [], {"total": 6.0}, note.work_dir)
+    kinds = [(item.kind, item.details.get("metric")) for item in deviations(skill, happened)]
+    assert kinds == [("result", "per_bin"), ("result", "twice")]
+
+
+def test_what_deviates_is_kept_with_the_execution(skill: Skill) -> None:
+    """A failing cell is an error with its step and its category; a second one is not new any more."""
+    failed = run_skill(skill, {"N_BINS": 101})
+    assert failed.deviations[0] | {"details": {}} == {
+        "kind": "error",
+        "reason": "ValueError: cannot make 101 bins",
+        "node_id": "step_1",
+        "details": {},
+    }
+    again = run_skill(skill, {"N_BINS": 102})
+    assert again.deviations[0]["details"]["new"] is False
+    kept = skill.db.rows("SELECT meta FROM skill_executions WHERE id = :id", id=again.id)[0]["meta"]
+    assert json.loads(kept)["deviations"] == again.deviations
