@@ -86,6 +86,11 @@ def describe(skill: Skill, licence: str = "") -> dict[str, Any]:
 
     found = find_skill(skill.db, skill.id)
     origin = (found["meta"] or {}).get("origin") or {}
+    report = dict(found["verification"] or {})
+    before = report.pop("origin", None)
+    if before and "compared_with" not in report and before.get("summary"):
+        report["summary"] = before["summary"]  # in its own words, as it came
+    found = {**found, "verification": report}
     return {
         "format": FORMAT,
         **{name: found[name] for name in COLUMNS},

@@ -135,7 +135,9 @@ def take(
     }
     meta: dict[str, Any] = {"origin": origin}
     report = {**(taken.row.get("verification") or {"verified": False, "reason": "it was not verified"})}
-    report["origin"] = {key: origin[key] for key in ("made_by", "made_on")}
+    report["origin"] = {key: origin[key] for key in ("made_by", "made_on")} | {"summary": report.get("summary")}
+    if report.get("verified"):
+        report["summary"] = f"{report.get('summary') or 'reproduced'} when it was made ({_made_with(taken)})"
     if trusted_how:
         who = trust.who()
         meta["trust"] = {"by": who, "at": now, "how": trusted_how, "content_hash": taken.content_hash}
@@ -296,6 +298,14 @@ def _valid(notebook: dict[str, Any]) -> None:
             f"its notebook is not valid: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             path=NOTEBOOK,
         ) from None
+
+
+def _made_with(taken: Taken) -> str:
+    """Return the versions that a skill was verified with, in a few words."""
+    from cmbagent_nb.skills.sharing.about import packages
+
+    said = ", ".join(f"{name} {version}" for name, version in packages(taken.about).items())
+    return said or str(taken.about.get("made_by") or "versions unknown")
 
 
 def _hash(text: str) -> str:

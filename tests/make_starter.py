@@ -1,0 +1,158 @@
+"""Makes the starter skills anew: ``python -m tests.make_starter [NAME ...]``.
+
+Each is made as a user would make it: a playbook is run, a skill is extracted from the run and verified, and it is
+exported. What differs between two makings (ids, seconds) is left out, so that the same code, data and packages make
+the same files.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cmbagent_nb.llm.playbook import Playbook
+from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.notebook import notebook_text, read_notebook
+from cmbagent_nb.skills.sharing import about, manifest
+from cmbagent_nb.skills.sharing.export import pack, write_files
+from cmbagent_nb.skills.sharing.package import ABOUT, NOTEBOOK, ROW, Package
+from cmbagent_nb.skills.starter.install import FOLDER
+from cmbagent_nb.workspace import Workspace
+
+LICENCE = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """From which steps of which playbook a starter skill is made."""
+
+    playbook: str
+    description: str
+    tags: list[str] = field(default_factory=list)
+    steps: str | None = None
+
+
+RECIPES = {
+    "planck-tt-spectrum": Recipe(
+        "planck-desi",
+        "Compare the lensed TT power spectrum of a cosmology, computed by CAMB, with the Planck 2018 band powers: "
+        "chi2 through the full covariance, residuals of every bin, and a plot of the CMB temperature spectrum",
+        ["cosmology", "cmb", "planck", "power-spectrum", "camb"],
+        "1",
+    ),
+    "desi-bao-fit": Recipe(
+        "planck-desi",
+        "Fit Omega_m and h r_d of flat LCDM to the DESI DR2 baryon acoustic oscillation (BAO) distances: best fit, "
+        "errors, chi2, and the 68 % and 95 % contours",
+        ["cosmology", "bao", "desi", "fit"],
+        "2",
+    ),
+    "supernova-hubble-diagram": Recipe(
+        "supernova-hubble",
+        "Draw the Hubble diagram of type Ia supernovae such as Pantheon+ and fit Omega_m of a flat Universe to it: "
+        "chi2, scatter, and residuals averaged in bins of redshift",
+        ["cosmology", "supernovae", "hubble-diagram", "fit"],
+    ),
+    "hz-fit": Recipe(
+        "hz-chronometers",
+        "Fit H0 and Omega_m to measurements of the expansion rate H(z), such as cosmic chronometers, and draw them with "
+        "the fit and its 68 % band",
+        ["cosmology", "chronometers", "expansion-rate", "fit"],
+    ),
+    "table-exploration": Recipe(
+        "table-exploration",
+        "Explore any table (CSV, parquet or DataFrame): summary of its columns, missing values, outliers, correlations, "
+        "histograms and a correlation matrix plot",
+        ["data", "exploration", "table", "statistics"],
+    ),
+    "periodogram": Recipe(
+        "periodogram",
+        "Find the periods in a time series with gaps by a Lomb-Scargle periodogram, after taking off a polynomial "
+        "trend: strongest periods, their power, amplitude and false-alarm probability",
+        ["data", "time-series", "periodogram", "lomb-scargle"],
+    ),
+}
+
+
+def make(names: list[str], target: Path) -> dict[str, Skill]:
+    """Make skills and write each as a folder of its name below ``target``; returns them as they were extracted."""
+    made: dict[str, Skill] = {}
+    with tempfile.TemporaryDirectory(prefix="starter-") as folder:
+        workspace = Workspace(Path(folder) / "home")
+        try:
+            runs: dict[str, Any] = {}
+            for name in names:
+                recipe = RECIPES[name]
+                if recipe.playbook not in runs:
+                    runs[recipe.playbook] = _run(workspace, recipe.playbook)
+                options = {"tags": recipe.tags, "description": recipe.description}
+                skill = runs[recipe.playbook].extract_skill(name, recipe.steps, **options)
+                if not skill.verified:
+                    raise RuntimeError(f"{name} was not verified: {skill.verification.get('reason')}")
+                made[name] = skill
+                place = target / name
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir(parents=True)
+                write_files(_plain(pack(skill, licence=LICENCE), skill), place)
+        finally:
+            workspace.close()
+    return made
+
+
+def _run(workspace: Workspace, name: str) -> Any:
+    playbook = Playbook.load(name)
+    inputs = {}
+    for key, loader in playbook.inputs.items():
+        module, _, function = loader.partition(":")
+        inputs[key] = getattr(importlib.import_module(module), function)()
+    run = workspace.start(playbook.task, mode=playbook.mode, model=f"playbook:{name}", inputs=inputs, name=name)
+    run.wait(600)
+    if run.status != "completed":
+        raise RuntimeError(f"the run of {name} is {run.status}: {run.error}")
+    return run
+
+
+def _plain(package: Package, skill: Skill) -> Package:
+    """Leave out what differs from one making to the next: ids of a workspace that is gone, and seconds."""
+    notebook = read_notebook(package.text(NOTEBOOK))
+    ours = notebook.metadata["cmbagent_nb"]
+    ours["run"].pop("id", None)
+    for step in ours["steps"]:
+        step.pop("code_exec_event", None)
+        step.pop("duration_s", None)
+    text = notebook_text(notebook)
+    row = json.loads(package.text(ROW))
+    row["verification"] = _without_times(row["verification"])
+    row["visibility"] = "public"
+    package.files[NOTEBOOK] = text.encode()
+    package.files[ROW] = (json.dumps(row, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
+    package.files[ABOUT] = about.write(skill, row, row["license"]).encode()
+    return manifest.seal(package)
+
+
+def _without_times(report: Any) -> Any:
+    if isinstance(report, dict):
+        return {key: _without_times(value) for key, value in report.items() if key not in {"duration_s", "cells"}}
+    return [_without_times(item) for item in report] if isinstance(report, list) else report
+
+
+def main(names: list[str]) -> int:
+    """Make the named skills, or all."""
+    unknown = set(names) - set(RECIPES)
+    if unknown:
+        print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(RECIPES)}", file=sys.stderr)
+        return 2
+    for name, skill in make(names or list(RECIPES), FOLDER).items():
+        size = sum(path.stat().st_size for path in (FOLDER / name).rglob("*") if path.is_file())
+        print(f"{name}: {skill.summary()} ({size / 1000:.0f} kB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
