@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.skills.learning.cache import Results
 from cmbagent_nb.skills.names import kernel_call
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class _Job:
     report: Callable[[int, int, str], None]
     stop: threading.Event
     cells: CellsDone | None = None
+    results: Path | None = None
     notebook: Any = None
     loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[Any] | None = None
@@ -94,6 +96,7 @@ def execute(
     on_progress: OnProgress | None = None,
     stop: threading.Event | None = None,
     cells: CellsDone | None = None,
+    results: Path | None = None,
 ) -> Executed:
     """Execute a notebook in ``folder`` and return it with its outputs; a cell that fails is told, not raised.
 
@@ -111,6 +114,8 @@ def execute(
         Set it from another thread to stop the execution.
     cells
         Where each finished cell is noted; cells that it knows as finished are not run again.
+    results
+        Where results of cells are kept that an optimized version wants kept; None runs every cell.
     """
     events: queue.SimpleQueue[tuple[int, int, str] | None] = queue.SimpleQueue()
     job = _Job(
@@ -120,14 +125,15 @@ def execute(
         report=lambda done, total, label: events.put((done, total, label)),
         stop=stop or threading.Event(),
         cells=cells,
+        results=results,
     )
-    results: list[Executed | BaseException] = []
+    ended: list[Executed | BaseException] = []
 
     def work() -> None:
         try:
-            results.append(_execute(notebook, job, parameters or {}))
+            ended.append(_execute(notebook, job, parameters or {}))
         except BaseException as error:
-            results.append(error)
+            ended.append(error)
         finally:
             events.put(None)
 
@@ -141,7 +147,7 @@ def execute(
         thread.join()
         raise
     thread.join()
-    result = results[0]
+    result = ended[0]
     if isinstance(result, BaseException):
         raise result
     return result
@@ -282,6 +288,7 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     client.reset_execution_trackers()
     job.report(0, len(cells), "starting the kernel")
     kept = _Kept(client, manager.nb, job)
+    results = Results(client, manager.nb, job.folder, job.results)
     try:
         options = {"env": kernel_environment(scratch), "cwd": str(job.folder), "stdout": log, "stderr": log}
         async with client.async_setup_kernel(cleanup_kc=True, **options):
@@ -298,7 +305,7 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
                 try:
                     if kept.used and cell.metadata.get("cmbagent_nb", {}).get("fresh_kernel"):
                         await _restart(client, manager.nb.cells[:index], start_timeout)
-                    await client.async_execute_cell(cell, index)
+                    await results.run(cell, index)
                 except CellExecutionError as error:
                     manager.cell_exception(cell, cell_index=index, exception=error)
                     return

@@ -151,6 +151,7 @@ def _execute(
     timeout_s: float | None,
     stop: threading.Event | None,
 ) -> SkillExecution:
+    from cmbagent_nb.skills.learning.cache import folder_of
     from cmbagent_nb.skills.notebook import read_notebook
 
     if on_progress is None and progress_display is not None:
@@ -166,6 +167,7 @@ def _execute(
             on_progress=on_progress,
             stop=stop,
             cells=cells,
+            results=folder_of(skill.home),
         )
     except BaseException as error:
         ledger.close(Ended("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error)))

@@ -1,0 +1,421 @@
+"""The next version of a skill, made from what its executions showed, and verified against them. No model is asked.
+
+| invariant | how |
+|---|---|
+| it computes what the old one computed | past parameter sets are run again and compared, file by file |
+| from kept results, too | at least one of the runs compared uses them |
+| nothing that worked is refused | every past success is held against the new conditions |
+| better is measured, not supposed | both run the same past executions; what had failed is tried again |
+| only what is verified becomes active | one that differs, or is not better, is a draft with the reason |
+
+A past execution is replayed in the order in which it happened, so that results come again as often as they did.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import SkillError
+from cmbagent_nb.skills.learning import performance
+from cmbagent_nb.skills.learning.performance import ended
+from cmbagent_nb.skills.learning.recommend import MANY, Recommendation, recommendations
+from cmbagent_nb.skills.learning.statistics import quantile
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from cmbagent_nb.skills.engine import OnProgress
+    from cmbagent_nb.skills.library import Skill
+
+#: From how much less time, or failures, a version counts as better.
+_BETTER = 0.05
+
+
+@dataclass
+class Optimization:
+    """What can be changed, and, once it was applied, the new version and how it compares."""
+
+    skill: Skill
+    recommendations: list[Recommendation]
+    executions: int
+    applied: list[Recommendation] = field(default_factory=list)
+    new: Skill | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the new version reproduces what the old one made."""
+        return bool(self.report.get("verified"))
+
+    @property
+    def time_saved(self) -> float | None:
+        """The part of the time that the replayed executions took less."""
+        return self.report.get("time_saved")
+
+    @property
+    def failures_saved(self) -> float | None:
+        """The part of the past failures that do not fail any more, or are told before the start."""
+        return self.report.get("failures_saved")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON shows it."""
+        return {
+            "skill": self.skill.name,
+            "version": self.skill.version,
+            "executions": self.executions,
+            "recommendations": [item.as_dict() for item in self.recommendations],
+            "applied": [item.as_dict() for item in self.applied],
+            "new_version": self.new.version if self.new else None,
+            "status": self.new.status if self.new else None,
+            "report": self.report,
+        }
+
+    def __str__(self) -> str:
+        head = f"{self.skill.name} v{self.skill.version}, from {self.executions} executions: "
+        if self.new is None:
+            can = [item.text for item in self.recommendations if item.change]
+            return head + ("; ".join(can) if can else "nothing can be made better without a model")
+        parts = [f"v{self.new.version} is {self.new.status}: {self.report['summary']}"]
+        return head + "; ".join(parts)
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{html.escape(item.text)}</li>" for item in self.applied or self.recommendations)
+        return f'<div class="cmbagent-optimization">{html.escape(str(self))}<ul>{items}</ul></div>'
+
+
+def optimize(
+    skill: Skill,
+    *,
+    apply: bool = False,
+    reason: str = "",
+    sample: int = 5,
+    on_progress: OnProgress | None = None,
+) -> Optimization:
+    """Tell what can be made better, and with ``apply`` make the next version and verify it.
+
+    Parameters
+    ----------
+    reason
+        Why, kept with the version; what was changed otherwise.
+    sample
+        How many past executions are run again, with both versions.
+    on_progress
+        Called as ``on_progress(done, total, label)`` in this thread.
+
+    Raises
+    ------
+    SkillError
+        Fewer than ten executions have ended, the skill is not trusted, or nothing can be changed.
+    """
+    from cmbagent_nb.skills.learning.change import Changed, make
+    from cmbagent_nb.skills.library import check_notebook
+    from cmbagent_nb.skills.notebook import read_notebook
+
+    skill.writer.barrier().result()
+    rows = ended(performance.executions(skill.db, skill.id))
+    if len(rows) < MANY:
+        raise SkillError(
+            f"skill {skill.name} v{skill.version} has {len(rows)} executions that ended",
+            f"It takes {MANY} to learn from them: run it more often first.",
+            skill=skill.name,
+        )
+    found = Optimization(skill, recommendations(skill), len(rows))
+    if not apply:
+        return found
+    if not skill.trusted:
+        raise SkillError(
+            f"skill {skill.name} is not trusted", "Read its notebook and trust it first.", skill=skill.name
+        )
+    changes = [item for item in found.recommendations if item.change]
+    if not changes:
+        raise SkillError(
+            f"nothing of skill {skill.name} v{skill.version} can be made better without a model",
+            "See what was noticed: skill.recommendations().",
+            skill=skill.name,
+        )
+    bench = Bench(skill, rows, sample, on_progress)
+    try:
+        notebook = read_notebook(check_notebook(skill))
+        bench.run_old(notebook)
+        changed = make(skill, notebook, changes, bench.profile)
+        report = bench.compare(changed)
+        if not report["verified"] and any("cache" in (item.change or {}) for item in changed.applied):
+            # kept results may be what differs: without them the rest can still be right
+            others = [item for item in changes if "cache" not in (item.change or {})]
+            if others:
+                less = make(skill, notebook, others, bench.profile)
+                second: tuple[Changed, dict[str, Any]] = less, bench.compare(less)
+                if second[1]["verified"]:
+                    second[1]["notes"].append(f"with kept results it was not verified: {report['reason']}")
+                    changed, report = second
+        found.applied, found.report = changed.applied, report
+        found.new = _add(skill, changed, report, reason)
+    finally:
+        bench.close()
+    return found
+
+
+def _add(skill: Skill, changed: Any, report: dict[str, Any], reason: str) -> Skill:
+    """Put the new version into the library: active if it is verified and better, else a draft."""
+    from cmbagent_nb.skills import library
+    from cmbagent_nb.skills.notebook import notebook_hash, notebook_text
+
+    making = skill.home / "skills" / ".making"
+    making.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{skill.name}-", dir=making))
+    try:
+        shutil.copytree(skill.folder, folder, dirs_exist_ok=True)
+        text = notebook_text(changed.notebook)
+        (folder / library.NOTEBOOK).write_text(text, encoding="utf-8")
+        library.write_verification(folder, report)
+        from cmbagent_nb.store.lookup import parsed
+
+        old = parsed(skill.db.rows("SELECT * FROM skills WHERE id = :id", id=skill.id)[0])
+        own = {
+            "id", "version", "notebook", "created_at", "success_count", "failure_count", "usage_count",
+            "avg_execution_time_s", "avg_cost_usd", "last_used_at",
+        }  # fmt: skip
+        why = reason or "; ".join(item.text for item in changed.applied)
+        row = {name: value for name, value in old.items() if name not in own} | {
+            "parent_skill_id": skill.id,
+            "notebook_hash": notebook_hash(text),
+            "parameters": [item.as_dict() for item in changed.parameters],
+            "preconditions": changed.preconditions,
+            "status": "active" if report["verified"] and report["better"] else "draft",
+            "verification": report,
+            "meta": {
+                **{key: value for key, value in (old["meta"] or {}).items() if key not in ("deprecated", "reason")},
+                "reason": why,
+                "optimized_from": {"skill_id": skill.id, "version": skill.version},
+                "changes": [item.as_dict() for item in changed.applied],
+            },
+        }
+        return library.add(skill.db, skill.writer, skill.home, folder, row)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class _Past:
+    """An execution of the past, as it can be run again: every value said, also those that were defaults."""
+
+    id: str
+    values: dict[str, Any]
+    place: Path
+    outputs: list[str]
+    metrics: dict[str, float]
+    seconds: float = 0.0
+    #: Files that the old version does not make again either.
+    varying: dict[str, str] = field(default_factory=dict)
+
+
+class Bench:
+    """Runs past executions again, with the old version and a new one."""
+
+    def __init__(self, skill: Skill, rows: list[dict[str, Any]], sample: int, on_progress: OnProgress | None) -> None:
+        self.skill, self.rows, self.sample, self.on_progress = skill, rows, max(2, sample), on_progress
+        making = skill.home / "skills" / ".making"
+        making.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="optimize-", dir=making))
+        self.good = [row for row in rows if row["status"] == "completed" and not row["adapted"]]
+        self.bad = [row for row in rows if row["status"] != "completed"]
+        self.past: list[_Past] = []
+        self.count = 0
+
+    def close(self) -> None:
+        """Remove what the runs left."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def values(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return all values of an execution, those of its defaults too."""
+        given = row["parameters"] or {}
+        return {item.name: given.get(item.name, item.default) for item in self.skill.parameters}
+
+    def run_old(self, notebook: NotebookNode) -> None:
+        """Run the sample with the old version: what it makes again is what the new one must make."""
+        inputs = {item.name: item.default for item in self.skill.parameters if item.kind == "input"}
+        usable = []
+        for row in self.good:
+            values = self.values(row)
+            if all(values[name] == default or Path(values[name]).is_file() for name, default in inputs.items()):
+                usable.append((row, values))
+        if not usable:
+            raise SkillError(
+                f"no past execution of skill {self.skill.name} can be run again: their inputs are gone",
+                "Run it with inputs that stay.",
+                skill=self.skill.name,
+            )
+        for row, values in usable[-self.sample :]:
+            past = _Past(row["id"], values, Path(row["work_dir"] or ""), row["outputs"] or [], row["metrics"] or {})
+            self.past.append(past)
+        for past in self.past:
+            folder, executed = self._run(notebook, past.values, f"v{self.skill.version} again")
+            past.seconds = executed.duration_s
+            if executed.status != "completed":
+                raise SkillError(
+                    f"skill {self.skill.name} v{self.skill.version} does not run any more: {executed.error}",
+                    "Verify it again before it is made better.",
+                    skill=self.skill.name,
+                )
+            reference = past.place if past.place.is_dir() else folder
+            different, _ = self._differences(past, reference, folder)
+            past.varying = different
+            if reference is folder or different:
+                past.place = self.folder / f"reference-{past.id}"
+                shutil.copytree(folder, past.place)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def profile(self, notebook: NotebookNode) -> dict[str, float]:
+        """Run a notebook once with the newest past values; returns the seconds of each cell."""
+        folder, executed = self._run(notebook, self.past[-1].values, "timing statements")
+        shutil.rmtree(folder, ignore_errors=True)
+        return executed.cells if executed.status == "completed" else {}
+
+    def compare(self, changed: Any) -> dict[str, Any]:
+        """Run the sample with a new version, compare, and count what became better; returns the report."""
+        from cmbagent_nb.skills.learning.preconditions import unmet_conditions
+
+        conditions = changed.preconditions.get("parameters")
+        report: dict[str, Any] = {"verified": False, "better": False, "reason": "", "files": [], "notes": []}
+        wrong = [row["id"] for row in self.good if unmet_conditions(conditions, changed.parameters, self.values(row))]
+        if wrong:
+            report["reason"] = f"its conditions would have refused {len(wrong)} executions that succeeded"
+            return self._summed(report)
+        store = self.folder / f"results-{self.count}"
+        kept = any(cell.metadata.get("cmbagent_nb", {}).get("cached") for cell in changed.notebook.cells)
+        old_s: list[float] = []
+        new_s: list[float] = []
+        from_results = 0
+        again = [self.past[-1]] if kept else []  # one that finds its results kept, whatever the sample is
+        for number, past in enumerate([*self.past, *again]):
+            values = {name: past.values[name] for name in past.values if name in changed.names}
+            folder, executed = self._run(changed.notebook, values, "the new version", store)
+            used = sum("from_results" in cell.metadata.get("cmbagent_nb", {}) for cell in executed.notebook.cells)
+            if executed.status != "completed":
+                report["reason"] = f"it fails where v{self.skill.version} succeeded: {executed.error}"
+                return self._summed(report)
+            different, files = self._differences(past, past.place, folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            report["files"] += [{**item, "execution_id": past.id, "from_results": used > 0} for item in files]
+            serious = {name: why for name, why in different.items() if name not in past.varying}
+            for name in sorted(different.keys() & past.varying.keys()):
+                report["notes"].append(
+                    f"{name} is not reproduced by v{self.skill.version} either: {past.varying[name]}"
+                )
+            if serious:
+                name, why = next(iter(serious.items()))
+                report["reason"] = f"{name}: {why}" + (" (from kept results)" if used else "")
+                return self._summed(report)
+            from_results += used > 0
+            if number < len(self.past):
+                old_s.append(past.seconds)
+                new_s.append(executed.duration_s)
+        report["verified"] = bool(report["files"]) or not any(past.outputs for past in self.past)
+        report["notes"] = sorted(set(report["notes"]))
+        if kept and not from_results:
+            report["verified"], report["reason"] = False, "its results were never used, so they were not compared"
+        report |= {
+            "replayed": len(self.past),
+            "from_results": from_results,
+            "seconds": {
+                "old": old_s,
+                "new": new_s,
+                "old_median": quantile(old_s, 0.5),
+                "new_median": quantile(new_s, 0.5),
+            },
+            "time_saved": 1 - sum(new_s) / sum(old_s) if sum(old_s) else None,
+        }
+        report |= self._failures(changed, conditions)
+        return self._summed(report)
+
+    def _failures(self, changed: Any, conditions: Any) -> dict[str, Any]:
+        """Replay the parameters of past failures, each once: refused before the start, or run."""
+        from cmbagent_nb.skills.learning.preconditions import unmet_conditions
+
+        outcomes: dict[str, str] = {}
+        before: dict[str, int] = {}
+        for row in self.bad:
+            given = row["parameters"] or {}
+            key = json.dumps(given, sort_keys=True, default=str)
+            before[key] = before.get(key, 0) + 1
+            if key in outcomes:
+                continue
+            if unmet_conditions(conditions, changed.parameters, given):
+                outcomes[key] = "told before"
+            elif len([item for item in outcomes.values() if item != "told before"]) >= self.sample:
+                outcomes[key] = "failed"  # not tried: counted against the new version
+            else:
+                folder, executed = self._run(changed.notebook, given, "what failed")
+                shutil.rmtree(folder, ignore_errors=True)
+                outcomes[key] = "succeeded" if executed.status == "completed" else "failed"
+        left = sum(count for key, count in before.items() if outcomes[key] == "failed")
+        counted = {
+            kind: sum(n for key, n in before.items() if outcomes[key] == kind) for kind in set(outcomes.values())
+        }
+        return {
+            "failures": {"before": len(self.bad), "after": left, "outcomes": counted},
+            "failures_saved": 1 - left / len(self.bad) if self.bad else None,
+        }
+
+    def _summed(self, report: dict[str, Any]) -> dict[str, Any]:
+        saved, fewer = report.get("time_saved"), report.get("failures_saved")
+        report["at"] = time.time()
+        report["optimized_from"] = {"skill_id": self.skill.id, "version": self.skill.version}
+        if not report["verified"]:
+            report["reason"] = report["reason"] or "there is nothing to compare"
+            report["summary"] = f"not verified: {report['reason']}"
+            return report
+        equal = sum(item["equal"] for item in report["files"])
+        parts = [f"{equal} of {len(report['files'])} files of {report['replayed']} past executions reproduced"]
+        if saved is not None:
+            parts.append(f"{abs(saved):.0%} {'less' if saved >= 0 else 'more'} time")
+        if fewer is not None:
+            parts.append(f"{fewer:.0%} fewer failures")
+        report["summary"] = ", ".join(parts)
+        report["better"] = (saved or 0.0) >= _BETTER or (fewer or 0.0) >= _BETTER or bool(report.get("asked_for"))
+        if not report["better"]:
+            report["reason"] = "it is not better"
+        return report
+
+    def _run(self, notebook: NotebookNode, values: dict[str, Any], label: str, store: Path | None = None) -> Any:
+        import copy
+
+        from cmbagent_nb.settings import load_settings
+        from cmbagent_nb.skills.engine import execute
+        from cmbagent_nb.skills.verify import fill
+
+        folder = self.folder / f"run-{self.count}"
+        self.count += 1
+        if self.on_progress is not None:
+            self.on_progress(self.count - 1, self.count + len(self.past), label)
+        fill(folder, self.skill.assets)
+        given = {item.name: values[item.name] for item in self.skill.parameters if item.name in values}
+        for item in self.skill.parameters:
+            if item.kind == "output":
+                (folder / str(values.get(item.name, item.default))).parent.mkdir(parents=True, exist_ok=True)
+        limit = load_settings(self.skill.home).step_timeout or None
+        executed = execute(
+            copy.deepcopy(notebook), folder, parameters={**values, **given}, timeout_s=limit, results=store
+        )
+        return folder, executed
+
+    def _differences(self, past: _Past, old: Path, new: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
+        """Return the outputs of a past execution that differ from it, and how each compares."""
+        from cmbagent_nb.skills.compare import compare
+
+        different: dict[str, str] = {}
+        files = []
+        folders = (str(old), str(new), *(str(item) for item in {past.place}))
+        for name in past.outputs:
+            found = compare(name, old / name, new / name, folders)
+            files.append(found.as_dict())
+            if not found.equal:
+                different[name] = found.detail
+        return different, files
