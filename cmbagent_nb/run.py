@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import itertools
 import logging
 import threading
 import time
@@ -32,6 +33,10 @@ LOG = logging.getLogger(__name__)
 LOOK = 1.0
 #: Seconds after which a loop that waits wakes, to hear an interrupt.
 POLL = 0.2
+#: Seconds that who waits for a run's end also waits for its callbacks, which may be behind.
+DRAIN = 2.0
+#: Rows that a slow listener reads at once.
+PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,7 @@ class Run:
         live = self._live
         if live is not None:
             live.ended.result(timeout)
+            live.stream.drain(DRAIN)
             return self
         until = None if timeout is None else time.monotonic() + timeout
         changed = threading.Event()
@@ -248,6 +254,7 @@ class Run:
             ended = asyncio.wrap_future(live.ended)
             while not ended.done():
                 await asyncio.wait({ended}, timeout=POLL)
+            await asyncio.to_thread(live.stream.drain, DRAIN)
             return self
         return await asyncio.to_thread(self.wait)
 
@@ -258,15 +265,26 @@ class Run:
         return self._host.subscribe(self.id, function)
 
     def on(self, kind: str, function: Callable[[StreamEvent], Any]) -> Callable[[], None]:
-        """Call ``function`` with every event of a kind such as ``step_completed``, or ``"*"``.
+        """Call ``function`` with every event of a kind such as ``step_completed``, or ``"*"``; returns how to stop it.
 
-        A callback that fails never hurts the run. Only the process that runs the run hears its stream.
+        It is called on a thread of its own: a callback that fails or is slow never hurts the run. One that is a
+        thousand events behind gets an event ``events_missed`` in place of those that follow; what happened meanwhile
+        is ``run.iter_events(after=event["data"]["after"])``. Only the process that runs the run hears its stream.
         """
         return self._owned().stream.on(kind, function)
 
     def stream(self) -> AsyncIterator[StreamEvent]:
-        """Iterate over what happens from now on: ``async for event in run.stream(): …``."""
-        return self._owned().stream.follow()
+        """Iterate over what happens from now on: ``async for event in run.stream(): …``.
+
+        At most a thousand events wait for a listener that is slower than the run. Nothing that comes after them is
+        lost: it is read from the record when the listener gets there, a row of it an event ``event_captured``.
+        """
+        return self._owned().stream.follow(self._between)
+
+    def _between(self, after: int, upto: int) -> list[dict[str, Any]]:
+        """Read a page of the events after one place in their order, up to another."""
+        page = itertools.islice(self.iter_events(page=PAGE, after=after), PAGE)
+        return [row for row in page if row["execution_order"] <= upto]
 
     def _owned(self) -> LiveRun:
         live = self._live or self._started

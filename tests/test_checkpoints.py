@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from cmbagent_nb.errors import RunNotFound, StoreError
 from cmbagent_nb.run import Run
 from cmbagent_nb.workflow.checkpoints import Checkpoints
 from cmbagent_nb.workflow.history import rows_of_database, state_of
+from cmbagent_nb.workflow.stream import StreamEvent
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer
 from tests.team import APPROVED, Team, code, plan
@@ -20,12 +23,22 @@ from tests.team import APPROVED, Team, code, plan
 
 @pytest.fixture
 def run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    steps = {name: code(f"open('data/{name}.txt', 'w').write('x')", f"{name}.py") for name in ("One", "Two")}
+    marked = threading.Semaphore(0)
+
+    def answer(name: str) -> Any:
+        assert marked.acquire(timeout=30)  # the step goes on when its beginning has been marked
+        return code(f"open('data/{name}.txt', 'w').write('x')", f"{name}.py")
+
+    def mark(event: StreamEvent) -> None:
+        run.checkpoint(f"before {event['data']['title']}")
+        marked.release()
+
+    steps = {name: lambda request, name=name: answer(name) for name in ("One", "Two")}
     team = Team(plan=plan({"title": "One"}, {"title": "Two", "depends_on": [1]}), review=APPROVED, steps=steps)
     with OpenAIServer(team) as server:
         monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
         run = workspace.planning_and_control("Write twice.", model="openai:m")
-        run.on("step_started", lambda event: run.checkpoint(f"before {event['data']['title']}"))
+        run.on("step_started", mark)
         yield run.wait(60)
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from cmbagent_nb.agents.parse import UnreadableError, read_reply
 from cmbagent_nb.agents.replies import json_schema
 from cmbagent_nb.errors import ReplyInvalid
+from cmbagent_nb.runtime import in_thread
 
 if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import AgentSpec
@@ -70,7 +71,8 @@ async def ask(
         The recorder of the run; where the caller is not in a place of the run yet, the agent's turn is put
         into a place named after the agent.
     check
-        Looks at a reply that has its form, and says in words for the model why it cannot be used.
+        Looks at a reply that has its form, and says in words for the model why it cannot be used. It is called in a
+        thread of its own and may wait for files.
     retries
         How often a reply that cannot be used is given back with the reason.
 
@@ -105,7 +107,7 @@ async def _ask(
         text = conversation.body or ""
         messages.append({"sender": "workflow", "recipient": spec.name, "content": question})
         messages.append({"sender": spec.name, "recipient": "workflow", "content": text})
-        value, reason = _read(text, reply, check)
+        value, reason = await in_thread(_read, text, reply, check)  # a check may read files
         if not reason:
             event_id = built.turns.events[-1] if built.turns.events else None
             return Answer(value=value, event_id=event_id, text=text, messages=messages)

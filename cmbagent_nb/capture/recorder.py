@@ -191,6 +191,8 @@ class Recorder:
         self.enabled = enabled
         self.roles: dict[str, str] = dict(roles or {})
         self.faults = 0
+        #: The ``execution_order`` of the newest event.
+        self.newest = first_order - 1
         #: Looks up what a tool gave when the run was recorded: (call, place, agent) to its result or None.
         self.recall: Callable[[Any, Where, str], Any] = lambda call, where, agent: None
         #: Keeps what a tool gave: (call, place, agent, result).
@@ -351,6 +353,7 @@ class Recorder:
         if not (self.enabled or span.event_type in KEPT):
             return
         span.recorded = True
+        self.newest = order = next(self._order)
         self._depths[span.id] = span.depth
         if len(self._depths) > REMEMBERED:
             del self._depths[next(iter(self._depths))]
@@ -373,7 +376,7 @@ class Recorder:
             "outputs": None,
             "error": None,
             "meta": dict(span.meta) if span.meta is not None else None,
-            "execution_order": next(self._order),
+            "execution_order": order,
             "depth": span.depth,
         }
         self.writer.draft("execution_events", span._row)

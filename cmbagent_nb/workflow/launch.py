@@ -213,6 +213,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         gateway.ledger.go_on_from(await in_thread(spent, host.db, request.run_id))
     checkpoints = Checkpoints(writer, work_dir, request.run_id, request.session_id)
     live.gates = gates
+    live.stream.position = lambda: recorder.newest
     live.checkpoints = checkpoints
     live.motion = motion
     return Context(
