@@ -80,11 +80,12 @@ def read(place: str | Path) -> Taken:
     return check(read_package(place))
 
 
-def check(package: Package) -> Taken:
-    """Check a package that was read: manifest, formats, notebook, parameters."""
+def check(package: Package, *, ours: bool = False) -> Taken:
+    """Check a package that was read: manifest, formats, parameters; and the notebook, unless it is one of ours."""
     manifest.check(package)
     about = _row(package)
-    _notebook(package, about)
+    if not ours:
+        _notebook(package, about)
     row = {name: about[name] for name in COLUMNS if about.get(name) is not None and name != "version"}
     return Taken(about["name"], row, about, package, manifest.digest(package.files))
 

@@ -67,7 +67,8 @@ def install(db: Database, writer: Writer, home: Path) -> list[str]:
 
 def _put(db: Database, writer: Writer, home: Path, name: str, before: dict[str, str]) -> bool:
     """Put one into the library, unless the user has deleted it or has a skill of that name."""
-    from cmbagent_nb.skills.sharing.take import read, take
+    from cmbagent_nb.skills.sharing.package import read_package
+    from cmbagent_nb.skills.sharing.take import check, take
     from cmbagent_nb.store.json import from_json
 
     rows = db.rows("SELECT meta FROM skills WHERE name = :name", name=name)
@@ -75,7 +76,8 @@ def _put(db: Database, writer: Writer, home: Path, name: str, before: dict[str, 
         return False
     if any(((from_json(row["meta"]) or {}).get("trust") or {}).get("how") != TAG for row in rows):
         return False
-    taken = read(FOLDER / name)
+    # Its notebook was checked when it was made; what checks one takes seconds to import.
+    taken = check(read_package(FOLDER / name), ours=True)
     _, new = take(db, writer, home, taken, came_from="cmbagent_nb", source=TAG, trusted_how=TAG, tags=(TAG,))
     return new
 
