@@ -146,7 +146,7 @@ if __name__ == "__main__":
 '''
             )
         ],
-        {"slope": 2.5, "intercept": 0.7, "n_points": 40, "noise": 0.2, "seed": 7},
+        {"slope": 2.5, "intercept": 0.7, "n_points": 40, "noise": 0.2, "seed": 7, "p0": [1.0, 0.0]},
         {"noise": 0.4, "seed": 8},
         ["data/fit.json"],
     ),
@@ -356,7 +356,8 @@ def test_extracted_verified_and_run_with_other_values(home: Home, name: str) -> 
     run_id = make_run(home, kind.task, kind.steps, kind.inputs)
     skill = extract(home.db, home.writer, home.path, run_id, name="kind", steps=kind.choose)
     assert skill.status == "active", skill.verification
-    assert {item.name: item.default for item in skill.parameters} == kind.parameters
+    assert {item.name: item.default for item in skill.parameters if item.kind != "output"} == kind.parameters
+    assert set(skill.verification["liveness"]["alive"]) == {item.name for item in skill.parameters}
     compared = {item["path"] for item in skill.verification["files"]}
     assert set(kind.changed_files) <= compared
 

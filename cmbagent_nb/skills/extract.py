@@ -1,9 +1,8 @@
-"""Extraction: from the record of a run to a verified skill in the library. No model is asked.
+"""Extraction: from the record of a run to a verified skill in the library. No model is needed.
 
-A notebook is tried with all parameters and one kernel first. If verification shows other results,
-it is tried with a fresh kernel for each step, as the run had it (libraries keep things in memory),
-then without parameters: a skill with fewer of them that is right is better than one with more that
-is not. One that cannot be verified at all is kept as a draft with the reason.
+The code of the successful attempts becomes a notebook (:mod:`cmbagent_nb.skills.making` says how it is made right), and
+what the record knows besides goes into the skill's row: schemas, conditions, the graph, agents, tags, provenance. A
+notebook that cannot be verified at all is kept as a draft with the reason.
 """
 
 from __future__ import annotations
@@ -13,35 +12,22 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.skills import library
+from cmbagent_nb.skills import liveness, template
 from cmbagent_nb.skills.assets import Needs, copy_assets, find_needs
-from cmbagent_nb.skills.model import Parameter, StepCode
+from cmbagent_nb.skills.making import Draft, Maker, Reference, Way
+from cmbagent_nb.skills.model import StepCode
 from cmbagent_nb.skills.record import RunRecord, choose, read_record
-from cmbagent_nb.skills.verify import Original, Report, verify
+from cmbagent_nb.skills.verify import Original, Report
 
 if TYPE_CHECKING:
-    from nbformat import NotebookNode
-
     from cmbagent_nb.skills.engine import OnProgress
     from cmbagent_nb.skills.library import Skill
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
-
-_ALL = ("value", "input", "output")
-#: What is tried, first to last: which kinds of parameters, and whether each step has a fresh kernel.
-_TRIES: tuple[tuple[tuple[str, ...], bool], ...] = ((_ALL, False), (_ALL, True), ((), True))
-#: Seconds of verification after which nothing more is tried.
-_PATIENCE_S = 300.0
-
-
-@dataclass
-class _Draft:
-    notebook: NotebookNode
-    parameters: list[Parameter]
-    codes: list[str]
 
 
 def extract(
@@ -54,25 +40,35 @@ def extract(
     steps: str | int | Iterable[int | str] | None = None,
     tags: Iterable[str] = (),
     description: str = "",
+    public: bool = False,
     on_progress: OnProgress | None = None,
     timeout_s: float | None = None,
+    liveness_s: float = liveness.BUDGET_S,
 ) -> Skill:
     """Make a skill of a run's finished steps, verify it, and put it into the library.
 
     Parameters
     ----------
     steps
-        ``"1"``, ``"1-2"``, ``"1,3"`` or a list; all steps with code by default.
+        ``"1"``, ``"4-7"``, ``"1,3"`` or a list; all steps with code by default, but for those that only looked.
+    tags
+        Words by which the skill is found; those that its code tells are added.
+    public
+        Whether whoever shares the library sees it.
     on_progress
         Called as ``on_progress(done, total, label)`` in this thread.
     timeout_s
         Seconds that the verification may take; the setting ``step_timeout`` for each step by default.
+    liveness_s
+        Seconds in which each parameter is shown to have an effect; 0 leaves that out.
 
     Raises
     ------
     SkillError
         The run has no such step, or no code that succeeded; the name cannot be used.
     """
+    from cmbagent_nb.skills import library
+
     started = time.time()
     library.check_name(name)
     if on_progress is not None:
@@ -80,7 +76,7 @@ def extract(
     writer.barrier().result()
     record = read_record(db, run_id)
     chosen, without = choose(record, steps)
-    needs = find_needs(record, chosen)
+    source = Source(name, description, record, template.ordered(chosen), without, whole=steps is None)
     if timeout_s is None:
         from cmbagent_nb.settings import load_settings
 
@@ -91,9 +87,13 @@ def extract(
     try:
         assets = folder / library.ASSETS
         assets.mkdir()
-        copy_assets(needs.assets, assets)
-        draft, report = _make(name, description, record, chosen, without, needs, folder, on_progress, timeout_s)
-        row = _finish(folder, name, description, tags, record, chosen, draft, report)
+        copy_assets(source.range(pruned=False).needs.assets, assets)
+        maker = Maker(
+            source.reference(), assets, making, timeout_s=timeout_s, on_progress=on_progress, budget_s=liveness_s
+        )
+        draft, report = maker.make(source.build)
+        row = _finish(folder, source, draft, report, tags)
+        row["visibility"] = "public" if public else "private"
         skill = library.add(db, writer, Path(home), folder, row)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -101,84 +101,120 @@ def extract(
     return skill
 
 
-def _make(
-    name: str,
-    description: str,
-    record: RunRecord,
-    chosen: list[StepCode],
-    without: dict[str, str],
-    needs: Needs,
-    folder: Path,
-    on_progress: OnProgress | None,
-    timeout_s: float | None,
-) -> tuple[_Draft, Report]:
-    """Build and verify the notebook, with fewer parameters where they do harm."""
-    first: tuple[_Draft, Report] | None = None
-    spent = 0.0
-    for kinds, fresh in _TRIES:
-        draft = _draft(name, description, record, chosen, without, needs, kinds, fresh and len(chosen) > 1)
-        if first is not None and (spent > _PATIENCE_S or draft.notebook.cells == first[0].notebook.cells):
-            continue
-        report = _verify(draft, record, chosen, folder, on_progress, timeout_s)
-        spent += report.duration_s
-        if report.verified:
-            if first is not None:
-                how = "parameters" if not kinds else "one kernel for all steps"
-                report.notes.append(f"with {how} it was not reproduced: {first[1].reason}")
-            return draft, report
-        first = first or (draft, report)
-    assert first is not None
-    return first
+@dataclass(frozen=True)
+class _Range:
+    """The steps that the notebook has, what they need, and what was left out."""
+
+    steps: list[StepCode]
+    without: dict[str, str]
+    needs: Needs
 
 
-def _draft(
-    name: str,
-    description: str,
-    record: RunRecord,
-    chosen: list[StepCode],
-    without: dict[str, str],
-    needs: Needs,
-    kinds: tuple[str, ...],
-    fresh: bool,
-) -> _Draft:
-    from cmbagent_nb.skills.cells import Script, make_cells
-    from cmbagent_nb.skills.notebook import Content, build
-    from cmbagent_nb.skills.parameters import StepSource, find_parameters
+@dataclass(frozen=True)
+class Source:
+    """The steps of a run that a skill is made of, and how its notebook is built from them."""
 
-    sources = [StepSource(step.node_id, step.code, needs.inputs[step.node_id], frozenset(step.made)) for step in chosen]
-    task = record.run["task_description"] or ""
-    found = find_parameters(sources, task, kinds=kinds)
-    scripts = [
-        Script(step.node_id, step.script, code, needs.modules[step.node_id])
-        for step, code in zip(chosen, found.codes, strict=True)
-    ]
-    cells = make_cells(scripts)
-    modules = sorted({module for names in needs.modules.values() for module in names})
-    content = Content(
-        name=name,
-        task=task,
-        description=description,
-        parameters=found.parameters,
-        imports=cells.imports,
-        steps=list(zip(chosen, cells.steps, strict=True)),
-        assets=sorted(needs.assets),
-        modules=modules,
-        fresh_kernels=fresh,
-        provenance=_provenance(record, chosen, without, needs),
-    )
-    return _Draft(build(content), found.parameters, found.codes)
+    name: str
+    description: str
+    record: RunRecord
+    chosen: list[StepCode]
+    without: dict[str, str]
+    #: Whether no steps were asked for, so that those that only looked at something may be left out.
+    whole: bool
+
+    @property
+    def task(self) -> str:
+        """The run's task."""
+        return self.record.run["task_description"] or ""
+
+    @cached_property
+    def _ranges(self) -> dict[bool, _Range]:
+        from cmbagent_nb.skills.dead_code import prune_steps
+
+        all_ = _Range(self.chosen, self.without, find_needs(self.record, self.chosen))
+        if not self.whole:
+            return {False: all_, True: all_}
+        kept, out = prune_steps(self.chosen)
+        less = _Range(kept, {**self.without, **out}, find_needs(self.record, kept)) if out else all_
+        return {False: all_, True: less}
+
+    def range(self, *, pruned: bool) -> _Range:
+        """Return the steps: all that were chosen, or without those that made nothing."""
+        return self._ranges[pruned]
+
+    def reference(self) -> Reference:
+        """Return what the steps made, which the notebook has to make again."""
+        originals: dict[str, Path] = {}
+        for step in self.chosen:
+            for path in step.made:
+                own = Path(step.folder) / path
+                originals[path] = own if own.is_file() else self.record.work_dir / path
+        return Reference(
+            [Original(path, place) for path, place in sorted(originals.items())],
+            "".join(step.printed for step in self.chosen),
+            (str(self.record.work_dir), *(step.folder for step in self.chosen)),
+        )
+
+    def build(self, way: Way, without: frozenset[str] = frozenset()) -> Draft:
+        """Build the notebook in one way."""
+        from cmbagent_nb.skills.cells import Script, make_cells
+        from cmbagent_nb.skills.dead_code import prune
+        from cmbagent_nb.skills.notebook import Content, build
+        from cmbagent_nb.skills.parameters import StepSource, find_parameters
+
+        own = self.range(pruned=way.pruned)
+        needs = own.needs
+        left_out: dict[str, list[str]] = {}
+        sources = []
+        for step in own.steps:
+            code = step.code
+            if way.pruned:
+                code, gone = prune(code)
+                left_out.update({step.node_id: gone} if gone else {})
+            inputs = needs.inputs[step.node_id]
+            sources.append(StepSource(step.node_id, code, inputs, frozenset(step.made), self._columns))
+        found = find_parameters(sources, self.task, kinds=way.kinds, without=without)
+        scripts = [
+            Script(step.node_id, step.script, code, needs.modules[step.node_id])
+            for step, code in zip(own.steps, found.codes, strict=True)
+        ]
+        cells = make_cells(scripts)
+        before = template.needed(self.record, own.steps)
+        content = Content(
+            name=self.name,
+            task=self.task,
+            description=self.description,
+            parameters=found.parameters,
+            imports=cells.imports,
+            steps=list(zip(own.steps, cells.steps, strict=True)),
+            assets=sorted(needs.assets),
+            modules=sorted({module for names in needs.modules.values() for module in names}),
+            fresh_kernels=way.fresh and len(own.steps) > 1,
+            provenance=_provenance(self.record, own, left_out),
+            parallel=template.side_by_side(own.steps, before),
+            needs=before,
+        )
+        return Draft(build(content), found.parameters, found.codes)
+
+    @cached_property
+    def _columns(self) -> frozenset[str]:
+        """The names of the inputs' columns."""
+        from cmbagent_nb.skills.schema import describe
+
+        places = self.range(pruned=False).needs.assets.values()
+        return frozenset(name for place in places for name in describe(place).get("columns", ()))
 
 
-def _provenance(record: RunRecord, chosen: list[StepCode], without: dict[str, str], needs: Needs) -> dict[str, Any]:
+def _provenance(record: RunRecord, own: _Range, left_out: dict[str, list[str]]) -> dict[str, Any]:
     """Return where the notebook comes from, for its metadata."""
     from cmbagent_nb import __version__
-    from cmbagent_nb.skills.notebook import notebook_hash, package_versions
+    from cmbagent_nb.skills.notebook import FORMAT, notebook_hash, package_versions
 
     run = record.run
     return {
-        "format": 1,
+        "format": FORMAT,
         "made_by": f"cmbagent_nb {__version__}",
-        "run": {key: run.get(key) for key in ("id", "name", "mode", "model", "model_source")},
+        "run": {key: run.get(key) for key in ("id", "name", "mode", "model", "model_source", "branch_parent_id")},
         "task": run["task_description"] or "",
         "steps": [
             {
@@ -192,64 +228,23 @@ def _provenance(record: RunRecord, chosen: list[StepCode], without: dict[str, st
                 "made": sorted(step.made),
                 "duration_s": step.duration_s,
             }
-            for step in chosen
+            for step in own.steps
         ],
-        "left_out": without,
-        "agents": sorted({step.agent for step in chosen if step.agent}),
+        "left_out": own.without,
+        "dead_code": left_out,
+        "agents": sorted({step.agent for step in own.steps if step.agent}),
         "models": record.models,
         "cost_usd": record.cost_usd,
-        "assets": sorted(needs.assets),
-        "reads_outside": needs.outside,
-        "versions": package_versions([step.code for step in chosen]),
+        "assets": sorted(own.needs.assets),
+        "reads_outside": own.needs.outside,
+        "versions": package_versions([step.code for step in own.steps]),
     }
 
 
-def _verify(
-    draft: _Draft,
-    record: RunRecord,
-    chosen: list[StepCode],
-    folder: Path,
-    on_progress: OnProgress | None,
-    timeout_s: float | None,
-) -> Report:
-    originals: dict[str, Path] = {}
-    for step in chosen:
-        for path in step.made:
-            own = Path(step.folder) / path
-            originals[path] = own if own.is_file() else record.work_dir / path
-    work = Path(tempfile.mkdtemp(prefix="verify-", dir=folder.parent))
-    label = "verifying: "
-
-    def report(done: int, total: int, what: str) -> None:
-        if on_progress is not None:
-            on_progress(done + 1, total + 1, label + what)
-
-    try:
-        return verify(
-            draft.notebook,
-            folder / library.ASSETS,
-            work,
-            [Original(path, place) for path, place in sorted(originals.items())],
-            printed="".join(step.printed for step in chosen),
-            folders=[str(record.work_dir), *(step.folder for step in chosen)],
-            timeout_s=timeout_s,
-            on_progress=report,
-        )
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _finish(
-    folder: Path,
-    name: str,
-    description: str,
-    tags: Iterable[str],
-    record: RunRecord,
-    chosen: list[StepCode],
-    draft: _Draft,
-    report: Report,
-) -> dict[str, Any]:
-    """Write the folder's files and return the skill's row."""
+def _finish(folder: Path, source: Source, draft: Draft, report: Report, tags: Iterable[str]) -> dict[str, Any]:
+    """Write the folder's files and return the skill's row, with the rows of its artifacts."""
+    from cmbagent_nb.skills import conditions, library
+    from cmbagent_nb.skills.artifacts import artifact_rows
     from cmbagent_nb.skills.notebook import notebook_hash, notebook_text
     from cmbagent_nb.skills.schema import describe
 
@@ -258,29 +253,38 @@ def _finish(
     library.write_verification(folder, report.as_dict())
     assets = folder / library.ASSETS
     provenance = draft.notebook.metadata["cmbagent_nb"]
-    edges = [[before, step.node_id] for step in chosen for before in step.depends_on]
+    for name in source.range(pruned=False).needs.assets.keys() - set(provenance["assets"]):
+        (assets / name).unlink()  # of a step that was left out
+    known = {item["node_id"] for item in provenance["steps"]}
+    steps = [step for step in source.chosen if step.node_id in known]
+    places = {item.path: item.place for item in source.reference().originals}
+    input_schema = {
+        path.relative_to(assets).as_posix(): describe(path) for path in sorted(assets.rglob("*")) if path.is_file()
+    }
+    output_schema = {path: describe(place) for path, place in places.items()}
+    modules = sorted(path for path in provenance["assets"] if path.endswith(".py"))
+    outside = provenance["reads_outside"]
     return {
-        "name": name,
-        "session_id": record.run["session_id"],
-        "description": description or record.run["task_description"] or "",
-        "tags": sorted(set(tags)),
-        "task_pattern": record.run["task_description"] or "",
-        "input_schema": {
-            path.relative_to(assets).as_posix(): describe(path) for path in sorted(assets.rglob("*")) if path.is_file()
-        },
-        "output_schema": {path: describe(Path(step.folder) / path) for step in chosen for path in sorted(step.made)},
-        "preconditions": {"packages": dict(provenance["versions"]), "files": provenance["reads_outside"]},
-        "postconditions": {"files": sorted({path for step in chosen for path in step.made})},
-        "source_run_id": record.run["id"],
-        "source_step_range": [step.node_id for step in chosen],
-        "dag_template": {"nodes": [{"id": step.node_id, "title": step.title} for step in chosen], "edges": edges},
-        "agent_sequence": [step.agent for step in chosen],
+        "name": source.name,
+        "session_id": source.record.run["session_id"],
+        "description": source.description or source.task,
+        "tags": sorted({*tags, *template.tags(draft.codes, places)}),
+        "task_pattern": source.task,
+        "input_schema": input_schema,
+        "output_schema": output_schema,
+        "preconditions": conditions.preconditions(provenance["versions"], outside, input_schema, draft.codes),
+        "postconditions": conditions.postconditions(places),
+        "source_run_id": source.record.run["id"],
+        "source_step_range": [step.node_id for step in steps],
+        "dag_template": template.dag_template(source.record, steps, provenance["left_out"]),
+        "agent_sequence": [step.agent for step in steps],
+        "context_requirements": template.context_requirements(draft.parameters, input_schema, outside, modules),
         "notebook_hash": notebook_hash(text),
         "parameters": [item.as_dict() for item in draft.parameters],
         "status": "active" if report.verified else "draft",
         "trusted": True,
-        "visibility": "private",
         "verification": report.as_dict(),
+        "artifacts": artifact_rows(steps, draft.codes, draft.parameters, {**input_schema, **output_schema}, assets),
     }
 
 

@@ -205,7 +205,7 @@ def check_notebook(skill: Skill) -> str:
 
 
 def add(db: Database, writer: Writer, home: Path, made: Path, row: dict[str, Any]) -> Skill:
-    """Put a finished folder into the library as the next version of its name.
+    """Put a finished folder into the library as the next version of its name; ``artifacts`` of the row are its rows.
 
     The folder gets its place and the row is written in one transaction: there is never one without the other.
     """
@@ -223,15 +223,18 @@ def add(db: Database, writer: Writer, home: Path, made: Path, row: dict[str, Any
         while (folder := home / "skills" / name / f"v{version}").exists():
             version += 1
         folder.parent.mkdir(parents=True, exist_ok=True)
+        artifacts = row.get("artifacts", ())
         values = {
             "id": skill_id,
             "version": version,
             "parent_skill_id": found[0][0] if found else None,
             "created_at": time.time(),
             "notebook": f"skills/{name}/v{version}/{NOTEBOOK}",
-            **row,
+            **{key: value for key, value in row.items() if key != "artifacts"},
         }
         rows.insert(connection, db, writer, "skills", values)
+        for artifact in artifacts:
+            rows.insert(connection, db, writer, "skill_artifacts", {**artifact, "skill_id": skill_id})
         made.rename(folder)
         return version
 

@@ -187,3 +187,5 @@ class StepCode:
     duration_s: float | None = None
     #: What the code printed (its end, if it was long).
     printed: str = ""
+    #: What the attempts before it failed with, one after the other.
+    errors: tuple[str, ...] = ()

@@ -8,15 +8,19 @@ metadata under ``cmbagent_nb``.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills.model import Parameter, StepCode
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+#: The form of what the metadata say; a notebook of a newer one is not read.
+FORMAT = 1
 #: The folders that code which a model wrote may rely on.
 FOLDERS = ("input", "data", "plots", "codebase")
 
@@ -36,6 +40,10 @@ class Content:
     #: Whether each step runs in a kernel of its own, as it did in the run.
     fresh_kernels: bool
     provenance: dict[str, Any]
+    #: Groups of steps that need not each other.
+    parallel: list[list[str]] = field(default_factory=list)
+    #: The steps that each step needs.
+    needs: dict[str, list[str]] = field(default_factory=dict)
 
 
 def build(content: Content) -> NotebookNode:
@@ -51,7 +59,7 @@ def build(content: Content) -> NotebookNode:
     cells.append(new_code_cell(_setup(content), id="setup", metadata={"tags": ["setup"]}))
     for step, code in content.steps:
         cell_id = re.sub(r"[^A-Za-z0-9_-]", "-", step.node_id)[:50]
-        cells.append(new_markdown_cell(_heading(step), id=f"{cell_id}-about"))
+        cells.append(new_markdown_cell(_heading(content, step), id=f"{cell_id}-about"))
         fresh = content.fresh_kernels and step is not content.steps[0][0]
         about = {"tags": ["step"], "cmbagent_nb": {"node_id": step.node_id, "fresh_kernel": fresh}}
         cells.append(new_code_cell(code, id=cell_id, metadata=about))
@@ -76,7 +84,28 @@ def _nbformat() -> Any:
 
 
 def read_notebook(text: str) -> NotebookNode:
-    """Read a notebook from its text."""
+    """Read a notebook from its text.
+
+    Raises
+    ------
+    SkillError
+        It is no notebook, or of a form newer than this version knows.
+    """
+    try:
+        data = json.loads(text)
+        form, own = int(data["nbformat"]), data["metadata"].get("cmbagent_nb", {})
+        known = int(own.get("format", 0)) if isinstance(own, dict) else 0
+        list(data["cells"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise SkillError("this is not a notebook", "Give one that Jupyter has saved, of the form nbformat 4.") from None
+    if form != 4 or known > FORMAT:
+        what = f"nbformat {form}" if form != 4 else f"form {known}, which only a newer cmbagent_nb can read"
+        raise SkillError(
+            f"the notebook is of {what}",
+            "Save it as nbformat 4." if form != 4 else "Update with: pip install -U cmbagent-nb.",
+            nbformat=form,
+            format=known,
+        )
     notebook: NotebookNode = _nbformat().reads(text, as_version=4)
     return notebook
 
@@ -116,6 +145,9 @@ def _opening(content: Content) -> str:
         f"Run `{run['name'] or run['id']}`, {steps}. "
         "No model is called when this notebook runs; change the parameters below.",
     ]
+    if content.parallel:
+        groups = "; ".join(" and ".join(names) for names in content.parallel)
+        lines += ["", f"Side by side in the run, each independent of the other: {groups}."]
     if content.fresh_kernels:
         lines += [
             "",
@@ -125,13 +157,17 @@ def _opening(content: Content) -> str:
     return "\n".join(lines)
 
 
-def _heading(step: StepCode) -> str:
+def _heading(content: Content, step: StepCode) -> str:
     number = step.node_id.removeprefix("step_")
     lines = [f"## {number}. {step.title}" if number.isdigit() and step.title != step.node_id else f"## {step.title}"]
     if step.instructions:
         lines += ["", step.instructions.strip()]
     about = f"Code by {step.agent or 'an agent'}, attempt {step.attempt}"
     made = [f"`{path}`" for path in step.made]
+    needs = content.needs.get(step.node_id, [])
+    beside = [name for group in content.parallel if step.node_id in group for name in group if name != step.node_id]
+    about += f"; needs {', '.join(needs)}" if needs else ""
+    about += f"; side by side with {', '.join(beside)}" if beside else ""
     lines += ["", f"<small>{about}{'; makes ' + ', '.join(made) if made else ''}.</small>"]
     return "\n".join(lines)
 

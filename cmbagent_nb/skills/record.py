@@ -1,14 +1,15 @@
 """What a run's record holds for a skill: the code that succeeded, what it read, what it made.
 
 Everything comes from the tables and the run's folder; the run's process need not be alive, and
-no model is asked.
+no model is asked. A run that did not finish has its finished steps; a branch has those that it
+shares with the run that it left, read from that run's record.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,14 +38,17 @@ class RunRecord:
     without_code: dict[str, str]
     cost_usd: float | None
     models: list[str]
+    #: What each step needs, those without code too.
+    depends_on: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def step(self, node_id: str) -> StepCode | None:
         """Return a step by its node id."""
         return next((step for step in self.steps if step.node_id == node_id), None)
 
 
-def read_record(db: Database, run_id: str) -> RunRecord:
-    """Read what a run's steps ran, read and made."""
+def read_record(db: Database, run_id: str, *, seen: frozenset[str] = frozenset()) -> RunRecord:
+    """Read what a run's steps ran, read and made; ``seen`` are the branches by which it was come to."""
+    whole = db
     found = db.rows("SELECT * FROM workflow_runs WHERE id = :run", run=run_id)
     if not found:
         raise RunNotFound(f"no run matches {run_id!r}", "List the runs with %cmbagent runs.", reference=run_id)
@@ -64,15 +68,24 @@ def read_record(db: Database, run_id: str) -> RunRecord:
         if attempt["node_id"] not in known:
             known.add(attempt["node_id"])
             rows.append({"node_id": attempt["node_id"], "title": attempt["node_id"], "status": attempt["status"]})
+    parent = run.get("branch_parent_id")
+    before = read_record(whole, parent, seen=seen | {run_id}) if parent and parent not in seen else None
+    depends_on = {row["node_id"]: tuple(_node_ids(from_json(row.get("depends_on")))) for row in rows}
     steps: list[StepCode] = []
     without: dict[str, str] = {}
     for row in rows:
         own = [item for item in attempts if item["node_id"] == row["node_id"] and item["status"] == "completed"]
         step = _step(row, own, events, files, work_dir)
+        if step is None and before is not None and not own and row.get("status") in (None, "completed"):
+            step = before.step(row["node_id"])  # a branch shares what its parent had done
+        if step is not None:
+            step = replace(step, errors=_errors(attempts, row["node_id"], step.attempt))
         if step is None:
             without[row["node_id"]] = "it wrote no code" if own else f"it is {row.get('status') or 'not done'}"
         else:
             steps.append(step)
+    if before is not None:
+        steps, depends_on = _shared(before, steps, depends_on)
     costs = db.rows("SELECT model, cost_usd FROM cost_records WHERE run_id = :run", run=run_id)
     unknown = any(item["cost_usd"] is None for item in costs)
     return RunRecord(
@@ -82,7 +95,33 @@ def read_record(db: Database, run_id: str) -> RunRecord:
         without_code=without,
         cost_usd=None if unknown else sum(item["cost_usd"] for item in costs),
         models=sorted({item["model"] for item in costs if item["model"]}),
+        depends_on=depends_on,
     )
+
+
+def _shared(
+    before: RunRecord, steps: list[StepCode], depends_on: dict[str, tuple[str, ...]]
+) -> tuple[list[StepCode], dict[str, tuple[str, ...]]]:
+    """Add the steps that a branch's own steps need and that only its parent's record has."""
+    known = {step.node_id for step in steps} | set(depends_on)
+    todo = [name for names in depends_on.values() for name in names]
+    added: list[StepCode] = []
+    while todo:
+        name = todo.pop()
+        step = before.step(name) if name not in known else None
+        known.add(name)
+        if step is not None:
+            added.append(step)
+            todo += step.depends_on
+    order = {step.node_id: place for place, step in enumerate(before.steps)}
+    added.sort(key=lambda step: order[step.node_id])
+    return [*added, *steps], {**{step.node_id: step.depends_on for step in added}, **depends_on}
+
+
+def _errors(attempts: list[dict[str, Any]], node_id: str, last: int) -> tuple[str, ...]:
+    """Return what the attempts before the one that succeeded failed with."""
+    failed = [item for item in attempts if item["node_id"] == node_id and item["attempt"] < last]
+    return tuple(str(item["error_category"] or item["error"] or item["status"])[:200] for item in failed)
 
 
 def _step(

@@ -60,6 +60,17 @@ def _read(path: Path, suffix: str) -> Any:
     return pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", low_memory=False)
 
 
+def read_table(path: Path) -> Any:
+    """Return a table as a DataFrame; None for what is none, is too large or cannot be read."""
+    suffix = path.suffix.lower()
+    if suffix not in _TABLES or path.stat().st_size > LARGEST:
+        return None
+    try:
+        return _read(path, suffix)
+    except Exception:  # whatever a reader says about a damaged file: it is no table to us
+        return None
+
+
 def missing_columns(expected: dict[str, Any], found: dict[str, Any], code: str) -> list[str]:
     """Return the columns that the code names and that a table given in another's place does not have.
 

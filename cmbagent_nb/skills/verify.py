@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.skills.compare import Comparison, compare
-from cmbagent_nb.skills.engine import Executed, OnProgress, execute
+from cmbagent_nb.skills.engine import OnProgress, execute
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -38,6 +38,10 @@ class Report:
     duration_s: float = 0.0
     cells: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    #: Which parameters have an effect (:mod:`cmbagent_nb.skills.liveness`), once that was tried.
+    liveness: dict[str, Any] = field(default_factory=dict)
+    #: What the cells printed; it is not kept.
+    stdout: str = ""
 
     @property
     def summary(self) -> str:
@@ -57,6 +61,7 @@ class Report:
             "duration_s": round(self.duration_s, 3),
             "cells": self.cells,
             "notes": self.notes,
+            "liveness": self.liveness,
         }
 
 
@@ -89,6 +94,7 @@ def verify(
     fill(folder, assets)
     executed = execute(notebook, folder, timeout_s=timeout_s, on_progress=on_progress)
     report = Report(False, "", duration_s=executed.duration_s, cells=executed.cells)
+    report.stdout = output(executed.notebook)
     if executed.status != "completed":
         report.reason = f"it does not run with its defaults: {executed.error}"
         return report
@@ -102,16 +108,16 @@ def verify(
     elif report.files:
         report.verified = True
     else:
-        _by_output(report, executed, printed)
+        _by_output(report, printed)
     return report
 
 
-def _by_output(report: Report, executed: Executed, printed: str | None) -> None:
+def _by_output(report: Report, printed: str | None) -> None:
     """Compare what was printed, for steps that made no file."""
     if not printed or not printed.strip():
         report.reason = "the steps made no file and printed nothing, so there is nothing to compare"
         return
-    if output(executed.notebook).split() == printed.split():
+    if report.stdout.split() == printed.split():
         report.verified, report.printed = True, "what it prints is reproduced"
     else:
         report.reason = "it made no file, and what it prints differs from what the run printed"

@@ -37,7 +37,7 @@ COSMETIC = listed(
     expand xycoords
     """
 )
-#: Words that are cosmetic in a drawing and a quantity elsewhere: a constant of that name counts if it is not only drawn.
+#: Words that are cosmetic in a drawing and a quantity elsewhere: a constant of that name counts if it is more.
 AMBIGUOUS = listed(
     """
     height width top bottom left right fraction aspect extent density center centre pad margin order shrink rotation
