@@ -312,12 +312,45 @@ def filter_bank() -> None:
     write("filter_bank", "sig.npy", sig.astype(np.float32))
 
 
+def supernova_pipeline() -> None:
+    rng = np.random.default_rng(51)
+    z = np.sort(rng.uniform(0.01, 1.3, 90)).round(4)
+    grid = np.linspace(0, 1.4, 3000)
+    distance = np.cumsum(1 / np.sqrt(0.31 * (1 + grid) ** 3 + 0.69)) * (grid[1] - grid[0]) * 299792.458 / 70
+    error = rng.uniform(0.08, 0.3, 90).round(3)
+    mu = 5 * np.log10((1 + z) * np.interp(z, grid, distance)) + 25 + rng.normal(0, error)
+    write("supernova_pipeline", "sn.csv", pd.DataFrame({"z": z, "mu": mu.round(4), "mu_err": error}))
+    write("supernova_pipeline", "config.json", {"z_min": 0.02, "z_max": 1.2, "max_error": 0.25})
+
+
+def reactor_report() -> None:
+    rng = np.random.default_rng(52)
+    minutes = np.arange(0, 60, 4)
+    frames = []
+    temperatures = {"r1": 310.0, "r2": 320.0, "r3": 335.0}
+    for run, temperature in temperatures.items():
+        rate = np.exp(20 - 60000 / 8.314 / temperature)
+        concentration = np.exp(-rate * minutes) * rng.normal(1, 0.01, len(minutes))
+        frames.append(pd.DataFrame({"run": run, "minutes": minutes, "concentration": concentration.round(5)}))
+    write("reactor_report", "runs.csv", pd.concat(frames))
+    write("reactor_report", "setup.json", {"temperatures": temperatures, "operator": "K."})
+
+
+def energy_by_weekday() -> None:
+    rng = np.random.default_rng(53)
+    time = pd.date_range("2023-03-01", "2023-03-29 23:00", freq="h")
+    kwh = 3 + 6 * ((time.hour >= 8) & (time.hour < 18) & (time.day_of_week < 5)) + rng.normal(0, 0.5, len(time))
+    table = pd.DataFrame({"timestamp": time.strftime("%Y-%m-%d %H:%M"), "kwh": np.round(kwh, 2)})
+    write("energy_by_weekday", "meter.csv", table)
+
+
 MAKERS = (
     planets_by_method, star_crossmatch, detector_histograms, decay_curve, bootstrap_mean, uneven_periodogram,
     monthly_temperature, instrument_log, blob_finder, group_difference, two_surveys_compared, clean_fit_report,
     retry_after_a_file, likelihood_bfgs, rainfall_by_station, sites_and_species, pca_spectra, absorption_doublet,
     robust_circle, parallax_errors, tide_spectrum, river_flow, abstract_words, galaxy_profile, smoking_survey,
     kmeans_numpy, lightcurve_two_steps, station_network, interpolation_retry, retry_left_files, filter_bank,
+    supernova_pipeline, reactor_report, energy_by_weekday,
 )  # fmt: skip
 
 if __name__ == "__main__":
