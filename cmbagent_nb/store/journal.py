@@ -7,6 +7,7 @@ since the next writer begins a new line.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -76,7 +77,9 @@ class JournalFiles:
                 seq = _last_seq(file, path)  # another process has gone on with the run meanwhile
             seq += 1
             head = orjson.dumps({"v": VERSION, "seq": seq, "at": at, "kind": kind})
-            file.write(head[:-1] + b',"data":' + data.encode() + b"}\n")
+            line = head[:-1] + b',"data":' + data.encode() + b"}\n"
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             size = file.seek(0, os.SEEK_END)
         except BaseException:
             file.close()  # half a line may stand in the file: the next line starts anew

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -84,10 +85,16 @@ def _original(held: Path) -> str:
 
 
 def _append(path: Path, lines: list[str]) -> None:
-    with path.open("ab") as file:
-        file.write("".join(line + "\n" for line in lines).encode("utf-8", "replace"))
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        text = "".join(line + "\n" for line in lines).encode("utf-8", "replace")
+        try:
+            if file.write(text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)  # these rows are somewhere else still, and come again
+            raise
 
 
 def _read(path: Path) -> Iterator[Entry]:

@@ -1,4 +1,4 @@
-"""Which errors are about the database, and not about what is asked of it: those that pass.
+"""Which errors are about the database or its disk, and not about what is asked of it: those that pass.
 
 | error | passes |
 |---|---|
@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import errno
+
 #: Names of SQLite's errors that go away by waiting or by the user's doing.
 _SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
 
@@ -17,6 +19,9 @@ _CLASSES = frozenset({"08", "40", "53", "57"})
 
 #: Single states that do: a lock not available, a server that only reads, a session ended while idle.
 _STATES = frozenset({"55P03", "25006", "25P03"})
+
+#: What the system says of a disk without space, or of a user who may have no more of it.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class UnclearError(Exception):
@@ -38,6 +43,19 @@ def is_transient(error: BaseException) -> bool:
     if state is not None:
         return state[:2] in _CLASSES or state in _STATES
     return bool(kinds & {"psycopg.OperationalError", "psycopg.InterfaceError"})
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or what it came from, is about a disk without space.
+
+    >>> is_full(OSError(errno.ENOSPC, "No space left on device")), is_full(OSError(errno.EACCES, "Permission denied"))
+    (True, False)
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__
+    return False
 
 
 def reason(error: BaseException) -> str:

@@ -7,6 +7,7 @@
 | order | rows, calls, journal lines and barriers take effect in the order in which they were handed over |
 | a bad row harms no other | a group that fails is written again row by row; bad rows are counted in ``faults`` |
 | a database that is locked, full or gone for a while | is waited for; ``trouble`` says so; nothing is lost |
+| a journal whose disk is full | its lines wait here, and the database is written meanwhile |
 | a failing callback harms nothing | it is counted in ``callback_faults`` |
 """
 
@@ -32,7 +33,7 @@ from cmbagent_nb.store.journal import JournalFiles
 from cmbagent_nb.store.json import to_json
 from cmbagent_nb.store.sink import Sink
 from cmbagent_nb.store.spill import Unwritten, note_fault
-from cmbagent_nb.store.trouble import is_transient, reason
+from cmbagent_nb.store.trouble import is_full, is_transient, reason
 from cmbagent_nb.store.values import Row, Scrub
 
 if TYPE_CHECKING:
@@ -57,10 +58,17 @@ BREATH = 0.0001
 LONG_BREATH = 0.02
 POURING = 300
 
+#: Seconds until a journal whose disk was full is tried again.
+LOOK_AGAIN = 0.5
+
 _INSERT, _UPDATE, _JOURNAL, _CALL, _BARRIER = range(5)
 
 #: Marks a row that the writer has not taken yet; no column has this name.
 _DRAFT = ""
+
+
+#: When it was handed over, its kind, its data as JSON, and the checkpoint that it is the line of.
+_Line = tuple[float, str, str, Row | None]
 
 
 def _unchanged(text: str) -> str:
@@ -87,8 +95,7 @@ class Writer:
         self.faults = 0
         #: Callbacks of :meth:`on_commit` that failed.
         self.callback_faults = 0
-        #: What keeps the writer waiting just now, in words; empty when all is well.
-        self.trouble = ""
+        self._trouble = self._journal_trouble = ""
         #: Masks secrets; for those who write in :meth:`call`, past the queue.
         self.scrub = scrub
         self._patience = patience
@@ -104,6 +111,9 @@ class Writer:
         self._close_lock = threading.Lock()
         self._callbacks: list[Callable[[set[str]], None]] = []
         self._journals = JournalFiles()
+        self._barriers: list[concurrent.futures.Future[None]] = []
+        self._late: dict[Path, deque[_Line]] = {}
+        self._look_again = 0.0
         self._unwritten = Unwritten(db.home, scrub)
         self._sink = Sink(db, scrub, self._fault, self._breathe)
         self._thread = threading.Thread(target=self._main, name="cmbagent-writer", daemon=True)
@@ -168,7 +178,10 @@ class Writer:
         return future
 
     def barrier(self) -> concurrent.futures.Future[None]:
-        """Return a future that is done when all that was handed over before is stored."""
+        """Return a future that is done when all that was handed over before is stored.
+
+        It fails when patience is at its end and there is nowhere to put it; what was handed over is kept all the same.
+        """
         future: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._asked.append(None)
         self._queue.append((_BARRIER, future, None, None))
@@ -192,6 +205,16 @@ class Writer:
             self._callbacks = [item for item in self._callbacks if item is not fn]
 
         return unsubscribe
+
+    @property
+    def trouble(self) -> str:
+        """What cannot be written just now, in words; empty when all is well."""
+        return self._trouble or self._journal_trouble
+
+    @property
+    def closing(self) -> bool:
+        """Whether the writer is about to end: what it cannot write now, it will not."""
+        return self._closing.is_set()
 
     @property
     def waiting(self) -> int:
@@ -235,11 +258,17 @@ class Writer:
                     signal.clear()
                     self._idle = True
                     if not queue and not self._closing.is_set():
-                        signal.wait()
+                        signal.wait(LOOK_AGAIN if self._late else None)
                     self._idle = False
+                    if self._late:
+                        self._step()
         finally:
             self._closed = True
             self._idle = True  # whoever hands something over now finds out in _wake
+            if self._late:
+                batch = Batch()
+                self._catch_up(batch, last=True)
+                self._write(batch)
             self._journals.close()
             self._sink.close()
 
@@ -256,18 +285,18 @@ class Writer:
     def _step(self) -> None:
         """Take a group from the queue and bring it into the database."""
         batch = Batch()
-        barriers: list[concurrent.futures.Future[None]] = []
+        if self._late and time.monotonic() >= self._look_again:
+            self._catch_up(batch)
         call: tuple[int, Any, Any, Any] | None = None
-        popleft = self._queue.popleft
-        for _ in range(min(GROUP, len(self._queue))):
-            item = popleft()
+        queue = self._queue
+        for _ in range(min(GROUP, len(queue))):
+            if queue[0][0] == _CALL:
+                call = queue[0]
+                break
+            item = queue.popleft()
             if item[0] == _BARRIER:
                 self._asked.pop()
-                barriers.append(item[1])
-            elif item[0] == _CALL:
-                self._asked.pop()
-                call = item
-                break
+                self._barriers.append(item[1])
             else:
                 self._gather(batch, item)
         try:
@@ -277,10 +306,13 @@ class Writer:
             log.exception("the writer failed")
             for operation, table, row in batch.rows():
                 self._fault(operation, table, row, error)
-        for barrier in barriers:
+        while self._barriers:
+            barrier = self._barriers.pop(0)
             if barrier.set_running_or_notify_cancel():
                 barrier.set_result(None)
-        if call is not None:
+        if call is not None and queue and queue[0] is call:  # it may have been refused meanwhile
+            queue.popleft()
+            self._asked.pop()
             self._call(call[1], call[2], call[3])
 
     def _breathe(self) -> None:
@@ -303,25 +335,84 @@ class Writer:
                 batch.update(first, second, third)
             else:
                 at, data, checkpoint = third
-                position = self._journals.append(Path(first), at, second, self.scrub(to_json(data)))
-                if checkpoint is not None:
-                    batch.insert("checkpoints", {**checkpoint, "journal_position": position})
+                path, line = Path(first), (at, second, self.scrub(to_json(data)), checkpoint)
+                if path in self._late:
+                    self._late[path].append(line)
+                    return
+                try:
+                    self._line(batch, path, line)
+                except OSError as error:
+                    if not is_full(error):
+                        raise
+                    self._put_off(path, line, error)
         except Exception as error:  # a row that is no row, a journal that cannot be written
             self._fault(("insert", "update", "journal")[kind], str(first), third or second, error)
 
+    def _line(self, batch: Batch, path: Path, line: _Line) -> None:
+        at, kind, text, checkpoint = line
+        position = self._journals.append(path, at, kind, text)
+        if checkpoint is not None:
+            batch.insert("checkpoints", {**checkpoint, "journal_position": position})
+
+    def _put_off(self, path: Path, line: _Line, error: Exception) -> None:
+        """Keep a line here while the disk of its journal is full: the database may be on another."""
+        if path not in self._late:
+            log.warning("waiting for the journal %s: %s", path, reason(error))
+        self._late.setdefault(path, deque()).append(line)
+        self._journal_trouble = _trouble(error, f"the journal {path}")
+        self._look_again = time.monotonic() + LOOK_AGAIN
+
+    def _catch_up(self, batch: Batch, *, last: bool = False) -> None:
+        """Write the lines that were put off, in their order, as far as that can be done."""
+        for path, lines in list(self._late.items()):
+            try:
+                while lines:
+                    self._line(batch, path, lines[0])
+                    lines.popleft()
+            except OSError as error:
+                if is_full(error) and not last:
+                    self._look_again = time.monotonic() + LOOK_AGAIN
+                    continue
+                for line in lines:
+                    self._fault("journal", str(path), line, error)
+            del self._late[path]
+        if not self._late:
+            self._journal_trouble = ""
+
     def _write(self, batch: Batch) -> None:
-        if self._unwritten.waiting and not self._take_in():
-            self._unwritten.keep(batch.rows())
-            return
-        touched = self._persist(batch)
-        if touched is None:
+        while True:
+            if not self._unwritten.waiting or self._take_in():
+                touched = self._persist(batch)
+                if touched is not None:
+                    self._tell(touched)
+                    return
             try:
                 self._unwritten.keep(batch.rows())
-            except OSError as error:
-                for operation, table, row in batch.rows():
-                    self._fault(operation, table, row, error)
-            return
-        self._tell(touched)
+                return
+            except OSError as error:  # no file either: the rows stay here for as long as this process lives
+                if time.monotonic() > self._deadline:
+                    for operation, table, row in batch.rows():
+                        self._fault(operation, table, row, error)
+                    return
+                self._refuse(error)
+                self._wait(error, time.monotonic())
+
+    def _refuse(self, error: Exception) -> None:
+        """Tell all who wait that what they wait for cannot be stored; the rows stay."""
+        rows = []
+        waiting: list[concurrent.futures.Future[Any]] = [*self._barriers]
+        self._barriers.clear()
+        for _ in range(len(self._queue)):
+            item = self._queue.popleft()
+            if item[0] in (_CALL, _BARRIER):
+                self._asked.pop()
+                waiting.append(item[2] if item[0] == _CALL else item[1])
+            else:
+                rows.append(item)
+        self._queue.extendleft(reversed(rows))
+        for future in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(_unreachable(error))
 
     def _persist(self, batch: Batch) -> set[str] | None:
         """Write a batch, waiting for the database where need be; None when patience is at its end."""
@@ -335,7 +426,7 @@ class Writer:
                 if not self._wait(error, started):
                     return None
             else:
-                self.trouble = ""
+                self._trouble = ""
                 return touched
 
     def _wait(self, error: Exception, started: float) -> bool:
@@ -343,9 +434,9 @@ class Writer:
         now = time.monotonic()
         if now > self._deadline or now - started > self._patience:
             return False
-        if not self.trouble:
+        if not self._trouble:
             log.warning("waiting for the database: %s", reason(error))
-        self.trouble = _trouble(error)
+        self._trouble = _trouble(error, "the database")
         delay = min(1.0, 0.02 + (now - started) / 4)
         if self._closing.is_set():
             time.sleep(min(delay, 0.1))
@@ -366,12 +457,12 @@ class Writer:
                 touched = self._sink.write(batch)
             except Exception as error:
                 if is_transient(error):
-                    self.trouble = _trouble(error)
+                    self._trouble = _trouble(error, "the database")
                 self._unwritten.give_back(held)
                 return False
             held.unlink()
             self._tell(touched)
-        self.trouble = ""
+        self._trouble = ""
         return True
 
     def _call(self, fn: Callable[[Connection], Any], future: Any, touches: tuple[str, ...]) -> None:
@@ -383,14 +474,14 @@ class Writer:
                 result, touched = self._sink.call(fn, touches)
             except BaseException as error:
                 if not isinstance(error, Exception) or not is_transient(error):
-                    self.trouble = ""
+                    self._trouble = ""
                     future.set_exception(error)
                     return
                 if not self._wait(error, started):
                     future.set_exception(_unreachable(error))
                     return
             else:
-                self.trouble = ""
+                self._trouble = ""
                 self._tell(touched)
                 future.set_result(result)
                 return
@@ -431,8 +522,8 @@ class Writer:
                 self._unwritten.keep(batch.rows())
 
 
-def _trouble(error: Exception) -> str:
-    return f"the database cannot be written: {reason(error)}"
+def _trouble(error: Exception, what: str) -> str:
+    return f"{what} cannot be written: {reason(error)}"
 
 
 def _unreachable(error: Exception) -> StoreError:

@@ -6,7 +6,7 @@ Whoever goes on with the run owns it, and sees to it first that either copy is e
 
 =========================================  ==========================================================
 a row that only the journal has            goes into the database: a reply was paid for, also if it
-                                           was not acted on yet
+                                           was not acted on yet; files are published once more instead
 a row that only the database has           gets its line
 a row that they tell differently           stands as in the database, which the run goes on from
 =========================================  ==========================================================
@@ -57,7 +57,7 @@ def reconcile(db: Database, writer: Writer, run_id: str, work_dir: Path) -> list
 def _take_in(writer: Writer, run_id: str, stored: Rows, told: Rows) -> Iterator[str]:
     """Put into the database what only the journal has."""
     for table, rows in told.items():
-        if table == "workflow_runs":
+        if table in ("workflow_runs", "files"):  # a file is published again, and its event with it
             continue
         known = _by_key(table, stored[table])
         for key, row in _by_key(table, rows).items():
@@ -69,7 +69,6 @@ def _take_in(writer: Writer, run_id: str, stored: Rows, told: Rows) -> Iterator[
             else:
                 if table in ("step_attempts", "approval_requests"):
                     clean["status"] = _ENDED.get(clean["status"], clean["status"])
-                clean.pop("parent_file_id", None)
                 writer.insert(table, clean)
             yield f"{table} {key} was only in the journal"
 
