@@ -159,7 +159,7 @@ def find(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
     from cmbagent_nb.store.lookup import find_skill
 
     rows.interrupt_executions(db, writer)
-    skill = _from_row(find_skill(db, reference), db, writer, Path(home))
+    skill = from_row(find_skill(db, reference), db, writer, Path(home))
     return replace(skill, by_name=str(reference).strip() == skill.name)
 
 
@@ -179,7 +179,7 @@ def list_skills(
 
     rows.interrupt_executions(db, writer)
     found = db.rows("SELECT * FROM skills ORDER BY name, version DESC")
-    skills = [_from_row(parsed(row), db, writer, Path(home)) for row in found]
+    skills = [from_row(parsed(row), db, writer, Path(home)) for row in found]
     return [item for item in skills if name in (None, item.name) and status in (None, item.status)]
 
 
@@ -242,7 +242,8 @@ def add(db: Database, writer: Writer, home: Path, made: Path, row: dict[str, Any
     return find(db, writer, home, skill_id)
 
 
-def _from_row(row: dict[str, Any], db: Database, writer: Writer, home: Path) -> Skill:
+def from_row(row: dict[str, Any], db: Database, writer: Writer, home: Path) -> Skill:
+    """Return the skill of a row whose JSON columns are values."""
     steps = row["source_step_range"]
     place = row["notebook"] or f"skills/{row['name']}/v{row['version']}/{NOTEBOOK}"
     return Skill(
