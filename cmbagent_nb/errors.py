@@ -71,6 +71,10 @@ class WorkDirError(UsageError):
     """A work directory that cannot be used."""
 
 
+class DiskFull(WorkDirError):
+    """A disk that is full, and nobody made space while a run waited."""
+
+
 class RunNotFound(UsageError):
     """No run, or no node or file of a run, has this name or id."""
 

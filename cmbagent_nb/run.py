@@ -204,6 +204,12 @@ class Run:
 
         return read_snapshot(self._host.db, self.id)
 
+    @property
+    def trouble(self) -> str:
+        """What keeps the run or its record waiting in this process, in words: a full disk, say; else an empty text."""
+        live = self._live
+        return (live.trouble if live is not None else "") or self._host.writer.trouble
+
     # ---- waiting
 
     def wait(self, timeout: float | None = None) -> Run:

@@ -24,12 +24,14 @@ from cmbagent_nb.execution.kinds import file_type, mime
 from cmbagent_nb.execution.launcher import kill_group, launch
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.runtime import in_thread
+from cmbagent_nb.store.trouble import is_full
 from cmbagent_nb.workflow import gates, prompts
 from cmbagent_nb.workflow.carry import MODE as CARRYING
 from cmbagent_nb.workflow.carry import Carried, carry
 from cmbagent_nb.workflow.credits import MadeFile
 from cmbagent_nb.workflow.prompts import Done, Failure
 from cmbagent_nb.workflow.retries import category
+from cmbagent_nb.workflow.space import full, with_space
 
 if TYPE_CHECKING:
     from cmbagent_nb.agents.ask import Answer
@@ -89,7 +91,7 @@ class Attempt:
         if self.past is not None:
             self._exit = await in_thread(self._take_over)
         if self._exit is None:
-            await in_thread(prepare, context.work_dir, step.node_id, self.number, seeds)
+            await with_space(context, prepare, context.work_dir, step.node_id, self.number, seeds)
         row = {"status": "running", "started_at": time.time()}
         if self.past is not None:
             context.kept.update("attempt_resumed", "step_attempts", self._id, {**row, "ended_at": None})
@@ -115,6 +117,9 @@ class Attempt:
             self._end("cancelled")
             raise
         except Exception as error:
+            if is_full(error):  # what was asked and computed counts when the run is gone on with
+                self._end("interrupted", error=str(error))
+                raise full(context) from error
             self._end("failed", error=str(error), error_category="model")
             raise
 
@@ -181,9 +186,11 @@ class Attempt:
         if self._exit is not None and not await in_thread(_is, script, code_hash):
             # The code is another than the one whose end was written: its attempt begins anew.
             self._exit = None
-            await in_thread(prepare, self.context.work_dir, self.step.node_id, self.number, self._seeds)
+            await with_space(
+                self.context, prepare, self.context.work_dir, self.step.node_id, self.number, self._seeds
+            )
         if self._exit is None:
-            await in_thread(_write, script, code)
+            await with_space(self.context, _write, script, code)
         self.context.stream.emit("code_generated", node_id=self.step.node_id, path=f"codebase/{script.name}")
         self._hand(spec.name, EXECUTOR, "code to run", {"path": f"codebase/{script.name}"}, answer.event_id)
         await self._may_run(script.name, code)
@@ -282,8 +289,8 @@ class Attempt:
         """Run the code; when a pause had stopped it, in a folder as it was before."""
         context = self.context
         if self._started:
-            await in_thread(prepare, context.work_dir, self.step.node_id, self.number, self._seeds)
-            await in_thread(_write, script, code)
+            await with_space(context, prepare, context.work_dir, self.step.node_id, self.number, self._seeds)
+            await with_space(context, _write, script, code)
         self._started = True
         return await launch(
             script,
@@ -367,7 +374,7 @@ class Attempt:
     async def _place(self, entries: Sequence[Entry], *, published: bool) -> list[MadeFile]:
         work_dir = self.context.work_dir
         if published:
-            done = await in_thread(publish, self._folder, work_dir, list(entries))
+            done = await with_space(self.context, publish, self._folder, work_dir, list(entries))
             return [MadeFile(item.path, item.size, item.sha256, item.mime, item.file_type) for item in done]
         prefix = self._folder.relative_to(work_dir).as_posix()
         return [
@@ -404,7 +411,7 @@ class Attempt:
     ) -> Done:
         name = _text_name(self.step, default)
         path = self._folder / name
-        await in_thread(_write, path, self.context.writer.scrub(markdown))
+        await with_space(self.context, _write, path, self.context.writer.scrub(markdown))
         entry = await in_thread(_entry, path, name)
         async with self.context.publishing:
             files = await self._place([entry], published=True)

@@ -77,6 +77,8 @@ class Context:
     created_at: float
     #: Why the run's task is cancelled: ``cancelled`` by somebody, or ``interrupted`` because the process ends.
     stopped_as: Callable[[], str] = lambda: "cancelled"
+    #: Says in words what keeps the run waiting; an empty text when all is well again.
+    tell_trouble: Callable[[str], None] = lambda text: None
     plan: Plan | None = None
     plan_event: str | None = None
     last_node: str = "planning"

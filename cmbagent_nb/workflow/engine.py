@@ -10,20 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cmbagent_nb.errors import CMBAgentError, PlanRefused
+from cmbagent_nb.errors import CMBAgentError, PlanRefused, StoreError
 from cmbagent_nb.workflow import gates, prompts, reports
 from cmbagent_nb.workflow.context import PLANNED
 from cmbagent_nb.workflow.graph import add_graph, add_planning
 from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING, TERMINATOR, Plan, problem
 from cmbagent_nb.workflow.restore import BLOCKED
+from cmbagent_nb.workflow.space import LOOK_AGAIN
 from cmbagent_nb.workflow.step import Ending, run_step
 from cmbagent_nb.workflow.summary import summarize
 
 if TYPE_CHECKING:
     from cmbagent_nb.workflow.context import Context
+
+T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 
@@ -281,23 +285,37 @@ def _has_failed(ending: Ending | None) -> bool:
 # ---- the end
 
 
+async def _patiently(context: Context, work: Callable[[], Awaitable[T]]) -> T:
+    """Do what writes the end of a run, again and again while the database cannot be written and the process lives."""
+    while True:
+        try:
+            return await work()
+        except StoreError as error:
+            if context.writer.closing:
+                raise
+            LOG.warning("the end of run %s waits: %s", context.name, error.what)
+            context.tell_trouble(error.what)
+            await asyncio.sleep(LOOK_AGAIN)
+
+
 async def _finish(context: Context, status: str, error: str, started: float) -> None:
     """Write how the run ended: what was open is closed, the reports are written, the result is kept."""
     with context.recorder.at(context.last_node):
         result = None
         try:
-            await reports.close_nodes(context, status)
+            await _patiently(context, lambda: reports.close_nodes(context, status))
             if status == "interrupted":
                 context.checkpoints.add("emergency")
-            result = await reports.write_all(context, status, error, started)
+            result = await _patiently(context, lambda: reports.write_all(context, status, error, started))
         except Exception as fault:
             LOG.exception("the reports of run %s could not be written", context.run_id)
             error = error or f"Its reports could not be written: {fault}"
             status = "failed" if status == "completed" else status
         try:
-            await context.states.run(status, reason=error, error=error or None, result=result)
+            ending = {"reason": error, "error": error or None, "result": result}
+            await _patiently(context, lambda: context.states.run(status, **ending))
             context.checkpoints.add("end")
-            await context.writer.settled()
+            await _patiently(context, context.writer.settled)
         except Exception:
             LOG.exception("the end of run %s could not be written", context.run_id)
     context.stream.emit(f"workflow_{status}", error=error)

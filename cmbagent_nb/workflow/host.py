@@ -48,6 +48,8 @@ class LiveRun:
         self.checkpoints: Checkpoints | None = None
         self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
+        #: What keeps the run waiting just now, in words.
+        self.trouble = ""
         #: What the run is when its task is cancelled.
         self.stopped_as = "cancelled"
 
@@ -66,6 +68,10 @@ class LiveRun:
         """Ask the run to stop because its process ends; another can go on with it."""
         self.stopped_as = "interrupted"
         self.cancel()
+
+    def tell_trouble(self, text: str) -> None:
+        """Take note of what keeps the run waiting; nothing when it goes on."""
+        self.trouble = text
 
     async def answer(self, approval_id: str, resolution: str, feedback: str, by: str) -> Answer:
         """Answer one of the run's gates; on the event loop."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import CMBAgentError, StateError
+from cmbagent_nb.errors import CMBAgentError, StateError, StoreError
 from cmbagent_nb.runtime import Runtime, in_thread
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow.context import Context, Options
@@ -238,6 +238,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         motion=motion,
         created_at=created,
         stopped_as=lambda: live.stopped_as,
+        tell_trouble=live.tell_trouble,
         past=past,
     )
 
@@ -252,7 +253,10 @@ async def _beat(host: Host, request: Request, live: LiveRun) -> None:
     """Give signs of life; a run that another process has taken over stops here."""
     while True:
         await asyncio.sleep(HEARTBEAT)
-        mine = await asyncio.wrap_future(host.writer.call(lambda connection: beat(connection, request.run_id)))
+        try:
+            mine = await asyncio.wrap_future(host.writer.call(lambda connection: beat(connection, request.run_id)))
+        except StoreError:  # the database cannot be written for a while: the heart beats on when it can
+            continue
         if not mine:
             LOG.warning("run %s was taken over by another process", request.name)
             live.interrupt()

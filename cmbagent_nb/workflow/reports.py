@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.store.database import rows
 from cmbagent_nb.store.json import to_json
 from cmbagent_nb.workflow.credits import MadeFile
 from cmbagent_nb.workflow.plan import Plan
+from cmbagent_nb.workflow.space import with_space
 from cmbagent_nb.workflow.states import STEP, UNFINISHED
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ async def write_plan(context: Context, plan: Plan) -> None:
     if context.options.mode == "one_shot":
         return
     text = context.writer.scrub(to_json(plan.to_cmbagent()))
-    await in_thread(_write, context.work_dir / PLAN_FILE, text)
+    await with_space(context, _write, context.work_dir / PLAN_FILE, text)
     data = text.encode()
     made = MadeFile(PLAN_FILE, len(data), hashlib.sha256(data).hexdigest(), "application/json", "plan")
     with context.recorder.at("planning", agent="planner"):
@@ -80,7 +80,7 @@ async def write_all(context: Context, status: str, error: str, started: float) -
     for node_id, messages in conversations.items():
         texts[f"chats/chat_history_{node_id}.json"] = to_json(messages)
     for name, text in texts.items():
-        await in_thread(_write, context.work_dir / name, context.writer.scrub(text))
+        await with_space(context, _write, context.work_dir / name, context.writer.scrub(text))
     result = _result(context)
     return result
 

@@ -1,0 +1,68 @@
+"""Waiting for space: a disk that is full when a run wants to write a file is no reason to lose what was paid for.
+
+The run waits and says so. When nobody makes space in time it ends as failed with its attempt left open: whoever goes
+on with it publishes what the code had made, without a call and without running the code again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cmbagent_nb.errors import CMBAgentError, DiskFull
+from cmbagent_nb.runtime import in_thread
+from cmbagent_nb.store.trouble import is_full
+
+if TYPE_CHECKING:
+    from cmbagent_nb.workflow.context import Context
+
+T = TypeVar("T")
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds to wait for somebody to make space, and between two looks.
+PATIENCE = 120.0
+LOOK_AGAIN = 0.5
+
+
+async def with_space(context: Context, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that writes files, on a thread, again and again while the disk is full.
+
+    Raises
+    ------
+    DiskFull
+        Nobody has made space in time.
+    """
+    started = time.monotonic()
+    text = f"the disk of {context.work_dir} is full"
+    told = False
+    try:
+        while True:
+            try:
+                return await in_thread(function, *arguments)
+            except (OSError, CMBAgentError) as error:
+                if not is_full(error):
+                    raise
+                if time.monotonic() - started > PATIENCE:
+                    raise full(context) from error
+            if not told:
+                told = True
+                LOG.warning("run %s waits: %s", context.name, text)
+                context.tell_trouble(text)
+                context.stream.emit("waiting", reason=text)
+            await asyncio.sleep(LOOK_AGAIN)
+    finally:
+        if told:
+            context.tell_trouble("")
+
+
+def full(context: Context) -> DiskFull:
+    """Return the error of a run that waited for space in vain."""
+    return DiskFull(
+        f"the disk of {context.work_dir} is full",
+        f"Make space on it, then go on: %cmbagent resume {context.name}. Nothing is asked or computed twice.",
+        path=str(context.work_dir),
+    )
