@@ -312,7 +312,7 @@ async def _finish(context: Context, status: str, error: str, started: float) -> 
             error = error or f"Its reports could not be written: {fault}"
             status = "failed" if status == "completed" else status
         try:
-            ending = {"reason": error, "error": error or None, "result": result}
+            ending: dict[str, Any] = {"reason": error, "error": error or None, "result": result}
             await _patiently(context, lambda: context.states.run(status, **ending))
             context.checkpoints.add("end")
             await _patiently(context, context.writer.settled)
