@@ -282,7 +282,7 @@ class Sink:
         return touched
 
     def _looked_up(self, connection: Connection, table: str, identifier: str) -> str | None:
-        if table in {"sessions", "projects", "skills"}:
+        if table in {"sessions", "projects", "skills", "skill_artifacts", "skill_trials", "skill_sources"}:
             return None
         query = f'SELECT run_id FROM "{table}" WHERE id = {self._mark}'
         found = connection.exec_driver_sql(query, (identifier,)).fetchone()
