@@ -7,6 +7,7 @@
 | nothing of it outlives its end | timeout, limits, cancelling and the normal end all kill the whole group |
 | its end is believed only when it is on disk | ``exit.json`` is there before the outcome is returned |
 | memory here is bounded | files are followed piece by piece, and only tails are kept |
+| the limits hold when this process is killed | a guard of its own takes over (:mod:`cmbagent_nb.execution.guard`) |
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from cmbagent_nb.execution import child
 from cmbagent_nb.execution.attempt import ignored
 from cmbagent_nb.execution.environment import child_environment
 from cmbagent_nb.execution.group import Group, kill_group, start_time
+from cmbagent_nb.execution.guard import Guard
 from cmbagent_nb.execution.output import Follower, trim
 
 __all__ = ["Limits", "Outcome", "kill_group", "launch", "read_exit"]
@@ -40,6 +42,9 @@ __all__ = ["Limits", "Outcome", "kill_group", "launch", "read_exit"]
 #: Seconds between two looks at the output (and whether it was cancelled), and at the memory.
 OUTPUT_EVERY = 0.1
 MEMORY_EVERY = 0.2
+
+#: The status of code that was stopped, by the reason why.
+LIMIT_STATUS = {"timeout": "timeout", "memory": "memory", "output": "failed", "killed": "killed"}
 
 OnOutput = Callable[[str, str], Any]
 OnStart = Callable[[int, float], Any]
@@ -188,12 +193,15 @@ class _Job:
             process = self._popen(out, err)
             started = start_time(process.pid)
             group = Group(process.pid, started, self.folder)
+            guard = Guard.get()
+            guard.watch(process.pid, started, self.folder, self.limits)
             self.on_start(process.pid, started)
             try:
                 self._watch(process, group, {"stdout": out, "stderr": err})
             finally:
                 group.kill()
                 exit_code = process.wait()
+                guard.done(process.pid)
             ended = time.time()
             self._pass_on({"stdout": out, "stderr": err}, last=True)
             stdout, stderr = out.tail(), err.tail()
@@ -293,7 +301,7 @@ class _Job:
 
     def _judge(self, exit_code: int, own: dict[str, Any] | None, stderr: str) -> tuple[str, dict[str, Any] | None]:
         if self.reason:
-            return {"output": "failed"}.get(self.reason, self.reason), self._limit_error(stderr)
+            return LIMIT_STATUS[self.reason], limit_error(self.reason, self.limits, self.peak_mb, stderr, self.folder)
         if exit_code == 0:
             return "completed", None
         if exit_code < 0:
@@ -312,33 +320,12 @@ class _Job:
             }
         return "failed", error
 
-    def _limit_error(self, stderr: str) -> dict[str, Any]:
-        line, file = _fault_line(stderr, self.folder)
-        kind, message = {
-            "timeout": ("TimeoutError", f"the code ran longer than {self.limits.timeout_s:g} s and was stopped"),
-            "memory": (
-                "MemoryError",
-                f"the code used {self.peak_mb:.0f} MB of memory, more than the {self.limits.memory_mb:g} MB allowed, "
-                "and was stopped",
-            ),
-            "output": ("OutputLimit", f"the code printed more than {self.limits.output_mb:g} MB and was stopped"),
-            "killed": ("Cancelled", "the run was cancelled and the code stopped"),
-        }[self.reason]
-        return {"type": kind, "message": message, "line": line, "file": file}
-
     def _reads(self, before: dict[str, Entry]) -> list[str]:
-        try:
-            lines = (self.folder / child.READS_FILE).read_text(encoding="utf-8").splitlines()
-        except OSError:
-            return []
-        found: dict[str, None] = {}
-        for line in lines:
-            with contextlib.suppress(ValueError):
-                name = json.loads(line)
-                outside = name.startswith("package:") or Path(name).is_absolute()
-                if outside or name in before:  # what it made itself and read again is no input
-                    found[name] = None
-        return list(found)
+        def outside(name: str) -> bool:
+            return name.startswith("package:") or Path(name).is_absolute()
+
+        # What it made itself and read again is no input.
+        return [name for name in noted_reads(self.folder) if outside(name) or name in before]
 
     def _write_exit(self, outcome: Outcome, after: dict[str, Entry]) -> None:
         record = {
@@ -350,18 +337,62 @@ class _Job:
             "ended_at": outcome.ended_at,
             "pid": outcome.pid,
             "reads": outcome.reads,
-            "files": [
-                {"path": entry.path, "size": entry.size, "mtime_ns": entry.mtime_ns, "sha256": entry.sha256}
-                for entry in after.values()
-            ],
             "made": [entry.path for entry in outcome.made],
         }
-        temporary = self.folder / f".{child.EXIT_FILE}.launcher"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(record, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / child.EXIT_FILE)
+        write_exit(self.folder, record, after=after)
+
+
+def limit_error(reason: str, limits: Limits, memory_mb: float, stderr: str, folder: Path) -> dict[str, Any]:
+    """Return type, message, line and file for code that was stopped, as for an exception."""
+    line, file = _fault_line(stderr, folder)
+    kind, message = {
+        "timeout": ("TimeoutError", f"the code ran longer than {limits.timeout_s:g} s and was stopped"),
+        "memory": (
+            "MemoryError",
+            f"the code used {memory_mb:.0f} MB of memory, more than the {limits.memory_mb:g} MB allowed, "
+            "and was stopped",
+        ),
+        "output": ("OutputLimit", f"the code printed more than {limits.output_mb:g} MB and was stopped"),
+        "killed": ("Cancelled", "the run was cancelled and the code stopped"),
+    }[reason]
+    return {"type": kind, "message": message, "line": line, "file": file}
+
+
+def noted_reads(folder: Path) -> list[str]:
+    """Return which files the code in a folder was seen to open for reading, each once."""
+    try:
+        lines = (folder / child.READS_FILE).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found: dict[str, None] = {}
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            found[json.loads(line)] = None
+    return list(found)
+
+
+def write_exit(
+    folder: Path,
+    record: dict[str, Any],
+    still: Callable[[], bool] = lambda: True,
+    *,
+    after: dict[str, Entry] | None = None,
+) -> None:
+    """Write ``exit.json`` with the folder's files, at once or not at all; nothing when ``still`` is false by then."""
+    files = after if after is not None else {path: entry for path, entry in scan(folder).items() if not ignored(path)}
+    listed = [
+        {"path": entry.path, "size": entry.size, "mtime_ns": entry.mtime_ns, "sha256": entry.sha256}
+        for entry in files.values()
+    ]
+    temporary = folder / f".{child.EXIT_FILE}.launcher"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump({**record, "files": listed}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    if still():
+        temporary.replace(folder / child.EXIT_FILE)
+    else:
+        temporary.unlink(missing_ok=True)
 
 
 class _End:
