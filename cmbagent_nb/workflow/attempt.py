@@ -196,6 +196,7 @@ class Attempt:
         await self._may_run(script.name, code)
         outcome, event_id = await self._launch(script, code, code_hash, answer, spec)
         await in_thread(_put_back, script, code, code_hash)
+        self._note_changed(outcome.changed_links, event_id)
         failure = await self._judge(outcome, code)
         files = await self._keep(outcome.made, script, code_hash, spec, answer, event_id, published=failure is None)
         self._end(
@@ -284,6 +285,20 @@ class Attempt:
             duration_ms=(outcome.ended_at - outcome.started_at) * 1e3,
         )
         return outcome, span.id
+
+    def _note_changed(self, paths: Sequence[str], event_id: str) -> None:
+        """Record that code wrote into files which it shares with the step that made them: their old state is gone."""
+        if paths:
+            names = ", ".join(paths)
+            self.context.recorder.record(
+                "error",
+                subtype="shared_file_changed",
+                inputs={"paths": list(paths)},
+                parent=event_id,
+                status="failed",
+                error=f"{names}: changed in place. Large files are shared with the step that made them and not copied;"
+                " what that step had made is not kept. Write to another file to keep both.",
+            )
 
     async def _start(self, script: Path, code: str) -> Outcome:
         """Run the code; when a pause had stopped it, in a folder as it was before."""
