@@ -36,6 +36,7 @@ from cmbagent_nb.execution.environment import child_environment
 from cmbagent_nb.execution.group import Group, kill_group, start_time
 from cmbagent_nb.execution.guard import Guard
 from cmbagent_nb.execution.output import Follower, trim
+from cmbagent_nb.store.trouble import is_full
 
 __all__ = ["Limits", "Outcome", "kill_group", "launch", "read_exit"]
 
@@ -45,6 +46,10 @@ MEMORY_EVERY = 0.2
 
 #: The status of code that was stopped, by the reason why.
 LIMIT_STATUS = {"timeout": "timeout", "memory": "memory", "output": "failed", "killed": "killed"}
+
+#: Seconds to wait for space on a full disk, and between two looks.
+SPACE_PATIENCE = 120.0
+SPACE_EVERY = 0.5
 
 OnOutput = Callable[[str, str], Any]
 OnStart = Callable[[int, float], Any]
@@ -296,8 +301,20 @@ class _Job:
             peak_memory_mb=round(self.peak_mb, 1),
             changed_links=[entry.path for entry in made if entry.path in before and _linked(self.folder / entry.path)],
         )
-        self._write_exit(outcome, after)
+        self._when_there_is_space(lambda: self._write_exit(outcome, after))
         return outcome
+
+    def _when_there_is_space(self, write: Callable[[], None]) -> None:
+        """Write how the code ended, also when the disk is full for a while: what it made is not made twice."""
+        latest = time.monotonic() + SPACE_PATIENCE
+        while True:
+            try:
+                write()
+                return
+            except OSError as error:
+                if not is_full(error) or self.cancelled.is_set() or time.monotonic() > latest:
+                    raise
+            self.cancelled.wait(SPACE_EVERY)
 
     def _judge(self, exit_code: int, own: dict[str, Any] | None, stderr: str) -> tuple[str, dict[str, Any] | None]:
         if self.reason:
