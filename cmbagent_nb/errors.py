@@ -169,6 +169,10 @@ class StepsNotFound(SkillError):
     exit_status = 2
 
 
+class SkillDeviated(SkillError):
+    """A skill did something else than it has been seen to do, and no agent may or can mend it."""
+
+
 class SkillNotFound(SkillError):
     """No skill has this name or id."""
 

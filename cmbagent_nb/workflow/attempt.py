@@ -12,6 +12,7 @@ import hashlib
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import AgentSpec
     from cmbagent_nb.capture.manifest import Entry
     from cmbagent_nb.execution.launcher import Outcome
+    from cmbagent_nb.workflow.conduct import Ready
     from cmbagent_nb.workflow.context import Context
     from cmbagent_nb.workflow.motion import Place
     from cmbagent_nb.workflow.plan import Step
@@ -45,6 +47,19 @@ if TYPE_CHECKING:
 
 EXECUTOR = "executor"
 PHASE = "control"
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The code of an attempt: an agent's reply, or what was ready."""
+
+    code: str
+    filename: str
+    explanation: str
+    #: The agent's turn that wrote it.
+    event_id: str | None
+    reason: str = ""
+    ready: Ready | None = None
 
 
 class Attempt:
@@ -85,7 +100,7 @@ class Attempt:
         if context.options.mode == CARRYING:
             self._carried = await carry(context, step, self.number)
         before = self._carried.steps if self._carried else context.plan.before(step.node_id)
-        seeds = context.credits.of(before)
+        seeds = [*(context.conduct.seeds() if context.conduct else ()), *context.credits.of(before)]
         self._given = [*(str(item["path"]) for item in context.inputs), *seeds]
         self._seeds = seeds
         if self.past is not None:
@@ -153,6 +168,7 @@ class Attempt:
             context.options.max_attempts,
             self.comments,
             self._carried.text if self._carried else "",
+            context.conduct.guide(step, self.failures) if context.conduct else "",
         )
 
     async def _ask(self, spec: AgentSpec, reply: Any, check: Any = None) -> Answer[Any]:
@@ -175,12 +191,24 @@ class Attempt:
 
     # ---- agents that write code
 
-    async def _code(self, spec: AgentSpec) -> Done | Failure:
+    async def _get_code(self, spec: AgentSpec) -> _Written:
+        """Take the code that is ready, or ask the agent for it."""
+        context, conduct = self.context, self.context.conduct
+        if conduct is not None and not self.comments:
+            ready = await conduct.ready(context, self.step, self.number, self.failures)
+            if ready is not None:
+                return _Written(ready.code, ready.filename, ready.explanation, None, ready=ready)
         from cmbagent_nb.agents.replies import Code
 
         answer = await self._ask(spec, Code)
         reply = answer.value
-        code = self.context.writer.scrub(reply.python_code)
+        reason = reply.modification_summary or reply.explanation
+        code = context.writer.scrub(reply.python_code)
+        return _Written(code, reply.filename, reply.explanation, answer.event_id, reason)
+
+    async def _code(self, spec: AgentSpec) -> Done | Failure:
+        reply = await self._get_code(spec)
+        code, conduct = reply.code, self.context.conduct
         script = self._folder / "codebase" / script_name(reply.filename, self.step)
         code_hash = hashlib.sha256(code.encode()).hexdigest()
         if self._exit is not None and not await in_thread(_is, script, code_hash):
@@ -192,13 +220,15 @@ class Attempt:
         if self._exit is None:
             await with_space(self.context, _write, script, code)
         self.context.stream.emit("code_generated", node_id=self.step.node_id, path=f"codebase/{script.name}")
-        self._hand(spec.name, EXECUTOR, "code to run", {"path": f"codebase/{script.name}"}, answer.event_id)
+        self._hand(spec.name, EXECUTOR, "code to run", {"path": f"codebase/{script.name}"}, reply.event_id)
         await self._may_run(script.name, code)
-        outcome, event_id = await self._launch(script, code, code_hash, answer, spec)
+        outcome, event_id = await self._launch(script, code_hash, reply, spec)
         await in_thread(_put_back, script, code, code_hash)
         self._note_changed(outcome.changed_links, event_id)
-        failure = await self._judge(outcome, code)
-        files = await self._keep(outcome.made, script, code_hash, spec, answer, event_id, published=failure is None)
+        failure = await self._judge(outcome, reply)
+        files = await self._keep(
+            outcome.made, script, code_hash, spec, reply.event_id, event_id, published=failure is None
+        )
         self._end(
             "completed" if failure is None else "failed" if outcome.status == "completed" else outcome.status,
             exit_code=outcome.exit_code,
@@ -212,8 +242,12 @@ class Attempt:
             },
         )
         if failure is not None:
+            if conduct is not None and reply.ready is not None:
+                await conduct.deviated(self.context, self.step, failure)
             self._hand(EXECUTOR, spec.name, "the attempt failed", {"error": failure.error}, event_id)
             return failure
+        if conduct is not None and reply.ready is None:
+            await conduct.made(self.context, self.step, code, reply.reason, spec.name)
         return Done(
             node_id=self.step.node_id,
             title=self.step.title,
@@ -246,18 +280,17 @@ class Attempt:
         if answer.resolution != "approved":
             raise GateError(f"the code of step {self.step.number} was not allowed to run", "Start the run again.")
 
-    async def _launch(
-        self, script: Path, code: str, code_hash: str, answer: Answer[Any], spec: AgentSpec
-    ) -> tuple[Outcome, str]:
-        context = self.context
+    async def _launch(self, script: Path, code_hash: str, reply: _Written, spec: AgentSpec) -> tuple[Outcome, str]:
+        context, code = self.context, reply.code
         inputs = {
             "path": f"codebase/{script.name}",
             "code": code,
             "code_hash": code_hash,
-            "explanation": answer.value.explanation,
+            "explanation": reply.explanation,
             "written_by": spec.name,
+            **({"ready": dict(reply.ready.about)} if reply.ready else {"reason": reply.reason}),
         }
-        with context.recorder.span("code_exec", agent=EXECUTOR, inputs=inputs, parent=answer.event_id) as span:
+        with context.recorder.span("code_exec", agent=EXECUTOR, inputs=inputs, parent=reply.event_id) as span:
             if self._exit is not None:
                 outcome = await in_thread(outcome_of, self._exit, self._folder, script, self._seeds, context.work_dir)
                 span.meta = {"ended_before_it_was_resumed": True}
@@ -326,11 +359,15 @@ class Attempt:
         """
         return sorted({*outcome.reads, *(name for name in self._given if name in code)})
 
-    async def _judge(self, outcome: Outcome, code: str) -> Failure | None:
+    async def _judge(self, outcome: Outcome, reply: _Written) -> Failure | None:
         """Tell whether the attempt reached its goal: by its exit status, its files, or a verdict."""
+        code, conduct = reply.code, self.context.conduct
         output = prompts.tail("\n".join(part for part in (outcome.stdout, outcome.stderr) if part.strip()))
         if outcome.status != "completed":
             return Failure(self.number, error_text(outcome), code, output)
+        if conduct is not None and reply.ready is not None:
+            reason = await conduct.judge(self.context, self.step, self.number, outcome, self._folder)
+            return Failure(self.number, reason, code, output) if reason else None
         made = [entry.path for entry in outcome.made]
         missing = [
             pattern for pattern in self.step.expected_outputs if not any(matches(name, pattern) for name in made)
@@ -365,7 +402,7 @@ class Attempt:
         script: Path,
         code_hash: str,
         spec: AgentSpec,
-        answer: Answer[Any],
+        written: str | None,
         event_id: str,
         *,
         published: bool,
@@ -380,7 +417,7 @@ class Attempt:
                 self._credit(
                     file,
                     spec.name,
-                    answer.event_id if is_code else event_id,
+                    written if is_code else event_id,
                     code_hash=code_hash,
                     final=published,
                 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.llm.gateway import Gateway
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.checkpoints import Checkpoints
+    from cmbagent_nb.workflow.conduct import Conduct
     from cmbagent_nb.workflow.credits import Credits
     from cmbagent_nb.workflow.gates import Gates
     from cmbagent_nb.workflow.kept import Kept
@@ -77,6 +78,8 @@ class Context:
     created_at: float
     #: Why the run's task is cancelled: ``cancelled`` by somebody, or ``interrupted`` because the process ends.
     stopped_as: Callable[[], str] = lambda: "cancelled"
+    #: Who stands behind the run besides its agents: a skill, or nobody.
+    conduct: Conduct | None = None
     #: Says in words what keeps the run waiting; an empty text when all is well again.
     tell_trouble: Callable[[str], None] = lambda text: None
     plan: Plan | None = None

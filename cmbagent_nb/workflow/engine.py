@@ -75,6 +75,8 @@ async def _go(context: Context) -> tuple[str, str]:
     context.plan = plan
     with context.recorder.at(context.last_node):
         await reports.write_plan(context, plan)
+        if context.conduct is not None:
+            await context.conduct.begin(context, plan)
         await context.motion.enter("executing")
     context.last_node = TERMINATOR
     endings = await _run_steps(context, plan)
@@ -307,6 +309,8 @@ async def _finish(context: Context, status: str, error: str, started: float) -> 
             if status == "interrupted":
                 context.checkpoints.add("emergency")
             result = await _patiently(context, lambda: reports.write_all(context, status, error, started))
+            if context.conduct is not None:
+                result |= await context.conduct.end(context, status, error)
         except Exception as fault:
             LOG.exception("the reports of run %s could not be written", context.run_id)
             error = error or f"Its reports could not be written: {fault}"

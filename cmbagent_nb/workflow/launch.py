@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import CMBAgentError, StateError, StoreError
 from cmbagent_nb.runtime import Runtime, in_thread
 from cmbagent_nb.store.json import from_json
+from cmbagent_nb.workflow.conduct import NO_MODEL
 from cmbagent_nb.workflow.context import Context, Options
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.kept import Kept
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.llm.call import CallInfo
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
+    from cmbagent_nb.workflow.conduct import Conduct
 
 LOG = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Request:
     replay_of: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
     instructions: Mapping[str, str] = field(default_factory=dict)
+    conduct: Conduct | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is kept with the run, so that another process can go on with it in the same way."""
@@ -65,6 +68,7 @@ class Request:
             "replay_of": self.replay_of,
             "models": dict(self.models),
             "instructions": dict(self.instructions),
+            **({"conduct": self.conduct.to_dict()} if self.conduct else {}),
         }
 
 
@@ -109,7 +113,8 @@ def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
             "mode": request.options.mode,
             "agent": request.options.agent,
             "model": str(request.model),
-            "model_source": "replay" if request.replay_of else "playbook" if request.model.is_playbook else "live",
+            "model_source": _source(request),
+            "skill_id": request.conduct.skill_id if request.conduct else None,
             "status": "draft",
             "task_description": request.task,
             "created_at": created,
@@ -128,6 +133,13 @@ def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
     host.writer.insert("leases", {"run_id": request.run_id, "owner": owner(), "heartbeat_at": created})
     host.writer.barrier().result()
     return run_live(host, request, created, past)
+
+
+def _source(request: Request) -> str:
+    """Say what answers the run's model calls."""
+    if request.replay_of:
+        return "replay"
+    return "none" if request.model == NO_MODEL else "playbook" if request.model.is_playbook else "live"
 
 
 def run_live(host: Host, request: Request, created: float, past: Past | None = None) -> LiveRun:
@@ -240,6 +252,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         stopped_as=lambda: live.stopped_as,
         tell_trouble=live.tell_trouble,
         past=past,
+        conduct=request.conduct,
     )
 
 

@@ -82,10 +82,12 @@ def step(
     max_attempts: int,
     comments: Sequence[str] = (),
     carried: str = "",
+    guide: str = "",
 ) -> str:
     """Ask an agent to do one step, with what was done before it and what went wrong.
 
-    ``done`` is what its predecessors left; ``carried`` takes its place where a run carries its context along.
+    ``done`` is what its predecessors left; ``carried`` takes its place where a run carries its context along;
+    ``guide`` is what stands behind the run: the code of a skill.
     """
     parts = []
     if current.instructions != task:
@@ -99,6 +101,8 @@ def step(
         parts.append(f"# What earlier steps left\n{carried}")
     elif done:
         parts.append("# What earlier steps left\n" + "\n\n".join(left_by(item, folder) for item in done))
+    if guide:
+        parts.append(guide)
     if comments:
         parts.append("# Comments of the person you work for\n" + _bullets(comments))
     if failures:

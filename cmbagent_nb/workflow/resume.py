@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import StateError, WorkDirError
 from cmbagent_nb.store.archive import unarchive_run
 from cmbagent_nb.store.archived import archived
+from cmbagent_nb.workflow.conduct import NO_MODEL
 from cmbagent_nb.workflow.context import PLANNED
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.kept import Kept
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from cmbagent_nb.agents.registry import Registry
     from cmbagent_nb.settings import Settings
+    from cmbagent_nb.workflow.conduct import Conduct
 
 LOG = logging.getLogger(__name__)
 
@@ -31,8 +34,16 @@ LOG = logging.getLogger(__name__)
 RESUMABLE = ("interrupted", "failed")
 
 
-def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> LiveRun:
+def resume(
+    host: Host,
+    run_id: str,
+    settings: Settings,
+    registry: Registry,
+    conduct_of: Callable[[str, dict[str, Any]], Conduct] | None = None,
+) -> LiveRun:
     """Take a run over and go on where it stood; returns at once.
+
+    ``conduct_of`` makes what stood behind the run anew, from the run's id and what was kept of it.
 
     Raises
     ------
@@ -53,12 +64,15 @@ def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> L
         raise WorkDirError(
             f"the folder {work_dir} of run {row['name']} is not there", "Put it back.", path=str(work_dir)
         )
-    model = ModelSpec.parse(row["model"])
-    check(model, settings)
+    model = NO_MODEL if row["model"] == str(NO_MODEL) else ModelSpec.parse(row["model"])
+    if model != NO_MODEL:
+        check(model, settings)
     asked = asked_for(row)
     if asked.get("replay_of"):
         raise StateError(f"run {row['name']} is a replay", "Replay the recorded run again.", run_id=run_id)
     options = options_from(asked)
+    kept_conduct = asked.get("conduct")
+    conduct = conduct_of(run_id, kept_conduct) if conduct_of is not None and kept_conduct else None
     registry = registry.changed(asked.get("models", {}), asked.get("instructions", {}))
     changes = host.writer.call(lambda connection: _take_over(connection, run_id, options.mode)).result()
     kept = Kept(host.writer, work_dir)
@@ -77,6 +91,7 @@ def resume(host: Host, run_id: str, settings: Settings, registry: Registry) -> L
         registry=registry,
         max_cost_usd=asked["max_cost_usd"],
         gates=asked.get("gates", ""),
+        conduct=conduct,
     )
     try:
         for difference in reconcile(host.db, host.writer, run_id, work_dir):
