@@ -43,6 +43,10 @@ class Settings:
     archive_days: float = 90.0
     agents_dir: str = ""
     starter_skills: bool = True
+    skill_mode: str = "manual"
+    skill_min_similarity: float = 0.7
+    skill_auto_similarity: float = 0.75
+    embeddings: str = "auto"
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
@@ -70,6 +74,10 @@ HELP = {
     "context_keep": "the newest steps that a deep run tells of as they are; those before are summarized",
     "archive_days": "days after its end until `cmbagent archive` moves a run's rows out of the database",
     "agents_dir": "a folder with agents of your own, as YAML",
+    "skill_mode": "off, manual (skills run when they are named) or auto (the best match is looked for at each start)",
+    "skill_min_similarity": "score from which a skill counts as fitting a task, 0 to 1",
+    "skill_auto_similarity": "score from which a verified and trusted skill runs without being asked about, 0 to 1",
+    "embeddings": "what compares the meaning of texts: auto, onnx, torch, or tfidf for words alone",
     "starter_skills": "put the skills that come with the package into the library at the first look at it",
 }
 

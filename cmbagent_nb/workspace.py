@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import CMBAgentError, NoModel
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.settings import Settings, default_home, load_settings
+from cmbagent_nb.skills.matching.finder import Finder
 from cmbagent_nb.skills.sharing.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.host import Host
 
 
-class Workspace(Shelf):
+class Workspace(Shelf, Finder):
     """One store plus one folder of runs.
 
     Parameters

@@ -1,0 +1,1 @@
+"""Matching: which skill fits a task, with reasons; and nothing where none does."""

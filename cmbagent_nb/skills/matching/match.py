@@ -1,0 +1,270 @@
+"""Which skills fit a task: the best first, each with its reasons, and none where none fits.
+
+A score says how often a fit like this one is right: words and meaning together (``hybrid.py``), moved by what else is
+known, as odds are. Only newest active versions are offered, and nothing here starts anything.
+
+| what is known | what it does to the odds |
+|---|---|
+| the task names one of the skill's tags | times 1.35, twice at most |
+| it makes the kinds of files that are asked for, or none of them; its steps are those of a plan | times 1.65 to 0.6 |
+| it worked when it was used, or failed; it was accepted or refused for such a task | times 1.8 to 0.55; 1.65 or 0.2 |
+| a precondition does not hold here, or it cannot take the data that is given | times 0.1 |
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cmbagent_nb.skills.matching import conditions as at_hand
+from cmbagent_nb.skills.matching import embedder as models
+from cmbagent_nb.skills.matching import structure as shapes
+from cmbagent_nb.skills.matching.feedback import Feedback, decisions
+from cmbagent_nb.skills.matching.hybrid import calibrate, combine
+from cmbagent_nb.skills.matching.index import library
+from cmbagent_nb.skills.matching.tfidf import plain, stem, words
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.store.database import Database
+    from cmbagent_nb.store.writer import Writer
+
+_TAG = 0.3
+_MOST_TAGS = 2
+_UNMET = -2.3
+#: Skills whose rows are read at once, and how many are looked at, at most, when others are left out.
+_AT_ONCE, _AT_MOST = 12, 400
+_SHOWN_WORDS = 5
+
+
+@dataclass(frozen=True)
+class Match:
+    """A skill that may fit a task, and why."""
+
+    skill: Skill = field(repr=False)
+    score: float
+    semantic: float | None
+    lexical: float
+    tags: list[str]
+    structure: float | None
+    feedback: float
+    conditions: list[str]
+    reason: str
+    #: Which of the inputs at hand each of the skill's input parameters takes.
+    taken: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def id(self) -> str:
+        """The skill's id."""
+        return self.skill.id
+
+    @property
+    def name(self) -> str:
+        """The skill's name."""
+        return self.skill.name
+
+    @property
+    def version(self) -> int:
+        """The skill's version."""
+        return self.skill.version
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the match as JSON shows it."""
+        return {
+            "skill_id": self.id,
+            "name": self.name,
+            "version": self.version,
+            "score": self.score,
+            "semantic": self.semantic,
+            "lexical": self.lexical,
+            "tags": self.tags,
+            "structure": self.structure,
+            "feedback": self.feedback,
+            "conditions": self.conditions,
+            "reason": self.reason,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version} ({self.score:.2f}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a look at the library gave: the skills that were looked at, best first, and how long it took."""
+
+    matches: list[Match]
+    min_similarity: float
+    model: str
+    duration_ms: float
+
+    @property
+    def fitting(self) -> list[Match]:
+        """Those at or above the limit."""
+        return [item for item in self.matches if item.score >= self.min_similarity]
+
+
+def match(
+    db: Database,
+    writer: Writer,
+    home: Path,
+    task: str,
+    *,
+    k: int = 5,
+    min_similarity: float = 0.7,
+    required_tags: Iterable[str] = (),
+    exclude_failed: bool = False,
+    inputs: Mapping[str, Any] | None = None,
+    plan: Mapping[str, Any] | None = None,
+    only: str | None = None,
+    embeddings: str = "auto",
+) -> Found:
+    """Compare a task with the library.
+
+    Parameters
+    ----------
+    k
+        How many skills to look at closely.
+    required_tags
+        Only skills that have all of them.
+    exclude_failed
+        Leave out skills whose last execution failed.
+    inputs
+        The data at hand, by name: a skill must be able to take it.
+    plan
+        The plan of the task, if there is one: its steps and agents are compared with the skill's.
+    only
+        The name of the one skill to look at.
+    """
+    started = time.perf_counter()
+    embedder = models.choose(embeddings)
+    compared = library(db).compare(db, writer, task, embedder)
+    scores = calibrate(combine(compared.semantic, compared.lexical), with_meaning=compared.semantic is not None)
+    order = [int(place) for place in np.argsort(-scores, kind="stable")]
+    if only is not None:
+        order = [place for place in order if compared.names[place] == only]
+    wanted = {tag.casefold() for tag in required_tags}
+    asked = {stem(word): word for word in words(task)}
+    found: list[Match] = []
+    for place, skill, agents in _skills(db, writer, home, order, compared.names):
+        if not wanted <= {tag.casefold() for tag in skill.tags}:
+            continue
+        if exclude_failed and _failed_last(db, skill.id):
+            continue
+        semantic = None if compared.semantic is None else float(compared.semantic[place])
+        seen = _Seen(task, asked, float(scores[place]), semantic, float(compared.lexical[place]))
+        found.append(_judge(skill, agents, seen, inputs, plan, decisions(db, task, [skill.name])))
+        if len(found) >= max(k, 1) + 3:  # what is known beside the texts may change the order a little
+            break
+    found.sort(key=lambda item: -item.score)
+    spent = (time.perf_counter() - started) * 1e3
+    return Found(found[:k], min_similarity, models.NONE if embedder is None else embedder.name, round(spent, 2))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """How the texts of a skill and a task compare."""
+
+    task: str
+    asked: dict[str, str]
+    score: float
+    semantic: float | None
+    lexical: float
+
+
+def _skills(
+    db: Database, writer: Writer, home: Path, order: Sequence[int], names: Sequence[str]
+) -> Iterator[tuple[int, Skill, list[str]]]:
+    """Yield the newest active version of each name, as it is in the database now."""
+    from cmbagent_nb.skills.library import from_row
+    from cmbagent_nb.store.lookup import parsed
+
+    for first in range(0, min(len(order), _AT_MOST), _AT_ONCE):
+        places = order[first : first + _AT_ONCE]
+        marks = ", ".join(f":name_{place}" for place in range(len(places)))
+        rows = db.rows(
+            f"SELECT * FROM skills WHERE name IN ({marks}) AND status = 'active' ORDER BY version",
+            **{f"name_{number}": names[place] for number, place in enumerate(places)},
+        )
+        newest = {row["name"]: row for row in rows}
+        for place in places:
+            if names[place] in newest:
+                row = parsed(newest[names[place]])
+                agents = [str(agent) for agent in row["agent_sequence"] or []]
+                yield place, from_row(row, db, writer, home), agents
+
+
+def _failed_last(db: Database, skill_id: str) -> bool:
+    rows = db.rows(
+        "SELECT success FROM skill_executions WHERE skill_id = :id AND ended_at IS NOT NULL"
+        " ORDER BY ended_at DESC LIMIT 1",
+        id=skill_id,
+    )
+    return bool(rows) and not rows[0]["success"]
+
+
+def _judge(
+    skill: Skill,
+    agents: list[str],
+    seen: _Seen,
+    inputs: Mapping[str, Any] | None,
+    plan: Mapping[str, Any] | None,
+    decided: Mapping[str, str],
+) -> Match:
+    """Move the score by what is known beside the texts, and say why it is what it is."""
+    feedback = Feedback(skill.success_count, skill.failure_count, decided.get(skill.name, ""))
+    structure = shapes.compare(seen.task, list(skill.output_schema), skill.dag_template, agents, plan)
+    conditions = at_hand.check(skill, inputs)
+    named = [tag for tag in skill.tags if (own := words(tag)) and all(stem(word) in seen.asked for word in own)]
+    moved = (
+        _TAG * min(len(named), _MOST_TAGS) + structure.weight + feedback.weight + (_UNMET if conditions.unmet else 0.0)
+    )
+    said = [_about_texts(skill, seen)]
+    if named:
+        said.append(f"tagged {', '.join(named)}")
+    said += [part for part in (structure.said, feedback.text()) if part]
+    said.append("verified" if skill.verified else "not verified")
+    if not skill.trusted:
+        said.append("from elsewhere and not trusted yet")
+    if conditions.unmet:
+        said.append(f"but {'; '.join(conditions.unmet)}")
+    return Match(
+        skill=skill,
+        score=round(_moved(seen.score, moved), 4),
+        semantic=None if seen.semantic is None else round(seen.semantic, 4),
+        lexical=round(seen.lexical, 4),
+        tags=list(skill.tags),
+        structure=None if structure.share is None else round(structure.share, 4),
+        feedback=round(feedback.rate, 4),
+        conditions=conditions.unmet,
+        reason="; ".join(said),
+        taken=conditions.taken,
+    )
+
+
+def _moved(score: float, by: float) -> float:
+    """Return a score whose logarithm of the odds is moved.
+
+    >>> round(_moved(0.5, 0.7), 2), _moved(0.0, 1.0)
+    (0.67, 0.0)
+    """
+    if not 0 < score < 1:
+        return score
+    return float(1 / (1 + np.exp(-(np.log(score / (1 - score)) + by))))
+
+
+def _about_texts(skill: Skill, seen: _Seen) -> str:
+    """Say in words what the task and the skill have in common."""
+    own = {stem(word) for word in words(f"{plain(skill.name)} {skill.description} {skill.task}")}
+    shared = [word for key, word in seen.asked.items() if key in own]
+    meaning = "" if seen.semantic is None else f"meaning {seen.semantic:.2f}, words {seen.lexical:.2f}: "
+    if not shared:
+        return f"{meaning or f'words {seen.lexical:.2f}: '}no word in common"
+    more = f" and {len(shared) - _SHOWN_WORDS} more" if len(shared) > _SHOWN_WORDS else ""
+    common = ", ".join(shared[:_SHOWN_WORDS]) + more
+    return f"{meaning or f'words {seen.lexical:.2f}: '}both have {common}"
