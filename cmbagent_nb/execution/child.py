@@ -16,6 +16,7 @@ The process that started this one need not be alive any more: everything is in t
 from __future__ import annotations
 
 import atexit
+import errno
 import faulthandler
 import gc
 import json
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 HERE = os.path.dirname(os.path.abspath(__file__))
 EXIT_FILE = "exit.json"
 READS_FILE = "reads.jsonl"
+
+#: How often the end is written again on a full disk when nobody else does, and the seconds between.
+TRIES = 240
+TRY_AGAIN = 0.5
 
 #: Suffixes of files that are code or resources of a library, never data of the user.
 CODE_SUFFIXES = tuple(".py .pyc .pyi .pyx .so .pyd .dll .dylib .pth .mplstyle .afm .ttf .otf .pem .crt".split())  # noqa: SIM905
@@ -151,6 +156,7 @@ class Ending:
     def __init__(self, folder: str, script: str, reads: Reads) -> None:
         self.folder, self.script, self.reads = folder, script, reads
         self.pid = os.getpid()
+        self.parent = os.getppid()
         self.started_at = time.time()
         self.code = 0
         self.error: dict[str, Any] | None = None
@@ -176,12 +182,29 @@ class Ending:
             "reads": list(self.reads.noted),
             "files": _manifest(self.folder),
         }
+        for _ in range(TRIES):
+            try:
+                self._write(record)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+            if os.getppid() == self.parent:
+                return  # it lives, and writes this itself when there is space again
+            time.sleep(TRY_AGAIN)
+
+    def _write(self, record: dict[str, Any]) -> None:
         temporary = os.path.join(self.folder, f".{EXIT_FILE}.{self.pid}")
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(record, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, os.path.join(self.folder, EXIT_FILE))
+        try:
+            with open(temporary, "w", encoding="utf-8") as file:
+                json.dump(record, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, os.path.join(self.folder, EXIT_FILE))
+        except OSError:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+            raise
 
 
 def _manifest(folder: str) -> list[dict[str, Any]]:
