@@ -61,14 +61,14 @@ RECIPES = {
     ),
     "hz-fit": Recipe(
         "hz-chronometers",
-        "Fit H0 and Omega_m to measurements of the expansion rate H(z), such as cosmic chronometers, and draw them with "
-        "the fit and its 68 % band",
+        "Fit H0 and Omega_m to measurements of the expansion rate H(z), such as cosmic chronometers, and draw them "
+        "with the fit and its 68 % band",
         ["cosmology", "chronometers", "expansion-rate", "fit"],
     ),
     "table-exploration": Recipe(
         "table-exploration",
-        "Explore any table (CSV, parquet or DataFrame): summary of its columns, missing values, outliers, correlations, "
-        "histograms and a correlation matrix plot",
+        "Explore any table (CSV, parquet or DataFrame): summary of its columns, missing values, outliers, "
+        "correlations, histograms and a correlation matrix plot",
         ["data", "exploration", "table", "statistics"],
     ),
     "periodogram": Recipe(

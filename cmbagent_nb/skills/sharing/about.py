@@ -105,10 +105,13 @@ def _body(skill: Skill, row: dict[str, Any]) -> str:
 
 
 def _verified(skill: Skill, row: dict[str, Any]) -> str:
-    if not skill.verified:
-        return "It was not verified: " + (" ".join(str(skill.verification.get("reason") or "").split()) or "no reason")
-    summary = " ".join(str(skill.verification.get("summary") or "").split())
-    said = ", ".join(f"{name} {version}" for name, version in packages(row).items())
+    report = row["verification"]
+    if not report.get("verified"):
+        return (
+            "It was not verified: " + (" ".join(str(report.get("reason") or "").split()) or "no reason was kept") + "."
+        )
+    summary = " ".join(str(report.get("summary") or "").split())
+    said = ", ".join(f"{name} {version}" for name, version in packages(row).items()) or row["made_by"]
     return (
         f"Run with its defaults in a fresh kernel when it was made ({said}): {summary}. "
         f"The files in `expected/` are what it made; `cmbagent skill verify {skill.name}` compares again."

@@ -13,13 +13,13 @@ take for one, and anything too large are refused by the place where they are fou
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import json
 import re
 import stat
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -43,6 +43,7 @@ _LARGEST_JSON = LARGEST * 3 // 2
 _JSON_FORMAT = "cmbagent-skill"
 _ODD = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError)
 _FAIR = "Ask whoever made it for another copy; nothing was written."
 
 
@@ -188,14 +189,17 @@ def _archive(path: Path) -> Iterator[tuple[str, int, Any]]:
                 raise refused(f"it has no {MANIFEST}", path=MANIFEST)
             for info in infos:
                 yield info.filename[len(top) :], info.file_size, _member(archive, info)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError, binascii.Error) as error:
+    except _DAMAGED as error:
         raise refused(f"{path.name} is damaged ({error})", path=str(path)) from error
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
     def read(most: int) -> bytes:
-        with archive.open(info) as file:
-            return file.read(most)
+        try:
+            with archive.open(info) as file:
+                return file.read(most)
+        except _DAMAGED as error:
+            raise refused(f"{info.filename} in it is damaged ({error})", path=info.filename) from error
 
     return read
 

@@ -1,0 +1,577 @@
+"""Skills that travel: the same files arrive, nothing strange is taken, and nothing runs before it is trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmbagent_nb.errors import CMBAgentError, SkillError, SkillRefused, SkillUntrusted, StateError, UsageError
+from cmbagent_nb.skills.again import verify_again
+from cmbagent_nb.skills.sharing import git, manifest
+from cmbagent_nb.skills.sharing import package as packages
+from cmbagent_nb.skills.sharing.about import slug
+from cmbagent_nb.skills.sharing.package import MANIFEST, NOTEBOOK, ROW, Package, check_path, from_json, to_json
+from cmbagent_nb.workspace import Workspace
+from tests.shared_skill import CODE, notebook, package, put, resealed, row
+
+
+@pytest.fixture
+def other(tmp_path: Path):
+    """A second workspace, of somebody else."""
+    opened = Workspace(tmp_path / "other")
+    yield opened
+    opened.close()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- there and back
+
+
+@pytest.mark.parametrize("form", ["folder", "json", "zip"])
+def test_what_is_exported_arrives_unchanged(form: str, workspace: Workspace, other: Workspace, tmp_path: Path) -> None:
+    mine = workspace.import_skill(put(package(), tmp_path / "in"))
+    place = mine.export(tmp_path / "out", form)
+    theirs = other.import_skill(place)
+    assert (theirs.name, theirs.version, theirs.trusted, theirs.status) == ("power_sum", 1, False, "draft")
+    assert content(theirs.folder / "assets") == content(mine.folder / "assets")
+    assert theirs.notebook.read_bytes() == mine.notebook.read_bytes()
+    for field in ("parameters", "description", "tags", "task", "input_schema", "notebook_hash"):
+        assert getattr(theirs, field) == getattr(mine, field), field
+    assert theirs.verification["summary"].startswith("1 of 1 file reproduced when it was made")
+    # and once more: what was said is not said twice
+    again = workspace.import_skill(theirs.export(tmp_path / "again", form), name="another")
+    assert again.verification["summary"] == theirs.verification["summary"]
+    assert workspace.import_skill(place).id == mine.id, "the same files are the same skill"
+
+
+def test_an_imported_skill_runs_once_it_is_trusted(workspace: Workspace, tmp_path: Path) -> None:
+    skill = workspace.import_skill(put(package(), tmp_path / "in"))
+    for attempt in (skill.run, lambda: skill.execute({"power": 3}), lambda: verify_again(skill)):
+        with pytest.raises(SkillUntrusted, match="not trusted"):
+            attempt()
+    assert not (workspace.home / "skills" / "power_sum" / "runs").exists()
+    shown = skill.code()
+    assert "float(line) ** power" in shown and "input/numbers.txt" in shown
+    assert "<script" not in type(shown)("<script>")._repr_html_()
+
+    trusted = skill.trust()
+    assert (trusted.trusted, trusted.status) == (True, "active")
+    assert trusted.meta["trust"]["how"] == "user" and trusted.meta["trust"]["by"] and trusted.meta["trust"]["at"]
+    done = trusted.run(power=3)
+    assert done.success and done.metrics == {"total": 36.0}
+    verified = verify_again(trusted)
+    assert verified.verified and verified.verification["compared_with"] == "expected"
+    assert verified.verification["summary"] == "1 of 1 file reproduced"
+
+
+def test_a_claim_that_is_not_true_does_not_stand(workspace: Workspace, tmp_path: Path) -> None:
+    """It says that it was verified; here it makes something else, and becomes a draft."""
+    wrong = resealed(package(), **{"expected/data/total.json": b'{"total": 15.0}'})
+    skill = workspace.import_skill(put(wrong, tmp_path / "in")).trust()
+    assert skill.status == "active"
+    checked = verify_again(skill)
+    assert (checked.verified, checked.status) == (False, "draft")
+    assert "15.0 became 14.0" in checked.verification["reason"]
+
+
+@pytest.mark.parametrize("what", ["notebook.ipynb", "assets/input/numbers.txt", "assets/helper.py"])
+def test_trust_ends_when_a_file_changes(what: str, workspace: Workspace, tmp_path: Path) -> None:
+    skill = workspace.import_skill(put(package(), tmp_path / "in")).trust()
+    place = skill.folder / what
+    place.write_text((place.read_text() if place.exists() else "") + "\n4\n")
+    with pytest.raises(SkillError, match=r"not those that were imported|was changed"):
+        skill.run()
+    with pytest.raises(SkillError, match=r"not those that were imported|was changed"):
+        skill.trust()
+
+
+def test_an_import_does_not_take_a_name_away(workspace: Workspace, tmp_path: Path) -> None:
+    own = workspace.import_skill(put(package(), tmp_path / "in")).trust()
+    put(package(code=CODE + "\nprint('mine now')"), tmp_path / "changed")
+    stranger = workspace.import_skill(tmp_path / "changed")
+    assert (stranger.name, stranger.version, stranger.status) == ("power_sum", 2, "draft")
+    assert workspace.skill("power_sum").id == own.id, "a name means its newest active version"
+    assert workspace.import_skill(tmp_path / "changed", name="theirs").name == "theirs"
+    with pytest.raises(SkillError, match="cannot be the name"):
+        workspace.import_skill(tmp_path / "changed", name="../theirs")
+
+
+def test_an_export_takes_no_place_that_is_taken(workspace: Workspace, tmp_path: Path) -> None:
+    skill = workspace.import_skill(put(package(), tmp_path / "in"))
+    place = skill.export(tmp_path / "out")
+    assert place == tmp_path / "out" / "power-sum"
+    with pytest.raises(SkillError, match="is there already"):
+        skill.export(tmp_path / "out")
+    (place / "left over").write_text("x")
+    assert skill.export(place, overwrite=True) == place and not (place / "left over").exists()
+    own = tmp_path / "out2" / "power-sum"
+    own.mkdir(parents=True)
+    (own / "thesis.tex").write_text("years of work")
+    with pytest.raises(SkillError, match="is there already"):
+        skill.export(tmp_path / "out2", overwrite=True)
+    assert (own / "thesis.tex").exists()
+    with pytest.raises(SkillError, match="not exported as 'tar'"):
+        skill.export(tmp_path, "tar")
+    assert {path.name for path in tmp_path.iterdir()} >= {"out", "out2"}
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+# ---- what is refused
+
+
+def changed_row(**changes: Any) -> bytes:
+    return json.dumps({**row(), **changes}).encode()
+
+
+def changed_notebook(**changes: Any) -> bytes:
+    return json.dumps({**notebook(), **changes}).encode()
+
+
+def parameter(**changes: Any) -> bytes:
+    about = row()
+    about["parameters"][0] |= changes
+    return json.dumps(about).encode()
+
+
+def newer_manifest() -> Package:
+    made = package()
+    value = json.loads(made.files[MANIFEST])
+    made.files[MANIFEST] = json.dumps({**value, "format": 2}).encode()
+    return made
+
+
+def with_file(path: str, listed: bool = True) -> Package:
+    made = package()
+    made.files[path] = b"x"
+    return manifest.seal(made) if listed else made
+
+
+def without(path: str) -> Package:
+    made = package()
+    del made.files[path]
+    return made
+
+
+def touched(path: str) -> Package:
+    made = package()
+    made.files[path] += b" "
+    return made
+
+
+REFUSED: dict[str, tuple[Callable[[], Package], str]] = {
+    "path upwards": (lambda: with_file("../evil.py"), "outside of its folder"),
+    "path upwards, deep": (lambda: with_file("assets/../../evil.py"), "outside of its folder"),
+    "absolute path": (lambda: with_file("/etc/evil"), "outside of its folder"),
+    "path of another system": (lambda: with_file("assets\\..\\evil.py"), "cannot be the name"),
+    "drive": (lambda: with_file("C:/evil.py"), "cannot be the name"),
+    "device": (lambda: with_file("assets/NUL.txt"), "cannot be the name"),
+    "line in a name": (lambda: with_file("assets/a\nb"), "cannot be the name"),
+    "no name": (lambda: with_file("assets//x"), "cannot be the name"),
+    "two names in one": (lambda: with_file("assets/input/NUMBERS.txt"), "is there twice"),
+    "file and folder": (lambda: with_file("assets/input"), "a file and a folder"),
+    "changed notebook": (lambda: touched(NOTEBOOK), "notebook.ipynb was changed"),
+    "changed asset": (lambda: touched("assets/input/numbers.txt"), "numbers.txt was changed"),
+    "changed result": (lambda: touched("expected/data/total.json"), "total.json was changed"),
+    "missing file": (lambda: without("assets/input/numbers.txt"), "in its manifest but not there"),
+    "file besides": (lambda: with_file("assets/more.py", listed=False), "not in its manifest"),
+    "no manifest": (lambda: without(MANIFEST), "has no manifest.json"),
+    "broken manifest": (lambda: Package({**package().files, MANIFEST: b"[]"}), "manifest.json cannot be read"),
+    "newer manifest": (newer_manifest, "format 2, which is newer"),
+    "newer skill": (lambda: resealed(package(), **{ROW: changed_row(format=2)}), "format 2, which is newer"),
+    "newer notebook": (lambda: resealed(package(), **{NOTEBOOK: changed_notebook(nbformat=5)}), "5.5, which is newer"),
+    "newer minor": (lambda: resealed(package(), **{NOTEBOOK: changed_notebook(nbformat_minor=9)}), "4.9, which is new"),
+    "newer record": (
+        lambda: resealed(package(), **{NOTEBOOK: changed_notebook(metadata={"cmbagent_nb": {"format": 2}})}),
+        "format 2, which is newer",
+    ),
+    "old notebook": (lambda: resealed(package(), **{NOTEBOOK: changed_notebook(nbformat=3)}), "old format 3.5"),
+    "no notebook": (lambda: manifest.seal(without(NOTEBOOK)), "has no notebook.ipynb"),
+    "not a notebook": (lambda: resealed(package(), **{NOTEBOOK: b"{}"}), "cannot be read as one"),
+    "invalid notebook": (
+        lambda: resealed(package(), **{NOTEBOOK: changed_notebook(cells=[{"cell_type": "code"}])}),
+        "is not valid",
+    ),
+    "no code": (lambda: resealed(package(), **{NOTEBOOK: changed_notebook(cells=[])}), "no code"),
+    "broken row": (lambda: resealed(package(), **{ROW: b"{"}), "skill.json cannot be read"),
+    "deep row": (lambda: resealed(package(), **{ROW: b"[" * 100_000}), "skill.json cannot be read"),
+    "name with a path": (lambda: resealed(package(), **{ROW: changed_row(name="../x")}), "cannot be the name"),
+    "tags that are none": (lambda: resealed(package(), **{ROW: changed_row(tags=[1])}), "no proper tags"),
+    "odd visibility": (lambda: resealed(package(), **{ROW: changed_row(visibility="all")}), "no proper visibility"),
+    "parameter with code": (lambda: resealed(package(), **{ROW: parameter(name="x=1;y")}), "cannot be one"),
+    "parameter of no type": (lambda: resealed(package(), **{ROW: parameter(type="object")}), "cannot be one"),
+    "default of another type": (lambda: resealed(package(), **{ROW: parameter(default="two")}), "of another type"),
+    "parameter that leads out": (
+        lambda: resealed(package(), **{ROW: parameter(kind="output", type="str", default="../../x")}),
+        "outside of its folder",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_wrong_is_told_before_anything_is_written(case: str, workspace: Workspace, tmp_path: Path) -> None:
+    """As one JSON file, since a folder cannot hold some of these paths."""
+    make, said = REFUSED[case]
+    place = tmp_path / "skill.json"
+    place.write_text(to_json(make()), encoding="utf-8")
+    before = sorted(workspace.home.rglob("*")) if workspace.home.exists() else []
+    with pytest.raises(SkillError, match=said) as told:
+        workspace.import_skill(place)
+    assert told.value.next_step
+    assert (sorted(workspace.home.rglob("*")) if workspace.home.exists() else []) == before
+    assert not (tmp_path / "evil.py").exists() and len(workspace.skills()) == 0
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "the whole"])
+def test_links_are_refused(what: str, workspace: Workspace, tmp_path: Path) -> None:
+    folder = put(package(), tmp_path / "in")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "numbers.txt").write_text("1\n2\n3\n")  # even when its content is the right one
+    if what == "file":
+        (folder / "assets/input/numbers.txt").unlink()
+        (folder / "assets/input/numbers.txt").symlink_to(secret / "numbers.txt")
+    elif what == "folder":
+        (folder / "assets/input/numbers.txt").unlink()
+        (folder / "assets/input").rmdir()
+        (folder / "assets/input").symlink_to(secret)
+    else:
+        (tmp_path / "link").symlink_to(folder)
+        folder = tmp_path / "link"
+    with pytest.raises(SkillRefused, match="is a link"):
+        workspace.import_skill(folder)
+
+
+def test_a_device_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    folder = put(package(), tmp_path / "in")
+    os.mkfifo(folder / "assets" / "pipe")
+    with pytest.raises(SkillRefused, match="not a plain file"):
+        workspace.import_skill(folder)
+
+
+def archive(place: Path, members: dict[str, bytes], **attributes: Any) -> Path:
+    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = attributes.get("mode", 0o100644) << 16
+            file.writestr(info, data, zipfile.ZIP_DEFLATED)
+    return place
+
+
+@pytest.mark.parametrize("name", ["../evil", "top/../../evil", "/tmp/evil", "a\\..\\..\\evil", "C:\\evil"])
+def test_zip_slips_are_refused(name: str, workspace: Workspace, tmp_path: Path) -> None:
+    place = archive(tmp_path / "x.zip", {**package().files, name: b"x"})
+    with pytest.raises(SkillRefused, match=r"outside of its folder|cannot be the name"):
+        workspace.import_skill(place)
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_links_bombs_and_damage_in_archives_are_refused(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SkillRefused, match="is a link"):
+        workspace.import_skill(archive(tmp_path / "link.zip", {"manifest.json": b"/etc/passwd"}, mode=0o120777))
+    good = archive(tmp_path / "good.zip", {f"power-sum/{path}": data for path, data in package().files.items()})
+    damaged = tmp_path / "damaged.zip"
+    data = bytearray(good.read_bytes())
+    data[60:70] = bytes(10)
+    damaged.write_bytes(bytes(data))
+    with pytest.raises(SkillRefused):
+        workspace.import_skill(damaged)
+    # one file that unpacks to more than is allowed, whatever the archive says of its size
+    bomb = archive(tmp_path / "bomb.zip", {**package().files, "assets/zeros": bytes(3 * 2**20)})
+    monkeypatch.setattr(packages, "LARGEST_FILE", 2**20)
+    with pytest.raises(SkillRefused, match="larger than 1 MB"):
+        workspace.import_skill(bomb)
+    lying = bytearray(bomb.read_bytes())
+    size = (3 * 2**20).to_bytes(4, "little")
+    while size in lying:
+        place = lying.index(size)
+        lying[place : place + 4] = (10).to_bytes(4, "little")
+    (tmp_path / "lying.zip").write_bytes(bytes(lying))
+    with pytest.raises(SkillRefused):
+        workspace.import_skill(tmp_path / "lying.zip")
+    assert workspace.import_skill(good).name == "power_sum"
+
+
+def test_too_much_is_refused(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = put(package(), tmp_path / "in")
+    monkeypatch.setattr(packages, "MOST_FILES", 4)
+    with pytest.raises(SkillRefused, match="more than 4 files"):
+        workspace.import_skill(folder)
+    monkeypatch.setattr(packages, "MOST_FILES", 500)
+    monkeypatch.setattr(packages, "LARGEST", 1000)
+    with pytest.raises(SkillRefused, match="larger than"):
+        workspace.import_skill(folder)
+    with pytest.raises(SkillRefused, match="there is no"):
+        workspace.import_skill(tmp_path / "nowhere")
+    (tmp_path / "text.json").write_text("{}")
+    with pytest.raises(SkillRefused, match="no exported skill"):
+        workspace.import_skill(tmp_path / "text.json")
+    (tmp_path / "picture.png").write_bytes(bytes(range(256)))
+    with pytest.raises(SkillRefused, match="neither a JSON file nor a zip archive"):
+        workspace.import_skill(tmp_path / "picture.png")
+
+
+@given(st.text(max_size=40) | st.lists(st.sampled_from(["..", ".", "a", "", "b.txt", "~", "\\"])).map("/".join))
+def test_a_path_that_is_taken_stays_in_its_folder(path: str) -> None:
+    try:
+        check_path(path)
+    except SkillRefused:
+        return
+    folder = Path("/safe/folder")
+    assert Path(os.path.normpath(folder / path)).is_relative_to(folder) and os.path.normpath(folder / path) != str(
+        folder
+    )
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8}\.[a-z]{2})?", fullmatch=True), st.binary(max_size=200)))
+def test_any_bytes_survive_one_json_file(files: dict[str, bytes]) -> None:
+    try:
+        assert from_json(to_json(Package(files))).files == files
+    except SkillRefused as refusal:  # a name is a file here and a folder there
+        assert "a file and a folder" in str(refusal)
+
+
+# ---- a team's library
+
+
+def test_a_folder_is_a_library(workspace: Workspace, tmp_path: Path) -> None:
+    team = tmp_path / "team"
+    put(package(), team / "sums" / "power-sum")
+    put(package("other_sum"), team / "other-sum")
+    (team / "third.json").write_text(to_json(package("third_sum")))
+    (team / "notes.json").write_text("{}")
+    workspace.add_skill_source("team", team)
+    found = workspace.sync_skills()
+    assert dict(zip(found["skill"], found["change"], strict=True)) == {
+        "power_sum": "new",
+        "other_sum": "new",
+        "third_sum": "new",
+    }
+    assert not found["trusted"].any() and set(workspace.skills()["status"]) == {"draft"}
+    assert set(workspace.sync_skills("team")["change"]) == {"same"} and len(workspace.skills()) == 3
+
+    put(package(code=CODE + "\n# better"), team / "sums" / "power-sum")
+    (team / "third.json").unlink()
+    (team / "other-sum" / "assets" / "input" / "numbers.txt").write_text("9")
+    changes = workspace.sync_skills().set_index("skill")
+    assert changes.loc["power_sum", "change"] == "new version" and changes.loc["power_sum", "version"] == 2
+    assert changes.loc["third_sum", "change"] == "gone"
+    assert "was changed after it was exported" in changes.loc["other-sum", "detail"]
+    assert workspace.skill("third_sum").meta["origin"]["gone_at"]
+    assert not workspace.skill("other_sum").meta["origin"].get("gone_at"), "it is there, though it cannot be taken"
+    assert len(workspace.skills()) == 4
+
+    (team / "third.json").write_text(to_json(package("third_sum")))
+    assert "gone" not in set(workspace.sync_skills()["change"])
+    assert workspace.skill("third_sum").meta["origin"]["gone_at"] is None
+
+
+def test_a_trusted_source_is_trusted_and_can_be_published_to(
+    workspace: Workspace, other: Workspace, tmp_path: Path
+) -> None:
+    team = tmp_path / "team"
+    team.mkdir()
+    for place in (workspace, other):
+        place.add_skill_source("team", team, trusted=True)
+    mine = workspace.import_skill(put(package(), tmp_path / "in")).trust()
+    with pytest.raises(UsageError, match="private skill"):
+        mine.publish("private", to="team")
+    public = mine.publish(to="team")
+    assert workspace.skills()["visibility"].tolist() == ["public"] and (team / "power-sum" / MANIFEST).is_file()
+    assert other.sync_skills()["change"].tolist() == ["new"]
+    theirs = other.skill("power_sum")
+    assert (theirs.trusted, theirs.status, theirs.meta["trust"]["how"]) == (True, "active", "source team")
+    assert workspace.sync_skills()["change"].tolist() == ["same"] and len(workspace.skills()) == 1
+    assert public.publish("private").id == mine.id
+    assert workspace.skills()["visibility"].tolist() == ["private"]
+
+
+def run_git(folder: Path, *words: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
+    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> tuple[Path, Path]:
+    """A working copy and the bare repository that it pushes to."""
+    copy, bare = tmp_path / "copy", tmp_path / "bare.git"
+    put(package(), copy / "power-sum")
+    run_git(tmp_path, "init", "--quiet", "--bare", str(bare))
+    run_git(copy, "init", "--quiet")
+    run_git(copy, "add", ".")
+    run_git(copy, "commit", "--quiet", "-m", "one")
+    run_git(copy, "push", "--quiet", str(bare), "HEAD:main")
+    return copy, bare
+
+
+def test_a_repository_is_a_library(workspace: Workspace, repository: tuple[Path, Path]) -> None:
+    copy, bare = repository
+    workspace.add_skill_source("team", bare)
+    assert workspace.skill_sources()["kind"].tolist() == ["git"]
+    assert workspace.sync_skills()["change"].tolist() == ["new"]
+    assert "#" in workspace.skill("power_sum").meta["origin"]["from"]
+
+    put(package(code=CODE + "\n# better"), copy / "power-sum")
+    (copy / "power-sum" / "assets" / "link").symlink_to("/etc/passwd")
+    put(package("second_sum"), copy / "second-sum")
+    run_git(copy, "add", ".")
+    run_git(copy, "commit", "--quiet", "-m", "two")
+    run_git(copy, "push", "--quiet", str(bare), "HEAD:main")
+    changes = workspace.sync_skills().set_index("skill")
+    assert changes.loc["second_sum", "change"] == "new"
+    assert changes.loc["power-sum", "change"] == "refused", "a link in a repository is not followed"
+    (copy / "power-sum" / "assets" / "link").unlink()
+    run_git(copy, "add", ".")
+    run_git(copy, "commit", "--quiet", "-m", "three")
+    run_git(copy, "push", "--quiet", str(bare), "HEAD:main")
+    assert "new version" in set(workspace.sync_skills()["change"])
+    workspace.remove_skill_source("team")
+    assert len(workspace.skills()) == 3 and workspace.sync_skills().empty
+    assert not list((workspace.home / "skills" / ".sources").iterdir())
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "ext::sh -c 'touch pwned'",
+        "--upload-pack=touch pwned",
+        "-oProxyCommand=touch pwned",
+        "http://example.org/x.git",
+        "git://example.org/x.git",
+        "https://me:secret@example.org/x.git",
+        "fd::17/foo",
+        "nowhere",
+        "",
+        "https://example.org/x\n--upload-pack=y",
+    ],
+)
+def test_dangerous_locations_are_refused(location: str, workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        workspace.add_skill_source("team", location, "git")
+    with pytest.raises(UsageError):
+        git.fetch(location, tmp_path / "folder")
+    assert workspace.skill_sources().empty
+
+
+def test_sources_that_cannot_be_used_are_told(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "team").mkdir()
+    workspace.add_skill_source("team", tmp_path / "team")
+    for wrong in (
+        lambda: workspace.add_skill_source("team", tmp_path / "team"),
+        lambda: workspace.add_skill_source("new", tmp_path / "team", "ftp"),
+        lambda: workspace.add_skill_source("new", tmp_path / "nowhere", "folder"),
+        lambda: workspace.sync_skills("nobody"),
+        lambda: workspace.remove_skill_source("nobody"),
+    ):
+        with pytest.raises(CMBAgentError) as told:
+            wrong()
+        assert told.value.next_step
+    (tmp_path / "team").rmdir()
+    told = workspace.sync_skills()
+    assert told["change"].tolist() == ["refused"] and "is not there" in told["detail"][0]
+    with pytest.raises(SkillError, match="is not there"):
+        workspace.sync_skills("team")
+
+
+# ---- other programs
+
+
+def test_the_folder_is_an_agent_skill(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AG2 loads it with its strict rules, reads it and runs its script."""
+    from ag2 import Agent
+    from ag2.events import ToolCallEvent, ToolResultEvent
+    from ag2.testing import TestConfig
+    from ag2.tools.skills import SkillPlugin
+    from ag2.tools.skills.runtime.local.loader import SkillLoader
+
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    odd = {"description": "Sum: the powers # of 'numbers' in a file\n---\nname: other", "tags": ["a: b"]}
+    skill = workspace.import_skill(put(package(about=odd), tmp_path / "in"))
+    place = skill.export(tmp_path / "skills", licence="MIT")
+    found = SkillLoader(tmp_path / "skills", strict=True).discover()
+    assert [item.name for item in found] == ["power-sum"]
+    assert found[0].metadata.license == "MIT" and "Sum: the powers # of 'numbers'" in found[0].metadata.description
+    front = yaml.safe_load((place / "SKILL.md").read_text().split("---\n")[1])
+    assert all(isinstance(value, str) for value in front["metadata"].values())
+    assert front["metadata"]["cmbagent-name"] == "power_sum"
+
+    def call(tool: str, **arguments: Any) -> ToolCallEvent:
+        return ToolCallEvent(tool, arguments=json.dumps({"name": "power-sum", **arguments}))
+
+    model = TestConfig(
+        call("load_skill"),
+        call("read_skill_resource", resource="notebook.ipynb"),
+        call("run_skill_script", script="run.py", args=["power=3", "--out", str(tmp_path / "out")]),
+        "done",
+    )
+    agent = Agent("reader", config=model, plugins=[SkillPlugin(tmp_path / "skills")])
+
+    async def ask() -> str:
+        reply = await agent.ask("Sum the cubes.")
+        results = [item for item in await reply.history.get_events() if isinstance(item, ToolResultEvent)]
+        return "\n".join(part.content for item in results for part in item.result.parts)
+
+    said = asyncio.run(ask())
+    assert "How to run it" in said and "float(line) ** power" in said
+    assert json.loads((tmp_path / "out" / "data" / "total.json").read_text()) == {"total": 36.0}
+    assert "total.json" in said
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", fullmatch=True))
+def test_every_name_has_one_in_the_open_format(name: str) -> None:
+    import re
+
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug(name)) and len(slug(name)) <= 64
+
+
+# ---- going away
+
+
+def test_deleting_takes_rows_and_folder_and_leaves_results(workspace: Workspace, tmp_path: Path) -> None:
+    first = workspace.import_skill(put(package(), tmp_path / "in")).trust()
+    second = workspace.import_skill(put(package(code=CODE + "\n# two"), tmp_path / "two"))
+    done = first.run()
+    said = first.delete()
+    assert "results of 1 execution stay" in said and done.path("data/total.json").is_file()
+    assert not first.folder.exists() and second.folder.is_dir()
+    assert workspace.skills()["id"].tolist() == [second.id]
+    assert workspace.db.rows("SELECT id FROM skill_executions") == []
+    third = workspace.import_skill(put(package("third"), tmp_path / "three")).trust()
+    third.run()
+    assert "and the results of 1 execution" in third.delete(results=True)
+    second.delete()
+    assert not (workspace.home / "skills" / "third").exists()
+
+
+def test_a_skill_that_runs_is_not_deleted(workspace: Workspace, tmp_path: Path) -> None:
+    import threading
+
+    code = "import time\nfrom pathlib import Path\nPath('on').touch()\nwhile True: time.sleep(0.02)"
+    skill = workspace.import_skill(put(package(code=code), tmp_path / "in")).trust()
+    stop, started = threading.Event(), threading.Event()
+    thread = threading.Thread(
+        target=lambda: skill.execute({}, stop=stop, on_progress=lambda *_: started.set()), daemon=True
+    )
+    thread.start()
+    assert started.wait(60)
+    with pytest.raises(StateError, match="is running"):
+        skill.delete()
+    stop.set()
+    thread.join(60)
+    assert skill.delete().startswith("Deleted")
