@@ -15,7 +15,11 @@ from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.journal import read_journal
 from cmbagent_nb.store.writer import Writer
+from cmbagent_nb.workflow.history import rows_of_database, rows_of_journal, state_of
+from cmbagent_nb.workspace import Workspace
+from tests.openai_server import OpenAIServer
 from tests.stored import Record
+from tests.team import code
 
 MB = 2**20
 
@@ -97,3 +101,76 @@ def test_nothing_is_lost_while_the_disk_of_database_and_journal_is_full(disk: Sm
     finally:
         writer.close()
         db.close()
+
+
+class FullDuring:
+    """A run whose disk becomes full while its code runs: the code has made its file, and waits to be let go."""
+
+    CODE = (
+        "import pathlib, time\n"
+        "with open('starts.txt', 'a') as log: log.write('started\\n')\n"
+        "pathlib.Path('data/big.bin').write_bytes(b'x' * 2**20)\nprint('made', flush=True)\n"
+        "while not pathlib.Path('../../../../../../go').exists(): time.sleep(0.01)\n"
+    )
+
+    def __init__(self, disk: SmallDisk, server: OpenAIServer) -> None:
+        self.disk, self.server = disk, server
+        self.workspace = Workspace(disk.folder / "home")
+        self.run = self.workspace.one_shot("Make it.", model="openai:m", max_attempts=1)
+        made = threading.Event()
+        self.run.on("step_progress", lambda event: made.set())
+        assert made.wait(30)
+        disk.fill()
+        (disk.folder / "go").touch()
+
+    def check(self) -> None:
+        """The run has ended as if nothing had been: one call, one start, one file, nothing lost."""
+        run = self.run
+        assert run.status == "completed", run.error
+        assert self.server.count == 1
+        assert (run.work_dir / "data/big.bin").stat().st_size == MB
+        assert (run.work_dir / "starts.txt").read_text() == "started\n"
+        events = run.events()
+        assert events.execution_order.tolist() == list(range(1, len(events) + 1))
+        assert not set(events.status) & {"running"}
+        stored = state_of(rows_of_database(self.workspace.db, run.id))
+        assert state_of(rows_of_journal(run.work_dir / "journal.jsonl")).differences(stored) == []
+        assert self.workspace.writer.faults == 0
+        assert run.trouble == ""
+
+
+@pytest.fixture
+def full(disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> Iterator[FullDuring]:
+    with OpenAIServer(lambda request: code(FullDuring.CODE, "make.py")) as server:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        found = FullDuring(disk, server)
+        yield found
+        if disk.ballast.exists():
+            disk.free()
+        found.workspace.close()
+
+
+def test_a_run_waits_for_space_and_goes_on(full: FullDuring) -> None:
+    until(lambda: full.run.trouble)
+    assert "full" in full.run.trouble or "No space" in full.run.trouble
+    assert not full.run._host.live[full.run.id].ended.done()
+    full.disk.free()
+    full.run.wait(60)
+    full.check()
+
+
+def test_a_run_that_waited_in_vain_is_gone_on_with_and_pays_nothing_again(
+    full: FullDuring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmbagent_nb.workflow.space.PATIENCE", 0.2)
+    monkeypatch.setattr("cmbagent_nb.execution.launcher.SPACE_PATIENCE", 0.2)
+    full.workspace.writer._patience = 0.2
+    until(lambda: full.run.trouble)
+    threading.Event().wait(1.5)  # every patience is at its end by now
+    assert full.run.trouble
+    full.disk.free()
+    full.run.wait(60)
+    assert full.run.status == "failed"
+    assert "full" in str(full.run.error) or "cannot be written" in str(full.run.error)
+    full.run = full.run.resume().wait(60)
+    full.check()

@@ -12,7 +12,7 @@ The process that started this one need not be alive any more: everything is in t
 """
 
 # Importing pathlib would cost a third of the time that this file may take.
-# ruff: noqa: PTH100, PTH103, PTH105, PTH113, PTH116, PTH118, PTH120, PTH123, PTH206
+# ruff: noqa: PTH100, PTH103, PTH105, PTH108, PTH110, PTH113, PTH116, PTH118, PTH120, PTH123, PTH206
 from __future__ import annotations
 
 import atexit
