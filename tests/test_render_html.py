@@ -143,6 +143,18 @@ def test_the_static_page_tells_what_to_type() -> None:
     assert "%cmbagent show" in html and "%cmbagent approve 11111111" in html
 
 
+def test_rows_of_parallel_steps_name_their_step() -> None:
+    """A row names its step where the one before belongs to another; rows of one step alone name none."""
+    nodes = [node("step_1", "running", title="Fit"), node("step_2", "running", title="Plot <it>")]
+    places = ("step_1", "step_1", "step_2", "step_1", "step_2.researcher")
+    events = [{"event_type": "agent_call", "node_id": place, "label": f"row {n}"} for n, place in enumerate(places)]
+    html = parts.event_list(snapshot(nodes=nodes, events=events))
+    rows = html.split('<div class="cmbv-ev"')[1:]
+    named = [row.partition('cmbv-at">')[2].partition("</span>")[0] for row in rows]
+    assert named == ["1 Fit", "", "2 Plot &lt;it&gt;", "1 Fit", "2 Plot &lt;it&gt;"]
+    assert "cmbv-at" not in parts.event_list(snapshot(nodes=nodes, events=events[:2]))
+
+
 def test_costs_that_are_not_known_are_not_zero() -> None:
     assert parts.spent({"cost_usd": None, "cost_known": 0.0}) == "cost unknown"
     assert parts.spent({"cost_usd": None, "cost_known": 0.25}) == "$0.25 + unknown cost"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cmbagent_nb.ids import short
-from cmbagent_nb.render.labels import agents_of, label, step_number
+from cmbagent_nb.render.labels import agents_of, label, main_nodes, step_number
 from cmbagent_nb.render.markdown import markdown_html
 from cmbagent_nb.render.status import look
 from cmbagent_nb.render.text import clock, count, cut, esc, plural, seconds, size, usd
@@ -130,15 +130,22 @@ def _table(heads: Sequence[str], rows: Iterable[str], *, numbers: Sequence[int] 
 
 
 def event_list(snapshot: Snapshot) -> str:
-    """What happened, in order, the newest last."""
+    """What happened, in order, the newest last; where it goes over to another step, the row names that."""
     events = [event for event in snapshot.events if event.get("event_type") not in _HIDDEN]
     if not events:
         return '<div class="cmbv-meta">Nothing has happened yet.</div>'
     least = min(int(event.get("depth") or 0) for event in events)
-    return "".join(_event(event, int(event.get("depth") or 0) - least) for event in events)
+    names = {str(node["node_id"]): label(node).title for node in main_nodes(snapshot.nodes)}
+    places = [str(event.get("node_id") or "").partition(".")[0] for event in events]
+    before = ["", *places] if len(set(places)) > 1 else places
+    rows = zip(events, places, before, strict=False)
+    return "".join(
+        _event(event, int(event.get("depth") or 0) - least, names.get(place, "") if place != last else "")
+        for event, place, last in rows
+    )
 
 
-def _event(event: Mapping[str, Any], depth: int) -> str:
+def _event(event: Mapping[str, Any], depth: int, step: str) -> str:
     status = "waiting_approval" if _waits(event) else str(event.get("status") or "")
     cost, tokens = event.get("cost_usd"), event.get("tokens")
     side = usd(cost) if cost else f"{count(tokens)} tok" if tokens else ""
@@ -148,9 +155,10 @@ def _event(event: Mapping[str, Any], depth: int) -> str:
     text = esc(event.get("label") or event.get("event_type"))
     indent = f' style="padding-left:{min(depth, 4) * 14}px"' if depth else ""
     title = cut(event.get("error") or "", 300)
+    name = f'<span class="cmbv-at">{esc(step)}</span> ' if step else ""
     return (
         f'<div class="cmbv-ev"{f" title={chr(34)}{esc(title)}{chr(34)}" if title else ""}>{glyph(status)}'
-        f"<span{indent}>{f'<b>{text}</b>' if event.get('event_type') == 'approval' else text}</span>"
+        f"<span{indent}>{name}{f'<b>{text}</b>' if event.get('event_type') == 'approval' else text}</span>"
         f'<span class="cmbv-v">{esc(side)}</span>'
         f'<span class="cmbv-v">{taken}</span></div>'
     )
