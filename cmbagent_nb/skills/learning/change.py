@@ -28,6 +28,8 @@ class Changed:
     parameters: list[Parameter]
     preconditions: dict[str, Any]
     applied: list[Recommendation] = field(default_factory=list)
+    #: What was a constant before it became a parameter.
+    constants: dict[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> set[str]:
@@ -99,6 +101,7 @@ def _add_parameter(made: Changed, change: dict[str, Any]) -> bool:
             name, kind, change["default"], help=help_, steps=(change["node_id"],), source="adaptation"
         )
         made.parameters.append(parameter)
+        made.constants[name] = change["before"]
         return True
     return False
 

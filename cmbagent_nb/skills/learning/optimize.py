@@ -31,7 +31,7 @@ from cmbagent_nb.skills.learning.statistics import quantile
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from cmbagent_nb.skills.engine import OnProgress
+    from cmbagent_nb.skills.engine import Executed, OnProgress
     from cmbagent_nb.skills.library import Skill
 
 #: From how much less time, or failures, a version counts as better.
@@ -114,7 +114,7 @@ def optimize(
     SkillError
         Fewer than ten executions have ended, the skill is not trusted, or nothing can be changed.
     """
-    from cmbagent_nb.skills.learning.change import Changed, make
+    from cmbagent_nb.skills.learning.change import make
     from cmbagent_nb.skills.library import check_notebook
     from cmbagent_nb.skills.notebook import read_notebook
 
@@ -140,21 +140,20 @@ def optimize(
             "See what was noticed: skill.recommendations().",
             skill=skill.name,
         )
-    bench = Bench(skill, rows, sample, on_progress)
+    notebook = read_notebook(check_notebook(skill))
+    bench = Bench(skill, notebook, rows, sample, on_progress)
     try:
-        notebook = read_notebook(check_notebook(skill))
-        bench.run_old(notebook)
         changed = make(skill, notebook, changes, bench.profile)
         report = bench.compare(changed)
-        if not report["verified"] and any("cache" in (item.change or {}) for item in changed.applied):
-            # kept results may be what differs: without them the rest can still be right
-            others = [item for item in changes if "cache" not in (item.change or {})]
-            if others:
-                less = make(skill, notebook, others, bench.profile)
-                second: tuple[Changed, dict[str, Any]] = less, bench.compare(less)
-                if second[1]["verified"]:
-                    second[1]["notes"].append(f"with kept results it was not verified: {report['reason']}")
-                    changed, report = second
+        others = [item for item in changes if "cache" not in (item.change or {})]
+        keeps = any("cache" in (item.change or {}) for item in changed.applied)
+        if keeps and others and (not report["verified"] or (report["time_saved"] or 0.0) < _BETTER):
+            # kept results differ or save nothing: without them the rest can still be right
+            less = make(skill, notebook, others, bench.profile)
+            second = bench.compare(less)
+            if second["verified"]:
+                second["notes"].append(f"with kept results: {report['summary']}")
+                changed, report = less, second
         found.applied, found.report = changed.applied, report
         found.new = _add(skill, changed, report, reason)
     finally:
@@ -210,8 +209,8 @@ class _Past:
     values: dict[str, Any]
     place: Path
     outputs: list[str]
-    metrics: dict[str, float]
-    seconds: float = 0.0
+    #: How the old version ran it again; None before that.
+    old: Executed | None = None
     #: Files that the old version does not make again either.
     varying: dict[str, str] = field(default_factory=dict)
 
@@ -219,15 +218,26 @@ class _Past:
 class Bench:
     """Runs past executions again, with the old version and a new one."""
 
-    def __init__(self, skill: Skill, rows: list[dict[str, Any]], sample: int, on_progress: OnProgress | None) -> None:
-        self.skill, self.rows, self.sample, self.on_progress = skill, rows, max(2, sample), on_progress
+    def __init__(
+        self,
+        skill: Skill,
+        notebook: NotebookNode,
+        rows: list[dict[str, Any]],
+        sample: int,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self.skill, self.notebook, self.sample, self.on_progress = skill, notebook, max(2, sample), on_progress
         making = skill.home / "skills" / ".making"
         making.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix="optimize-", dir=making))
         self.good = [row for row in rows if row["status"] == "completed" and not row["adapted"]]
         self.bad = [row for row in rows if row["status"] != "completed"]
-        self.past: list[_Past] = []
         self.count = 0
+        try:
+            self.past = self._choose()
+        except SkillError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Remove what the runs left."""
@@ -238,8 +248,8 @@ class Bench:
         given = row["parameters"] or {}
         return {item.name: given.get(item.name, item.default) for item in self.skill.parameters}
 
-    def run_old(self, notebook: NotebookNode) -> None:
-        """Run the sample with the old version: what it makes again is what the new one must make."""
+    def _choose(self) -> list[_Past]:
+        """Return the newest successes whose inputs are still there, in the order in which they happened."""
         inputs = {item.name: item.default for item in self.skill.parameters if item.kind == "input"}
         usable = []
         for row in self.good:
@@ -248,29 +258,34 @@ class Bench:
                 usable.append((row, values))
         if not usable:
             raise SkillError(
-                f"no past execution of skill {self.skill.name} can be run again: their inputs are gone",
+                f"no success of skill {self.skill.name} can be run again: there is none, or their inputs are gone",
                 "Run it with inputs that stay.",
                 skill=self.skill.name,
             )
-        for row, values in usable[-self.sample :]:
-            past = _Past(row["id"], values, Path(row["work_dir"] or ""), row["outputs"] or [], row["metrics"] or {})
-            self.past.append(past)
-        for past in self.past:
-            folder, executed = self._run(notebook, past.values, f"v{self.skill.version} again")
-            past.seconds = executed.duration_s
-            if executed.status != "completed":
-                raise SkillError(
-                    f"skill {self.skill.name} v{self.skill.version} does not run any more: {executed.error}",
-                    "Verify it again before it is made better.",
-                    skill=self.skill.name,
-                )
-            reference = past.place if past.place.is_dir() else folder
-            different, _ = self._differences(past, reference, folder)
-            past.varying = different
-            if reference is folder or different:
-                past.place = self.folder / f"reference-{past.id}"
-                shutil.copytree(folder, past.place)
+        return [
+            _Past(row["id"], values, Path(row["work_dir"] or ""), row["outputs"] or [])
+            for row, values in usable[-self.sample :]
+        ]
+
+    def _run_old(self, past: _Past) -> Executed:
+        """Run a past execution with the old version: what that makes again is what the new one must make."""
+        if past.old is not None:
+            return past.old
+        folder, executed = self._run(self.notebook, past.values, f"v{self.skill.version} again")
+        if executed.status != "completed":
+            raise SkillError(
+                f"skill {self.skill.name} v{self.skill.version} does not run any more: {executed.error}",
+                "Verify it again before it is made better.",
+                skill=self.skill.name,
+            )
+        there = past.place.is_dir() and all((past.place / name).is_file() for name in past.outputs)
+        past.varying, _ = self._differences(past, past.place, folder) if there else ({}, [])
+        if not there or past.varying:
+            past.place = folder
+        else:
             shutil.rmtree(folder, ignore_errors=True)
+        past.old = executed
+        return executed
 
     def profile(self, notebook: NotebookNode) -> dict[str, float]:
         """Run a notebook once with the newest past values; returns the seconds of each cell."""
@@ -290,12 +305,12 @@ class Bench:
             return self._summed(report)
         store = self.folder / f"results-{self.count}"
         kept = any(cell.metadata.get("cmbagent_nb", {}).get("cached") for cell in changed.notebook.cells)
-        old_s: list[float] = []
-        new_s: list[float] = []
+        runs: list[tuple[Executed, Executed]] = []
         from_results = 0
         again = [self.past[-1]] if kept else []  # one that finds its results kept, whatever the sample is
         for number, past in enumerate([*self.past, *again]):
-            values = {name: past.values[name] for name in past.values if name in changed.names}
+            old = self._run_old(past)
+            values = {name: past.values[name] for name in past.values if name in changed.names} | changed.constants
             folder, executed = self._run(changed.notebook, values, "the new version", store)
             used = sum("from_results" in cell.metadata.get("cmbagent_nb", {}) for cell in executed.notebook.cells)
             if executed.status != "completed":
@@ -315,8 +330,7 @@ class Bench:
                 return self._summed(report)
             from_results += used > 0
             if number < len(self.past):
-                old_s.append(past.seconds)
-                new_s.append(executed.duration_s)
+                runs.append((old, executed))
         report["verified"] = bool(report["files"]) or not any(past.outputs for past in self.past)
         report["notes"] = sorted(set(report["notes"]))
         if kept and not from_results:
@@ -324,15 +338,10 @@ class Bench:
         report |= {
             "replayed": len(self.past),
             "from_results": from_results,
-            "seconds": {
-                "old": old_s,
-                "new": new_s,
-                "old_median": quantile(old_s, 0.5),
-                "new_median": quantile(new_s, 0.5),
-            },
-            "time_saved": 1 - sum(new_s) / sum(old_s) if sum(old_s) else None,
+            **_times(runs),
         }
         report |= self._failures(changed, conditions)
+        report["asked_for"] = [item.target for item in changed.applied if item.kind in ("default", "parameter")]
         return self._summed(report)
 
     def _failures(self, changed: Any, conditions: Any) -> dict[str, Any]:
@@ -384,7 +393,9 @@ class Bench:
             report["reason"] = "it is not better"
         return report
 
-    def _run(self, notebook: NotebookNode, values: dict[str, Any], label: str, store: Path | None = None) -> Any:
+    def _run(
+        self, notebook: NotebookNode, values: dict[str, Any], label: str, store: Path | None = None
+    ) -> tuple[Path, Executed]:
         import copy
 
         from cmbagent_nb.settings import load_settings
@@ -419,3 +430,23 @@ class Bench:
             if not found.equal:
                 different[name] = found.detail
         return different, files
+
+
+def _times(runs: list[tuple[Executed, Executed]]) -> dict[str, Any]:
+    """Return what both versions took: whole executions with the start of their kernels, and their cells alone."""
+    whole = [[pair[side].duration_s for pair in runs] for side in (0, 1)]
+    cells = [[round(sum(pair[side].cells.values()), 3) for pair in runs] for side in (0, 1)]
+
+    def saved(old: list[float], new: list[float]) -> float | None:
+        return 1 - sum(new) / sum(old) if sum(old) else None
+
+    return {
+        "seconds": {
+            "old": [round(value, 3) for value in whole[0]],
+            "new": [round(value, 3) for value in whole[1]],
+            "old_median": quantile(whole[0], 0.5),
+            "new_median": quantile(whole[1], 0.5),
+        },
+        "cell_seconds": {"old": cells[0], "new": cells[1], "saved": saved(*cells)},
+        "time_saved": saved(*whole),
+    }

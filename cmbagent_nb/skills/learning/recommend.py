@@ -81,9 +81,8 @@ def _conditions(skill: Skill, rows: list[dict[str, Any]]) -> Iterator[Recommenda
     good = [row for row in rows if row["status"] == "completed" and not row["adapted"]]
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        error = row["error"] if row["status"] != "completed" else row["adaptation_reason"] if row["adapted"] else None
-        if row["status"] != "completed" or error:
-            groups.setdefault(error_kind(error or row["status"]), []).append(row)
+        if row["status"] != "completed":
+            groups.setdefault(error_kind(row["error"] or row["status"]), []).append(row)
     refused: set[str] = set()
     for kind, bad in sorted(groups.items(), key=lambda item: -len(item[1])):
         if len(bad) < OFTEN:
