@@ -16,7 +16,9 @@ import difflib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -72,10 +74,26 @@ def check_conditions(skill: Skill) -> list[str]:
 
 def _version(name: str) -> str | None:
     import platform
+
+    return platform.python_version() if name.casefold() == "python" else _installed(name, _stamp())
+
+
+def _stamp() -> tuple[int, ...]:
+    """Return what changes when a package is installed or removed: when each folder of packages last changed."""
+    stamp = []
+    for path in sys.path:
+        try:
+            stamp.append(Path(path or ".").stat().st_mtime_ns)
+        except OSError:
+            continue
+    return tuple(stamp)
+
+
+@lru_cache(maxsize=4096)
+def _installed(name: str, stamp: tuple[int, ...]) -> str | None:
+    """Return the version of a package, None when it is not there; reading it takes milliseconds, so it is kept."""
     from importlib.metadata import PackageNotFoundError, version
 
-    if name.casefold() == "python":
-        return platform.python_version()
     try:
         return version(name)
     except PackageNotFoundError:

@@ -150,17 +150,21 @@ def match(
         order = [place for place in order if compared.names[place] == only]
     wanted = {tag.casefold() for tag in required_tags}
     asked = {stem(word): word for word in words(task)}
-    found: list[Match] = []
+    chosen: list[tuple[int, Skill, list[str]]] = []
     for place, skill, agents in _skills(db, writer, home, order, compared.names):
         if not wanted <= {tag.casefold() for tag in skill.tags}:
             continue
         if exclude_failed and _failed_last(db, skill.id):
             continue
+        chosen.append((place, skill, agents))
+        if len(chosen) >= max(k, 1) + 3:  # what is known beside the texts may change the order a little
+            break
+    decided = decisions(db, task, [skill.name for _, skill, _ in chosen])
+    found: list[Match] = []
+    for place, skill, agents in chosen:
         semantic = None if compared.semantic is None else float(compared.semantic[place])
         seen = _Seen(task, asked, float(scores[place]), semantic, float(compared.lexical[place]))
-        found.append(_judge(skill, agents, seen, inputs, plan, decisions(db, task, [skill.name])))
-        if len(found) >= max(k, 1) + 3:  # what is known beside the texts may change the order a little
-            break
+        found.append(_judge(skill, agents, seen, inputs, plan, decided))
     found.sort(key=lambda item: -item.score)
     spent = (time.perf_counter() - started) * 1e3
     return Found(found[:k], min_similarity, models.NONE if embedder is None else embedder.name, round(spent, 2))
