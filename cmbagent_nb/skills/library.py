@@ -85,6 +85,18 @@ class Skill(Learned, Runnable, Shareable):
         """Whether its defaults reproduce the files of its run."""
         return bool(self.verification.get("verified"))
 
+    def edit(self, notebook: str | Path, *, reason: str = "", **options: Any) -> Skill:
+        """Make the next version from an edited copy of the notebook; it is verified, and its parameters are tried.
+
+        Raises
+        ------
+        SkillError
+            It is no notebook with a cell of parameters, or reads files that lie elsewhere.
+        """
+        from cmbagent_nb.skills.create import edit
+
+        return edit(self, notebook, reason=reason, **options)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the skill as JSON shows it."""
         return {

@@ -1,7 +1,7 @@
 """Other values for a parameter: what is put in its place to see whether it has an effect.
 
-They are near the default, so that the code still runs, and the cheaper way first: fewer samples before more. Nothing
-here is random: the same parameter gets the same other values.
+The first are near the default, so that the code still runs, and the cheaper ones come first: fewer samples before more.
+Nothing here is random: the same parameter gets the same other values.
 """
 
 from __future__ import annotations
@@ -86,10 +86,11 @@ def _integers(value: int) -> Iterator[int]:
     tenth = max(1, abs(value) // 10)
     if value > 2:
         yield value - tenth
-    yield value + max(tenth, 1)
-    yield value + max(1, abs(value) // 2)
-    yield value // 2 if abs(value) > 3 else value + 3
-    yield value * 2 + 1
+    yield value + tenth
+    # a limit that nothing came near shows its effect only far away
+    yield value // 3 if abs(value) > 3 else value + 3
+    yield value * 3 + 1
+    yield value * 20 + 7
 
 
 def _floats(value: float) -> Iterator[float]:
@@ -97,7 +98,7 @@ def _floats(value: float) -> Iterator[float]:
         yield from (0.1, 1.0, -0.5, 10.0)
         return
     # 12 digits: 0.05 * 0.9 is 0.045, not 0.045000000000000005
-    yield from (float(f"{value * factor:.12g}") for factor in (0.9, 1.25, 0.5, 2.0, 0.1))
+    yield from (float(f"{value * factor:.12g}") for factor in (0.9, 1.25, 0.3, 3.0, 20.0))
 
 
 def _lists(value: list[Any], words: Collection[str]) -> Iterator[list[Any]]:

@@ -10,6 +10,7 @@ import __future__
 
 import ast
 import asyncio
+import builtins
 import importlib
 import inspect
 import json
@@ -132,6 +133,7 @@ def _run(wanted: dict[str, Any], codes: list[types.CodeType], has_parameters: li
         sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
         sys.argv = ["notebook"]
         module = types.ModuleType("__main__")
+        module.__dict__["__builtins__"] = builtins
         sys.modules["__main__"] = module
         for code, parameters in zip(codes, has_parameters, strict=True):
             made = types.FunctionType(code, module.__dict__)()
