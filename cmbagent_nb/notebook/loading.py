@@ -36,7 +36,9 @@ def load_into(shell: Any) -> None:
     if rewrite not in transforms:
         transforms.insert(0, rewrite)
     if not _loaded:
-        shell.display_formatter.ipython_display_formatter.for_type_by_name("cmbagent_nb.run", "Run", display_run)
+        displays = shell.display_formatter.ipython_display_formatter
+        displays.for_type_by_name("cmbagent_nb.run", "Run", display_run)
+        displays.for_type_by_name("cmbagent_nb.skills.library", "Skill", display_skill)
         shell.events.register("pre_run_cell", cells.begin)
         shell.events.register("post_run_cell", _after_cell)
         _loaded = True
@@ -54,6 +56,13 @@ def display_run(run: Any) -> None:
     from cmbagent_nb.notebook.view import RunView
 
     RunView(run).show()
+
+
+def display_skill(skill: Any) -> None:
+    """Show a skill that is the value of a cell: its card, with a form."""
+    from cmbagent_nb.notebook.skill_card import SkillCard
+
+    SkillCard(skill).show()
 
 
 def _after_cell(_: Any) -> None:

@@ -194,7 +194,7 @@ class Notebook:
         prompt = self.cell(index).locator(".jp-InputPrompt").first
         before = prompt.inner_text()
         for _ in range(3):
-            self.cell(index).locator(".cm-content").first.click()
+            self._focus(index)
             self.page.keyboard.press("Control+Enter")
             limit = time.monotonic() + 5
             while prompt.inner_text() == before and time.monotonic() < limit:
@@ -202,12 +202,28 @@ class Notebook:
             if prompt.inner_text() != before:
                 return  # Lab may take the focus away once more after a notebook has opened: then it is tried again
 
+    def _focus(self, index: int) -> None:
+        """Put the cursor into a cell; while Lab lays the notebook out, a click can fall into the next one."""
+        active = self.page.locator(".jp-NotebookPanel:visible .jp-CodeCell.jp-mod-active")
+        for _ in range(20):
+            self.cell(index).locator(".cm-content").first.click()
+            self.page.wait_for_timeout(100)
+            same = active.count() == 1 and active.bounding_box() == self.cell(index).bounding_box()
+            if same and self.page.evaluate("() => document.activeElement.classList.contains('cm-content')"):
+                return
+
     def done(self, index: int, timeout: float = 60.0) -> None:
         """Wait until a cell that was started has ended."""
         prompt = self.cell(index).locator(".jp-InputPrompt").first
         limit = time.monotonic() + timeout
-        while prompt.inner_text().strip() in {"[*]:", "[ ]:"}:
+        lost = time.monotonic() + 5
+        while (said := prompt.inner_text().strip()) in {"[*]:", "[ ]:"}:
             assert time.monotonic() < limit, f"cell {index} did not end: {self.text(index)}"
+            if said == "[*]:":
+                lost = time.monotonic() + 5
+            elif time.monotonic() > lost:  # Lab drops what it was given before its connection to the kernel stood
+                self.start(index)
+                lost = time.monotonic() + 5
             self.page.wait_for_timeout(50)
 
     def run(self, index: int, timeout: float = 60.0) -> None:
