@@ -124,16 +124,18 @@ def check_parameters(skill: Skill, given: dict[str, Any]) -> dict[str, Any]:
     A name may be written in any case, and an input file's without its ``_file``.
     """
     values: dict[str, Any] = {}
+    chosen = frozenset(find_parameter(skill, name).name for name in given)
     for name, value in given.items():
         parameter = find_parameter(skill, name)
         if parameter.name in values:
             raise SkillError(f"parameter {parameter.name} is given twice", "Give it once.", parameter=parameter.name)
         if parameter.kind == "input":
-            values[parameter.name] = _check_input(skill, parameter, value)
+            values[parameter.name] = _check_input(skill, parameter, value, chosen)
         elif parameter.kind == "output":
             values[parameter.name] = _check_output(skill, parameter, value)
         else:
             values[parameter.name] = parameter.check(value, skill.name)
+    _check_named_columns(skill, values)
     return values
 
 
@@ -156,7 +158,7 @@ def find_parameter(skill: Skill, name: str) -> Parameter:
     raise SkillError(f"skill {skill.name} has no parameter {name!r}", hint + known, parameter=name)
 
 
-def _check_input(skill: Skill, parameter: Parameter, value: Any) -> Any:
+def _check_input(skill: Skill, parameter: Parameter, value: Any, chosen: frozenset[str]) -> Any:
     """Return a path to a file that is there, or a variable that can be stored as one."""
     if not isinstance(value, (str, os.PathLike)):
         suffix = PurePosixPath(parameter.default).suffix.lower()
@@ -171,7 +173,7 @@ def _check_input(skill: Skill, parameter: Parameter, value: Any) -> Any:
                 parameter=parameter.name,
             )
         found = {"kind": "table", "columns": {str(name): "" for name in value.columns}} if fits == "columns" else {}
-        _check_columns(skill, parameter, found, "the variable")
+        _check_columns(skill, parameter, found, "the variable", chosen)
         return value
     text = os.fspath(value)
     if text == parameter.default:
@@ -186,17 +188,17 @@ def _check_input(skill: Skill, parameter: Parameter, value: Any) -> Any:
         )
     from cmbagent_nb.skills.schema import describe
 
-    _check_columns(skill, parameter, describe(path), f"the file {text}")
+    _check_columns(skill, parameter, describe(path), f"the file {text}", chosen)
     return str(path)
 
 
-def _check_columns(skill: Skill, parameter: Parameter, found: dict[str, Any], what: str) -> None:
+def _check_columns(
+    skill: Skill, parameter: Parameter, found: dict[str, Any], what: str, chosen: frozenset[str]
+) -> None:
     from cmbagent_nb.skills.schema import missing_columns
 
-    expected: dict[str, Any] = skill.input_schema.get(parameter.default) or next(
-        (item for path, item in skill.input_schema.items() if PurePosixPath(path).name == parameter.default), {}
-    )
-    missing = missing_columns(expected, found, _code(skill)) if expected else []
+    expected = _expected(skill, parameter)
+    missing = missing_columns(expected, found, _code(skill, chosen)) if expected else []
     if missing:
         raise SkillError(
             f"{what} for parameter {parameter.name} has no column {', '.join(missing)}",
@@ -206,9 +208,43 @@ def _check_columns(skill: Skill, parameter: Parameter, found: dict[str, Any], wh
         )
 
 
-def _code(skill: Skill) -> str:
+def _expected(skill: Skill, parameter: Parameter) -> dict[str, Any]:
+    """Return the schema of the file that an input parameter names by default."""
+    found: dict[str, Any] = skill.input_schema.get(parameter.default) or next(
+        (item for path, item in skill.input_schema.items() if PurePosixPath(path).name == parameter.default), {}
+    )
+    return found
+
+
+def _check_named_columns(skill: Skill, values: dict[str, Any]) -> None:
+    """Refuse a text that should name a column, as its default does, when the table has no such column."""
+    texts = [item for item in skill.parameters if item.kind == "value" and item.type == "str" and item.name in values]
+    for table in (item for item in skill.parameters if item.kind == "input" and texts):
+        columns = _expected(skill, table).get("columns") or {}
+        selectors = [item for item in texts if item.default in columns]
+        given = values.get(table.name, table.default)
+        if selectors and hasattr(given, "columns"):
+            columns = {str(name): "" for name in given.columns}
+        elif selectors and given != table.default:
+            from cmbagent_nb.skills.schema import describe
+
+            columns = describe(Path(given)).get("columns") or {}
+        for item in selectors:
+            if values[item.name] not in columns:
+                raise SkillError(
+                    f"the table for parameter {table.name} has no column {values[item.name]!r}, as {item.name} says",
+                    f"It has the columns {', '.join(columns)}.",
+                    parameter=item.name,
+                    columns=[values[item.name]],
+                )
+
+
+def _code(skill: Skill, chosen: frozenset[str] = frozenset()) -> str:
+    """Return the code of a skill, without the defaults of the parameters that are chosen."""
     cells = json.loads(check_notebook(skill))["cells"]
-    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    default = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(chosen)))})\s*[:=]") if chosen else None
+    return "\n".join(line for line in text.splitlines() if default is None or not default.match(line))
 
 
 def _check_output(skill: Skill, parameter: Parameter, value: Any) -> str:
