@@ -85,6 +85,10 @@ lab: $(VENV)/.demo
 
 # ---- what must pass
 
+# Most tests wait for a process that starts: one worker a core, up to four; a file's tests stay together. What drives
+# a browser has the machine for itself.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+
 lint: $(VENV)/.test
 	@echo "· ruff"; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@echo "· mypy"; $(BIN)/mypy
@@ -99,10 +103,12 @@ browser: $(VENV)/.test
 	    fi; fi
 
 test: lint panel browser
-	@echo "· tests, doctests and notebooks"; $(BIN)/python -m pytest -q -m "not full"
+	@echo "· tests, doctests and notebooks"; $(BIN)/python -m pytest -q -m "not full and not browser" $(PARALLEL)
+	@echo "· in the browser"; $(BIN)/python -m pytest -q -m "browser and not full" tests/browser
 
 test-full: lint panel browser
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -m "not browser" $(PARALLEL)
+	@$(BIN)/python -m pytest -q -m browser tests/browser
 
 bench: $(VENV)/.test
 	@$(BIN)/python -m tests.benchmarks
