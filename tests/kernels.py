@@ -59,6 +59,15 @@ class Kernels:
 
     def run(self, module: str, *arguments: object, timeout: float = 120.0) -> Ended:
         """Run a kernel to its end, with this process's environment; fails the test when it takes too long."""
+        answer = self._ask(module, arguments, timeout=timeout)
+        assert not answer["late"], f"the kernel did not end within {timeout} s:\n{answer['output']}"
+        return Ended(answer["code"], answer["output"].strip(), answer["seconds"])
+
+    def start(self, module: str, *arguments: object) -> int:
+        """Start a kernel and leave it to itself; returns its process id. What it prints goes nowhere."""
+        return int(self._ask(module, arguments)["pid"])
+
+    def _ask(self, module: str, arguments: tuple[object, ...], timeout: float = 0.0) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
         request = {
             "module": module,
@@ -67,9 +76,8 @@ class Kernels:
             "timeout": timeout,
         }
         print(json.dumps(request), file=self._process.stdin, flush=True)
-        answer = json.loads(self._process.stdout.readline())
-        assert not answer["late"], f"the kernel did not end within {timeout} s:\n{answer['output']}"
-        return Ended(answer["code"], answer["output"].strip(), answer["seconds"])
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
 
 
 def _import() -> None:
@@ -106,13 +114,21 @@ def _kernel(request: dict[str, Any], output: int) -> None:
 def serve() -> None:
     """Fork a kernel for each line that comes in, and answer with how it ended."""
     _import()
+    left = 0
     for line in sys.stdin:
+        while left and os.waitpid(-1, os.WNOHANG)[0]:
+            left -= 1
         request = json.loads(line)
         output = os.memfd_create("output") if hasattr(os, "memfd_create") else os.open("/dev/null", os.O_RDWR)
         began = time.monotonic()
         pid = os.fork()
         if pid == 0:
             _kernel(request, output)
+        if not request["timeout"]:
+            left += 1
+            os.close(output)
+            print(json.dumps({"pid": pid}), flush=True)
+            continue
         late = threading.Timer(request["timeout"], os.kill, (pid, 9))
         late.start()
         _, status = os.waitpid(pid, 0)

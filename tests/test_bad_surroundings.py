@@ -87,9 +87,9 @@ def test_nothing_is_lost_while_the_disk_of_database_and_journal_is_full(disk: Sm
         assert "full" in writer.trouble or "No space" in writer.trouble
         told = writer.call(lambda connection: None)
         done = writer.barrier()
-        with pytest.raises(StoreError, match="No space|disk is full"):
+        with pytest.raises(StoreError, match=r"No space|disk is full"):
             told.result(30)
-        with pytest.raises(StoreError, match="No space|disk is full"):
+        with pytest.raises(StoreError, match=r"No space|disk is full"):
             done.result(30)
         disk.free()
         writer.barrier().result(30)
