@@ -8,7 +8,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,18 +47,27 @@ class Result:
     report: str | None
     files: Sequence[str] = field(default_factory=tuple)
     work_dir: Path = field(default_factory=Path)
+    #: The skill that was made of the run, if one was asked for: name, version, status, summary, or the error.
+    skill: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
-        return self.text
+        return f"{self.text}\n\n{self._of_skill()}" if self.skill else self.text
+
+    def _of_skill(self) -> str:
+        made = self.skill or {}
+        if made.get("error"):
+            return f"No skill was made: {made['error']}"
+        return f"Skill {made.get('name')} v{made.get('version')}: {made.get('summary')}"
 
     def _repr_html_(self) -> str:
         from cmbagent_nb.render.markdown import markdown_html
         from cmbagent_nb.render.text import esc
 
+        skill = f"<p>{esc(self._of_skill())}</p>" if self.skill else ""
         if self.report:
-            return markdown_html(self.text, self.work_dir)
+            return markdown_html(self.text, self.work_dir) + skill
         figures = "\n\n".join(f"![{name}](<{name}>)" for name in self.files if name.lower().endswith(".png"))
-        return f"<pre>{esc(self.text)}</pre>" + markdown_html(figures, self.work_dir)
+        return f"<pre>{esc(self.text)}</pre>" + markdown_html(figures, self.work_dir) + skill
 
 
 class Lineage:
@@ -196,7 +205,8 @@ class Run:
         from cmbagent_nb.store.json import from_json
 
         found = from_json(row["result"]) if row["result"] else {}
-        return Result(found.get("text", ""), found.get("report"), tuple(found.get("files", ())), self.work_dir)
+        files = tuple(found.get("files", ()))
+        return Result(found.get("text", ""), found.get("report"), files, self.work_dir, found.get("skill"))
 
     def snapshot(self) -> Snapshot:
         """Return everything that a view of the run shows, as it stands now."""
@@ -581,7 +591,14 @@ class Run:
         return Lineage(path, links)
 
     def extract_skill(self, name: str, steps: str | Sequence[int | str] | None = None, **options: Any) -> Skill:
-        """Make a skill of the run, or of some of its steps (``"1"``, ``"1-2"``, ``[1, 3]``), and verify it."""
+        """Make a skill of the run, or of some of its steps (``"1"``, ``"4-7"``, ``[1, 3]``), and verify it.
+
+        Parameters
+        ----------
+        options
+            ``tags``, ``description``, ``public``, ``on_progress``, ``timeout_s``, ``liveness_s``;
+            see :func:`cmbagent_nb.skills.extract.extract`.
+        """
         from cmbagent_nb.skills.extract import extract
 
         host = self._host

@@ -137,6 +137,8 @@ class Workspace(Shelf, Finder):
         plan_instructions: str = "",
         gates: str | None = None,
         step_timeout: float | None = None,
+        create_skill: bool = False,
+        skill_name: str | None = None,
         **more: Any,
     ) -> Run:
         """Start a run and return at once; ``await run`` or ``run.wait()`` for its end.
@@ -159,6 +161,9 @@ class Workspace(Shelf, Finder):
             Stop before a model call that would cost more than this in all; 0 means no limit.
         gates
             Answers gates without a person: ``approve``, ``reject`` or ``default``.
+        create_skill
+            Make a skill of the run when it has succeeded, named ``skill_name`` or like the run; ``run.result.skill``
+            says what came of it, and the end of the run waits for it.
         more
             CMBAgent's words are understood too: ``max_n_attempts``, ``engineer_model``,
             ``engineer_instructions``, ``clear_work_dir`` and their like.
@@ -171,6 +176,7 @@ class Workspace(Shelf, Finder):
             There is no model, or it cannot be used; see the error's text.
         """
         from cmbagent_nb.run import Run
+        from cmbagent_nb.skills.after import make_after, wanted_skill
         from cmbagent_nb.workflow import asked
         from cmbagent_nb.workflow.launch import Request, start
 
@@ -195,6 +201,7 @@ class Workspace(Shelf, Finder):
             plan_instructions=plan_instructions,
             step_timeout=step_timeout,
         )
+        after = wanted_skill(create_skill, skill_name)
         spec = self.resolve_model(model or settings.model, task)
         host, session_id = self.host, self._session(settings.session)
         # Everything that can be refused has been: from here on something is made.
@@ -214,6 +221,8 @@ class Workspace(Shelf, Finder):
             registry=registry.changed(models, instructions),
             models=models,
             instructions=instructions,
+            after=after,
+            then=make_after(host.db, host.writer, self.home, after) if after else None,
         )
         return Run(host, request.run_id, live=start(host, request))
 
@@ -248,10 +257,18 @@ class Workspace(Shelf, Finder):
             The run has ended, or belongs to a process that lives.
         """
         from cmbagent_nb.run import Run
+        from cmbagent_nb.skills.after import make_after
         from cmbagent_nb.workflow.resume import resume
 
-        run = self.run(reference)
-        return Run(self.host, run.id, live=resume(self.host, run.id, self.settings, self.agents()))
+        host, run = self.host, self.run(reference)
+        live = resume(
+            host,
+            run.id,
+            self.settings,
+            self.agents(),
+            then_of=lambda wanted: make_after(host.db, host.writer, self.home, wanted),
+        )
+        return Run(host, run.id, live=live)
 
     def register(self, agent: Any) -> None:
         """Let the planner use an agent of your own: an ``AgentSpec`` or an ``ag2.Agent``.
@@ -454,6 +471,28 @@ class Workspace(Shelf, Finder):
         self.open_library()
         interrupt_executions(self.db, self.writer)
         return frames.skills(self.db)
+
+    def create_skill(self, notebook: str | Path, name: str | None = None, **options: Any) -> Skill:
+        """Make a skill of any notebook with a cell tagged ``parameters``, and verify it.
+
+        A name that exists gets another version.
+
+        Parameters
+        ----------
+        notebook
+            The notebook's path; files beside it that its code names are brought along.
+        options
+            ``tags``, ``description``, ``on_progress``, ``timeout_s``, ``liveness_s``.
+
+        Raises
+        ------
+        SkillError
+            It is no notebook that a skill can be made of; see the error's text.
+        """
+        from cmbagent_nb.skills.create import create
+
+        session_id = self._session(self.settings.session)
+        return create(self.db, self.writer, self.home, notebook, name=name, session_id=session_id, **options)
 
     def skill(self, reference: str) -> Skill:
         """Return a skill by its name or id; the newest version of a name."""

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,9 @@ class Request:
     models: Mapping[str, str] = field(default_factory=dict)
     instructions: Mapping[str, str] = field(default_factory=dict)
     conduct: Conduct | None = None
+    #: What is to come of the run when it has ended, as it is kept with the run, and what does it.
+    after: Mapping[str, Any] = field(default_factory=dict)
+    then: Callable[[str], None] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is kept with the run, so that another process can go on with it in the same way."""
@@ -69,6 +72,7 @@ class Request:
             "models": dict(self.models),
             "instructions": dict(self.instructions),
             **({"conduct": self.conduct.to_dict()} if self.conduct else {}),
+            **({"after": dict(self.after)} if self.after else {}),
         }
 
 
@@ -164,6 +168,8 @@ async def _live(host: Host, request: Request, live: LiveRun, created: float, pas
             await carry_out(context)
         finally:
             clock.cancel()
+        if request.then is not None:
+            await in_thread(request.then, request.run_id)
     except asyncio.CancelledError:
         await _end_early(host, request, live.stopped_as, "")
     except CMBAgentError as error:

@@ -40,10 +40,12 @@ def resume(
     settings: Settings,
     registry: Registry,
     conduct_of: Callable[[str, dict[str, Any]], Conduct] | None = None,
+    then_of: Callable[[dict[str, Any]], Callable[[str], None]] | None = None,
 ) -> LiveRun:
     """Take a run over and go on where it stood; returns at once.
 
-    ``conduct_of`` makes what stood behind the run anew, from the run's id and what was kept of it.
+    ``conduct_of`` makes what stood behind the run anew, from the run's id and what was kept of it; ``then_of`` what is
+    done when it has ended.
 
     Raises
     ------
@@ -92,6 +94,8 @@ def resume(
         max_cost_usd=asked["max_cost_usd"],
         gates=asked.get("gates", ""),
         conduct=conduct,
+        after=asked.get("after") or {},
+        then=then_of(asked["after"]) if then_of is not None and asked.get("after") else None,
     )
     try:
         for difference in reconcile(host.db, host.writer, run_id, work_dir):
