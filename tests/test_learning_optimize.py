@@ -140,7 +140,7 @@ def test_too_little_to_learn_from(home: Home) -> None:
         skill.optimize()
     executed(home, skill, parameters={"n": 9})
     assert skill.optimize().recommendations == []
-    with pytest.raises(SkillError, match="nothing of skill few v1"):
+    with pytest.raises(SkillError, match="Nothing of skill few v1"):
         skill.optimize(apply=True)
 
 

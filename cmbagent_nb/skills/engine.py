@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.skills import parts
 from cmbagent_nb.skills.learning.cache import Results
 from cmbagent_nb.skills.names import kernel_call
 
@@ -294,8 +295,8 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
         async with client.async_setup_kernel(cleanup_kc=True, **options):
             done = 0
             for index, cell in enumerate(manager.nb.cells):
-                if kept.has(cell):
-                    done += 1
+                if kept.has(cell) or parts.is_left_out(cell, job.folder):
+                    done += runs(cell)
                     continue
                 if runs(cell):
                     job.report(done, len(cells), cell_label(manager.nb.cells, index))
@@ -304,7 +305,8 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
                 began = time.monotonic()
                 try:
                     if kept.used and cell.metadata.get("cmbagent_nb", {}).get("fresh_kernel"):
-                        await _restart(client, manager.nb.cells[:index], start_timeout)
+                        before = [item for item in manager.nb.cells[:index] if parts.sets_up(item, cell)]
+                        await _restart(client, before, start_timeout)
                     await results.run(cell, index)
                 except CellExecutionError as error:
                     manager.cell_exception(cell, cell_index=index, exception=error)
