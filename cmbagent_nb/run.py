@@ -440,9 +440,16 @@ class Run:
 
         Checkpoints are also made after each node and each reply, on a pause, on an error, at the end, and every ten
         minutes if something has changed.
+
+        Raises
+        ------
+        WorkDirError
+            The run's folder, in which its journal is, is not there.
         """
         from cmbagent_nb.workflow.checkpoints import Checkpoints
 
+        if not self.work_dir.is_dir():
+            raise WorkDirError(f"the folder {self.work_dir} is not there", "Put it back.", path=str(self.work_dir))
         points = Checkpoints(self._host.writer, self.work_dir, self.id, self.session_id)
         made = points.add("manual", name=name or None)
         self._host.writer.barrier().result()

@@ -386,10 +386,12 @@ class Recorder:
             return
         span._ended = True
         try:
+            # The clock may be set back meanwhile; what is counted from the start does not depend on it.
+            taken = 0.0 if instantaneous else span.elapsed_ms
             values: dict[str, Any] = {
                 "status": span.status,
-                "ended_at": time.time(),
-                "duration_ms": 0.0 if instantaneous else span.elapsed_ms,
+                "ended_at": span._row["started_at"] + taken / 1e3,
+                "duration_ms": taken,
             }
             # What stays as it was is not written again: an index would be brought up to date for nothing.
             subtype = span.subtype or _subtype(span)

@@ -85,7 +85,7 @@ class Outcome:
     @property
     def duration_s(self) -> float:
         """Return how long it ran, in seconds."""
-        return self.ended_at - self.started_at
+        return max(0.0, self.ended_at - self.started_at)
 
     @property
     def traceback(self) -> str:

@@ -38,7 +38,7 @@ class FilesPanel:
         self.widget = ipywidgets.VBox()
         self.widget.add_class("cmbv-files")
         self._note = ipywidgets.HTML()
-        self._rows: dict[tuple[str, str], Any] = {}
+        self._rows: dict[tuple[str, str, bool], Any] = {}
 
     def update(self, files: Sequence[Mapping[str, Any]], total: int, folder: Path | None) -> None:
         """Show the newest version of each file."""
@@ -46,9 +46,9 @@ class FilesPanel:
         for item in files:
             newest.setdefault(str(item.get("file_path")), item)
         shown = sorted(newest.values(), key=lambda item: (_rank(item), -(item.get("created_at") or 0.0)))[:_MOST]
-        rows: dict[tuple[str, str], Any] = {}
+        rows: dict[tuple[str, str, bool], Any] = {}
         for item in shown:
-            key = (str(item.get("file_path")), str(item.get("content_hash")))
+            key = (str(item.get("file_path")), str(item.get("content_hash")), bool(item.get("missing")))
             rows[key] = self._rows.get(key) or ipywidgets.HTML(_row(item, folder))
         note = "No files yet." if not shown else ""
         if len(newest) > len(shown):
@@ -67,6 +67,7 @@ def _rank(item: Mapping[str, Any]) -> int:
 def _row(item: Mapping[str, Any], folder: Path | None) -> str:
     path = str(item.get("file_path"))
     version = f" · version {item['version']}" if (item.get("version") or 1) > 1 else ""
+    version += " · missing" if item.get("missing") else ""
     made = " · ".join(str(part) for part in (item.get("node_id"), item.get("created_by_agent")) if part)
     shown = "open" if item.get("file_type") == "plot" else ""
     return (

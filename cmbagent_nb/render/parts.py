@@ -66,6 +66,7 @@ def status_line(snapshot: Snapshot, *, elapsed: float | None = None) -> str:
         f"{count(run['tokens'])} tokens" if run.get("tokens") else "",
         spent(run),
         f"no sign of life for {seconds(run['silent_s'])}" if (run.get("silent_s") or 0.0) > SILENCE else "",
+        f"its folder {run.get('work_dir')} is not there" if run.get("work_dir_missing") else "",
     ]
     model = run.get("model") or ""
     error = f'<div class="cmbv-error">{esc(cut(run["error"], 400))}</div>' if run.get("error") else ""
@@ -280,10 +281,15 @@ def _codes(snapshot: Snapshot, node_id: str) -> str:
     )
 
 
+#: Says of a file that it is not there any more.
+MISSING = ' <span class="cmbv-meta">missing</span>'
+
+
 def file_table(files: Sequence[Mapping[str, Any]]) -> str:
     """Files with their type, size and maker."""
     rows = [
-        f'<tr><td><code>{esc(item.get("file_path"))}</code></td><td class="cmbv-w">{esc(item.get("file_type"))}</td>'
+        f'<tr><td><code>{esc(item.get("file_path"))}</code>{MISSING if item.get("missing") else ""}</td>'
+        f'<td class="cmbv-w">{esc(item.get("file_type"))}</td>'
         f'<td class="cmbv-n">{size(item.get("size_bytes"))}</td><td class="cmbv-w">{esc(_maker(item))}</td></tr>'
         for item in files
     ]

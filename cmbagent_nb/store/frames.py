@@ -47,8 +47,11 @@ def messages(db: Database, run_id: str | None = None, session: str | None = None
 
 
 def files(db: Database, run_id: str | None = None, session: str | None = None) -> pd.DataFrame:
-    """Return the files that were made, every version of them."""
-    return _table(db, "files", "created_at, id", run_id, session)
+    """Return the files that were made, every version of them; those not at their place any more are ``missing``."""
+    frame = _table(db, "files", "created_at, id", run_id, session)
+    folders = {row["id"]: row["work_dir"] for row in db.rows("SELECT id, work_dir FROM workflow_runs")}
+    known = zip(frame["run_id"], frame["file_path"], strict=True)
+    return frame.assign(missing=_booleans([is_missing(folders.get(run), path) for run, path in known]))
 
 
 def costs(db: Database, run_id: str | None = None, session: str | None = None) -> pd.DataFrame:
@@ -116,7 +119,8 @@ def runs(
     # Costs are added up for the runs that are wanted, not for all and then thrown away.
     sql = f"""
         WITH wanted AS (SELECT r.* FROM workflow_runs AS r {where})
-        SELECT r.*, r.ended_at - r.started_at AS duration_s, COALESCE(c.tokens, 0) AS tokens,
+        SELECT r.*, CASE WHEN r.ended_at < r.started_at THEN 0.0 ELSE r.ended_at - r.started_at END AS duration_s,
+               COALESCE(c.tokens, 0) AS tokens,
                CASE WHEN c.unknown > 0 THEN NULL ELSE COALESCE(c.known, 0.0) END AS cost_usd,
                COALESCE(c.calls, 0) AS model_calls
         FROM wanted AS r LEFT JOIN (

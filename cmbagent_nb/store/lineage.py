@@ -35,6 +35,8 @@ def lineage(db: Database, run_id: str, path: str) -> list[dict[str, Any]]:
     """
     with record_of(db, run_id).reading() as connection:
         file = _file(connection, run_id, path)
+        work_dir = rows(connection, "SELECT work_dir FROM workflow_runs WHERE id = :run", {"run": run_id})
+        file["missing"] = is_missing(work_dir[0]["work_dir"] if work_dir else None, file["file_path"])
         chain = [_file_link(file)]
         events = _ancestors(connection, run_id, file["event_id"])
         execution = next((event for event in events if event["event_type"] == "code_exec"), None)

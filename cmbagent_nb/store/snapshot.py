@@ -56,7 +56,7 @@ class Snapshot:
         The newest events, in the order in which they happened, each with ``label``, ``cost_usd``, ``tokens``;
         ``long`` tells that a payload was shortened or left out.
     files
-        The newest version of each file, the newest first.
+        The newest version of each file, the newest first; ``missing`` where it is not at its place any more.
     messages
         The newest messages, in the order in which they were written.
     costs
@@ -112,7 +112,7 @@ def read_snapshot(db: Database, run_id: str, *, events: int = 200, messages: int
             edges=[(row["from_node_id"], row["to_node_id"]) for row in edges],
             gates=[parsed(row) for row in gates],
             events=_events(select, events),
-            files=[parsed(row) for row in select(_FILES, n=files)],
+            files=mark_missing(run["work_dir"], [parsed(row) for row in select(_FILES, n=files)]),
             messages=[parsed(row) for row in reversed(select(_MESSAGES, n=messages, longest=_LONGEST_MESSAGE))],
             costs=_by_agent_and_model(costs),
             plan=run["plan"] if isinstance(run["plan"], dict) else None,
@@ -194,7 +194,10 @@ def _totals(
         "n_messages": other["n_messages"],
         "n_files": other["n_files"],
         "elapsed_s": max(0.0, (end or begin) - begin),
-        "silent_s": 0.0 if run["status"] in FINISHED else time.time() - (run["last_heartbeat_at"] or begin),
+        "silent_s": 0.0
+        if run["status"] in FINISHED
+        else max(0.0, time.time() - (run["last_heartbeat_at"] or begin)),
+        "work_dir_missing": is_missing(run["work_dir"], "."),
     }
 
 

@@ -61,7 +61,7 @@ def node_summary(connection: Connection, run_id: str, node_id: str) -> dict[str,
         "timing": {
             "started_at": started,
             "ended_at": ended,
-            "duration_seconds": ended - started if ended is not None and started is not None else None,
+            "duration_seconds": max(0.0, ended - started) if ended is not None and started is not None else None,
             "agent_time_breakdown": _time_by_agent(events),
         },
         "cost_summary": _cost_summary(costs),

@@ -315,7 +315,7 @@ class Attempt:
             content=outcome.stdout if outcome.status == "completed" else error_text(outcome),
             event_id=span.reference,
             execution_result={"exit_code": outcome.exit_code, "status": outcome.status},
-            duration_ms=(outcome.ended_at - outcome.started_at) * 1e3,
+            duration_ms=outcome.duration_s * 1e3,
         )
         return outcome, span.id
 

@@ -34,7 +34,22 @@ SILENCE = 120.0
 def _identity(pid: int) -> str:
     import psutil
 
-    return to_json({"host": socket.gethostname(), "pid": pid, "started": psutil.Process(pid).create_time()})
+    started = psutil.Process(pid).create_time()
+    return to_json({"host": socket.gethostname(), "pid": pid, "started": started, "since_boot": _since_boot(pid)})
+
+
+def _since_boot(pid: int) -> str:
+    """Return when a process started as the kernel counts it, which no clock that is set changes; empty where unknown.
+
+    The time of day at which a process started is computed from the clock as it stands now: after a jump of the clock
+    the same process would look like another.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return f"{boot} {stat.rpartition(')')[2].split()[19]}"
 
 
 def owner() -> str:
@@ -54,6 +69,9 @@ def is_alive(lease_owner: str, heartbeat_at: float | None) -> bool:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False  # it has ended and nobody has asked how: in a container nobody may ever do
         # Process ids are used again; a start time one second off is another process.
+        since_boot = _since_boot(holder["pid"])
+        if since_boot and holder.get("since_boot"):
+            return bool(since_boot == holder["since_boot"])
         return abs(float(process.create_time()) - float(holder["started"])) < 1.0
     except psutil.Error:
         return False

@@ -73,8 +73,8 @@ async def write_all(context: Context, status: str, error: str, started: float) -
     costs, conversations = await asyncio.wrap_future(context.writer.call(read))
     timing = {
         "initialization_time": max(0.0, started - context.created_at),
-        "execution_time": ended - started,
-        "total_time": ended - context.created_at,
+        "execution_time": max(0.0, ended - started),
+        "total_time": max(0.0, ended - context.created_at),
     }
     texts = {f"cost/cost_report_{stamp}.json": to_json(costs), f"time/timing_report_{stamp}.json": to_json(timing)}
     for node_id, messages in conversations.items():

@@ -81,7 +81,7 @@ def read_past(db: Database, run_id: str, work_dir: Path) -> Past:
         statuses=statuses,
         done={row["node_id"]: _done(row) for row in steps if row["status"] == "completed"},
         steps={row["node_id"]: _step(db, run_id, work_dir, row, answers) for row in steps},
-        files=db.rows("SELECT * FROM files WHERE run_id = :id ORDER BY created_at, id", id=run_id),
+        files=db.rows("SELECT * FROM files WHERE run_id = :id ORDER BY version, created_at, id", id=run_id),
         answers=answers,
         edges=frozenset(
             (row["from_node_id"], row["to_node_id"])

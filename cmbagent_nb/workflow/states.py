@@ -151,6 +151,14 @@ def change_node(
     return change
 
 
+#: A run's start is its first one: going on after a pause or a retry does not move it. Its end is not before its start,
+#: though somebody sets the clock back.
+_SETS: Mapping[str, str] = {
+    "started_at": "{0} = COALESCE({0}, :{0})",
+    "ended_at": "{0} = CASE WHEN started_at > :{0} THEN started_at ELSE :{0} END",
+}
+
+
 def _update(
     connection: Connection,
     table: str,
@@ -172,8 +180,7 @@ def _update(
             from_state=current,
             to_state=target,
         )
-    # A run's start is its first one: going on after a pause or a retry does not move it.
-    sets = [f"{name} = COALESCE({name}, :{name})" if name == "started_at" else f"{name} = :{name}" for name in values]
+    sets = [_SETS.get(name, "{0} = :{0}").format(name) if value is not None else f"{name} = :{name}" for name, value in values.items()]
     statement = f"UPDATE {table} SET {', '.join(['status = :target', *sets])} WHERE {where} AND status = :current"
     result = connection.execute(text(statement), {**values, **key, "target": target, "current": current})
     if result.rowcount != 1:
