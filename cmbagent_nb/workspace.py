@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cmbagent_nb.agents.registry import Registry
+    from cmbagent_nb.library import Library
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.run import Run
     from cmbagent_nb.skills.library import Skill
@@ -152,7 +153,8 @@ class Workspace(Shelf, Finder):
         model
             ``provider:name``, ``playbook:NAME`` or ``auto`` (the default).
         approve
-            The gates that open: ``plan, before_step, after_step, error, tool``, or a preset. None by default.
+            The gates that open: ``plan, before_step, after_step, error, tool, manual`` (a pause asks
+            whether to go on), or a preset. None by default.
         inputs
             Values that the code may read: DataFrames, arrays, anything JSON can hold, by their names.
         name
@@ -471,6 +473,12 @@ class Workspace(Shelf, Finder):
         self.open_library()
         interrupt_executions(self.db, self.writer)
         return frames.skills(self.db)
+
+    def library(self, search: str = "") -> Library:
+        """Return the skills to look through: in a notebook a browser with search, and a form for each."""
+        from cmbagent_nb.library import Library
+
+        return Library(self, search)
 
     def create_skill(self, notebook: str | Path, name: str | None = None, **options: Any) -> Skill:
         """Make a skill of any notebook with a cell tagged ``parameters``, and verify it.

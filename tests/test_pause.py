@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from cmbagent_nb.errors import StateError
+from cmbagent_nb.run import Run
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer
 from tests.team import APPROVED, Team, code, plan
@@ -104,6 +106,45 @@ def test_a_gate_that_is_answered_during_a_pause_counts_afterwards(
         assert run.status == "paused"
         run.resume()
         assert run.wait(30).status == "completed", run.error
+
+
+@pytest.mark.parametrize(
+    ("decide", "status", "gate"),
+    [
+        (lambda run: run.approve(), "completed", "resolved"),
+        (lambda run: run.reject(), "cancelled", "resolved"),
+        (lambda run: run.resume(), "completed", "cancelled"),
+        (lambda run: run.cancel(), "cancelled", "cancelled"),
+    ],
+    ids=["approved", "rejected", "resumed", "cancelled"],
+)
+def test_a_pause_by_hand_is_a_gate_where_that_is_asked_for(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, decide: Callable[[Run], object], status: str, gate: str
+) -> None:
+    """With ``--approve manual`` a pause asks whether to go on; whatever ends the pause closes its gate."""
+    thinking, think = threading.Event(), threading.Event()
+
+    def slow(request: object) -> object:
+        thinking.set()
+        assert think.wait(30)
+        return HELLO
+
+    with OpenAIServer(slow) as model:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", model.url)
+        run = workspace.one_shot("Greet.", model="openai:m", approve="manual")
+        assert thinking.wait(30)
+        assert run.approvals() == []
+        run.pause(by="ada")
+        until_gate(run)
+        (opened,) = run.approvals()
+        assert opened["approval_type"] == "manual_pause"
+        assert opened["context"]["body"] == "Paused by ada."
+        assert run.status == "paused"
+        think.set()
+        decide(run)
+        assert run.wait(30).status == status, run.error
+    assert run.approvals() == []
+    assert run.decisions().status.tolist() == [gate]
 
 
 def test_a_pause_during_the_last_code_of_a_run_leaves_it_ended(

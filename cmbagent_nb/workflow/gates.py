@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.kept import Kept
 
 #: The gates that can be asked for, and the presets that stand for several of them.
-MODES = ("plan", "before_step", "after_step", "error", "tool")
+MODES = ("plan", "before_step", "after_step", "error", "tool", "manual")
 PRESETS: Mapping[str, tuple[str, ...]] = {
     "autonomous": (),
     "none": (),
@@ -52,18 +52,21 @@ POLICIES: Mapping[str, Mapping[str, str]] = {
         "step_approval": "approved",
         "error_recovery": "skip",
         "tool_call": "approved",
+        "manual_pause": "approved",
     },
     "reject": {
         "plan_approval": "rejected",
         "step_approval": "rejected",
         "error_recovery": "abort",
         "tool_call": "rejected",
+        "manual_pause": "rejected",
     },
     "default": {
         "plan_approval": "approved",
         "step_approval": "approved",
         "error_recovery": "abort",
         "tool_call": "rejected",
+        "manual_pause": "approved",
     },
 }
 
@@ -71,6 +74,7 @@ PLAN_OPTIONS = (("approved", "Approve"), ("modified", "Ask for changes"), ("reje
 STEP_OPTIONS = (("approved", "Go on"), ("redo", "Redo with my comment"), ("rejected", "Stop the run"))
 START_OPTIONS = (("approved", "Start"), ("skip", "Skip"), ("rejected", "Stop the run"))
 ERROR_OPTIONS = (("retry", "Retry with my comment"), ("skip", "Skip"), ("abort", "Abort"))
+PAUSE_OPTIONS = (("approved", "Go on"), ("rejected", "Stop the run"))
 TOOL_OPTIONS = (("approved", "Run the code"), ("rejected", "Do not run it"))
 
 #: Answers that say nothing without a comment.
@@ -165,7 +169,7 @@ class Gates:
     async def ask(
         self,
         kind: str,
-        node_id: str,
+        node_id: str | None,
         moment: str,
         *,
         title: str,
@@ -179,7 +183,7 @@ class Gates:
         ``moment`` says which of the node's gates this is, such as ``after:2`` for the one after its second attempt.
         A gate that was answered before its run was interrupted is not asked again.
         """
-        given = self.given(node_id, moment)
+        given = None if node_id is None else self.given(node_id, moment)
         if given is not None:
             return given
         approval_id = new_id()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, GateError, StateError
+from cmbagent_nb.ids import new_id
 from cmbagent_nb.runtime import Runtime
 from cmbagent_nb.workflow.commands import Watcher
 from cmbagent_nb.workflow.stream import Stream
@@ -46,6 +47,9 @@ class LiveRun:
         self.gates: Gates | None = None
         self.motion: Motion | None = None
         self.checkpoints: Checkpoints | None = None
+        #: Whether a pause opens a gate (``--approve manual``), at which a person lets the run go on or stops it.
+        self.manual = False
+        self._pause_gate: asyncio.Task[None] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
         #: What keeps the run waiting just now, in words.
@@ -86,12 +90,43 @@ class LiveRun:
         await self.motion.pause(now=now, by=by)
         if self.checkpoints is not None:
             self.checkpoints.add("pause")
+        if self.manual and self.gates is not None:
+            self._pause_gate = asyncio.create_task(self._ask_at_pause(self.gates, by))
 
     async def go_on(self, *, by: str) -> None:
         """End a pause; on the event loop."""
         if self.motion is None:
             raise StateError("the run has not begun yet", "Try again in a moment.")
         await self.motion.go_on(by=by)
+        await self.close_gate()
+
+    async def close_gate(self) -> None:
+        """Close the gate of a pause that is over; on the event loop."""
+        gate, self._pause_gate = self._pause_gate, None
+        if gate is not None:
+            gate.cancel()
+            await asyncio.gather(gate, return_exceptions=True)
+
+    async def _ask_at_pause(self, gates: Gates, by: str) -> None:
+        """Ask whether a run that a person has paused shall go on; the end of the pause closes the gate as well."""
+        from cmbagent_nb.workflow.gates import PAUSE_OPTIONS
+
+        title = "The run is paused. Go on?"
+        answer = await gates.ask(
+            "manual_pause",
+            None,
+            f"manual:{new_id()}",  # another pause is another gate: it is asked anew, also after a resume
+            title=title,
+            body=f"Paused by {by}.",
+            options=PAUSE_OPTIONS,
+            on_open=lambda gate: self.stream.emit("approval_requested", approval_id=gate, node_id=None, title=title),
+        )
+        self._pause_gate = None
+        self.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
+        if answer.resolution != "approved":
+            self.cancel()
+        elif self.motion is not None and self.motion.paused:
+            await self.motion.go_on(by=answer.by)
 
     async def obey(self, command: str, arguments: Mapping[str, Any], origin: str) -> str:
         """Act on a command from another process; returns what came of it."""

@@ -179,6 +179,7 @@ async def _live(host: Host, request: Request, live: LiveRun, created: float, pas
         await _end_early(host, request, "failed", f"Internal error: {type(error).__name__}: {error}.")
     finally:
         heart.cancel()
+        await live.close_gate()
         live.stream.close()
         if host.live.get(request.run_id) is live:  # it may have been resumed meanwhile
             host.watcher.release(request.run_id)
@@ -234,6 +235,8 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
     live.stream.position = lambda: recorder.newest
     live.checkpoints = checkpoints
     live.motion = motion
+    # Where gates are answered without a person, a pause stays what it is.
+    live.manual = "manual" in request.options.approve and not request.gates
     return Context(
         run_id=request.run_id,
         session_id=request.session_id,

@@ -91,7 +91,7 @@ class _Step:
             return await self._end("failed", error=f"A file cannot be used: {error.strerror or error}{place}.")
 
     async def _may_start(self) -> bool:
-        wanted = self.context.options.approve
+        wanted = self.context.options.approve - {"manual"}  # which a person opens, no step
         if not ("before_step" in wanted or (self.step.needs_approval and wanted)):
             return True
         title = f"Start step {self.step.number}: {self.step.title}?"
