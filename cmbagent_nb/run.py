@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import GateError, RunFailed, RunNotFound, StateError
+from cmbagent_nb.errors import GateError, RunFailed, RunNotFound, StateError, WorkDirError
 from cmbagent_nb.ids import short
 from cmbagent_nb.runtime import Runtime
 

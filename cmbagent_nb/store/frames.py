@@ -19,6 +19,7 @@ from cmbagent_nb.store.archived import archived_runs, record_of
 from cmbagent_nb.store.columns import BOOLEAN, JSON
 from cmbagent_nb.store.database import Database, statement
 from cmbagent_nb.store.json import from_json
+from cmbagent_nb.store.presence import is_missing
 from cmbagent_nb.store.summary import node_summary
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def files(db: Database, run_id: str | None = None, session: str | None = None) -
     frame = _table(db, "files", "created_at, id", run_id, session)
     folders = {row["id"]: row["work_dir"] for row in db.rows("SELECT id, work_dir FROM workflow_runs")}
     known = zip(frame["run_id"], frame["file_path"], strict=True)
-    return frame.assign(missing=_booleans([is_missing(folders.get(run), path) for run, path in known]))
+    return frame.assign(missing=[is_missing(folders.get(run), path) for run, path in known])
 
 
 def costs(db: Database, run_id: str | None = None, session: str | None = None) -> pd.DataFrame:

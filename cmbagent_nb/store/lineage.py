@@ -13,6 +13,7 @@ from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.database import Database, rows
 from cmbagent_nb.store.labels import event_label
 from cmbagent_nb.store.lookup import parsed
+from cmbagent_nb.store.presence import is_missing
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -164,8 +165,9 @@ def _link(kind: str, row: dict[str, Any], label: str, at: float | None, **more: 
 
 
 def _file_link(file: dict[str, Any]) -> dict[str, Any]:
-    names = ("file_path", "file_type", "version", "content_hash", "size_bytes")
-    return _link("file", file, file["file_path"], file["created_at"], **{name: file[name] for name in names})
+    names = ("file_path", "file_type", "version", "content_hash", "size_bytes", "missing")
+    label = f"{file['file_path']} (missing)" if file["missing"] else file["file_path"]
+    return _link("file", file, label, file["created_at"], **{name: file[name] for name in names})
 
 
 def _event_link(connection: Connection, run_id: str, event: dict[str, Any], file: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.database import Database, rows
 from cmbagent_nb.store.labels import error_word, event_label
 from cmbagent_nb.store.lookup import parsed
+from cmbagent_nb.store.presence import is_missing, mark_missing
 
 #: Statuses after which a run does nothing more by itself.
 FINISHED = frozenset({"completed", "failed", "cancelled", "interrupted"})
