@@ -39,6 +39,7 @@ def load_into(shell: Any) -> None:
         displays = shell.display_formatter.ipython_display_formatter
         displays.for_type_by_name("cmbagent_nb.run", "Run", display_run)
         displays.for_type_by_name("cmbagent_nb.skills.library", "Skill", display_skill)
+        displays.for_type_by_name("cmbagent_nb.library", "Library", display_library)
         shell.events.register("pre_run_cell", cells.begin)
         shell.events.register("post_run_cell", _after_cell)
         _loaded = True
@@ -63,6 +64,13 @@ def display_skill(skill: Any) -> None:
     from cmbagent_nb.notebook.skill_card import SkillCard
 
     SkillCard(skill).show()
+
+
+def display_library(library: Any) -> None:
+    """Show the skills of a workspace: a list to search, with the card of the one that is opened."""
+    from cmbagent_nb.notebook.skill_library import SkillLibrary
+
+    SkillLibrary(library.ws, library.search).show()
 
 
 def _after_cell(_: Any) -> None:

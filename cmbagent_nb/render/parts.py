@@ -288,7 +288,7 @@ MISSING = ' <span class="cmbv-meta">missing</span>'
 def file_table(files: Sequence[Mapping[str, Any]]) -> str:
     """Files with their type, size and maker."""
     rows = [
-        f'<tr><td><code>{esc(item.get("file_path"))}</code>{MISSING if item.get("missing") else ""}</td>'
+        f"<tr><td><code>{esc(item.get('file_path'))}</code>{MISSING if item.get('missing') else ''}</td>"
         f'<td class="cmbv-w">{esc(item.get("file_type"))}</td>'
         f'<td class="cmbv-n">{size(item.get("size_bytes"))}</td><td class="cmbv-w">{esc(_maker(item))}</td></tr>'
         for item in files

@@ -6,7 +6,7 @@ They take plain mappings, with the names that JSON has: what a skill is made of 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.render.css import css
@@ -99,4 +99,35 @@ def _execution(row: Mapping[str, Any]) -> str:
         f'<tr><td><span class="cmbv-{shown.tone.name}" title="{esc(shown.label)}">{esc(shown.glyph)}</span></td>'
         f'<td class="cmbv-w">{esc(begun.strftime("%m-%d %H:%M"))}</td><td>{esc(cut(values or "defaults", 120))}</td>'
         f'<td>{esc(cut(what, 160))}</td><td class="cmbv-n">{esc("" if math.isnan(took) else seconds(took))}</td></tr>'
+    )
+
+
+def skill_row(about: Mapping[str, Any]) -> str:
+    """A skill in a line of a list: version, status, use, tags and what it is for; its name stands before it."""
+    used, failed = int(about.get("usage_count") or 0), int(about.get("failure_count") or 0)
+    use = f"{used - failed} of {plural(used, 'run')} succeeded" if used else "not run yet"
+    origin = "" if about.get("trusted", True) else "not trusted"
+    facts = [f"v{about['version']}", use, ", ".join(map(str, about.get("tags") or ())), origin]
+    return (
+        f"{skill_pill({**about, 'verified': True})} "
+        f'<span class="cmbv-meta">{esc(" · ".join(fact for fact in facts if fact))}</span>'
+        f"<div>{esc(cut(about.get('description'), 160))}</div>"
+    )
+
+
+def match_row(match: Mapping[str, Any]) -> str:
+    """A skill that fits a task: how well, and why; its name stands before it."""
+    return (
+        f'<b>{float(match["score"]):.2f}</b> <span class="cmbv-meta">v{esc(match["version"])} · '
+        f"{esc(', '.join(map(str, match.get('tags') or ())))}</span><div>{esc(cut(match.get('reason'), 300))}</div>"
+    )
+
+
+def skill_list(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The static list of a library: what a saved notebook shows."""
+    lines = "".join(f"<tr><td><code>{esc(row['name'])}</code></td><td>{skill_row(row)}</td></tr>" for row in rows)
+    body = f'<table class="cmbv-t">{lines}</table>' if lines else '<div class="cmbv-meta">no skills yet</div>'
+    return (
+        f'<style>{css()}</style><div class="cmbv"><div class="cmbv-frame cmbv-static">'
+        f'<div class="cmbv-pad">{body}</div></div></div>'
     )
