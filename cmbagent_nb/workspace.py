@@ -228,6 +228,78 @@ class Workspace(Shelf, Finder):
         )
         return Run(host, request.run_id, live=start(host, request))
 
+    def run_skill(
+        self,
+        skill: str | Skill,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        task: str | None = None,
+        mode: str = "direct",
+        allow_adaptation: bool = True,
+        strict_mode: bool = False,
+        model: str | None = None,
+        **options: Any,
+    ) -> Run:
+        """Start a run of a skill and return at once: a live graph, and no model call unless it deviates.
+
+        Parameters
+        ----------
+        skill
+            The skill, its name, ``name@version`` or its id.
+        parameters
+            Values for its parameters; the names of ``inputs`` may be those of input files, too.
+        task
+            What it is run for, in words: agents that go on with it, and guided mode, are told.
+        mode
+            ``direct`` runs the skill's code. ``guided`` asks an agent first what has to change for the task; the
+            skill's graph is the plan.
+        allow_adaptation, strict_mode
+            When something deviates (an error, a missing file, a result outside of what was seen), agents go on with
+            the skill's code unless adaptation is not allowed, or the mode is strict: then the run fails.
+        model
+            The model for these agents; the one that ``auto`` finds when not given, and none is fine until it is needed.
+        options
+            ``approve`` (the gates of the skill's own run when not given), ``inputs``, ``name``, ``work_dir``,
+            ``gates``, ``max_cost_usd``: as in :meth:`start`.
+
+        Raises
+        ------
+        SkillError
+            A parameter, a file or a package that does not fit: told before anything starts.
+        """
+        from cmbagent_nb.run import Run
+        from cmbagent_nb.skills.start_run import start_run
+        from cmbagent_nb.workflow import asked
+        from cmbagent_nb.workflow.conduct import NO_MODEL
+
+        settings, found = self.settings, self.skill(skill) if isinstance(skill, str) else skill
+        limit = options.pop("max_cost_usd", None)
+        spec = NO_MODEL
+        if mode == "guided" or (allow_adaptation and not strict_mode):
+            try:
+                spec = self.resolve_model(model or settings.model)
+            except CMBAgentError:
+                if model is not None or mode == "guided":
+                    raise
+        host = self.host
+        live, run_id = start_run(
+            host,
+            found,
+            parameters or {},
+            settings=settings,
+            registry=self.agents(),
+            session_id=self._session(settings.session),
+            model=spec,
+            task=task,
+            mode=mode,
+            allow_adaptation=allow_adaptation,
+            strict_mode=strict_mode,
+            gates=asked.read_gates(options.pop("gates", None), settings),
+            max_cost_usd=settings.max_cost_usd if limit is None else limit,
+            **options,
+        )
+        return Run(host, run_id, live=live)
+
     def _make_folder(
         self,
         task: str,
@@ -260,6 +332,7 @@ class Workspace(Shelf, Finder):
         """
         from cmbagent_nb.run import Run
         from cmbagent_nb.skills.after import make_after
+        from cmbagent_nb.skills.start_run import conduct_of
         from cmbagent_nb.workflow.resume import resume
 
         host, run = self.host, self.run(reference)
@@ -269,6 +342,7 @@ class Workspace(Shelf, Finder):
             self.settings,
             self.agents(),
             then_of=lambda wanted: make_after(host.db, host.writer, self.home, wanted),
+            conduct_of=lambda id, kept, model: conduct_of(host, self.agents(), id, kept, model),
         )
         return Run(host, run.id, live=live)
 

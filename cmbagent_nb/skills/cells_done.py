@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.skills.names import Names
+from cmbagent_nb.skills.names import Names, share_names
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -271,12 +271,18 @@ _LINKED_ABOVE = 64 * 2**20
 def steps_of_a_run(notebook: NotebookNode) -> frozenset[str]:
     """Return the cells that were scripts of their own in a run: they share files and no names.
 
-    What the extraction wrote about each step says so: the code that it ran, by its hash.
+    What the extraction wrote about each step says so: the code that it ran, by its hash. A notebook that a person has
+    edited since may have other cells, or cells that use each other's names.
     """
     about = notebook.metadata.get("cmbagent_nb", {})
-    steps = {step.get("node_id") for step in about.get("steps", []) if isinstance(step, dict) and step.get("code_hash")}
-    return frozenset(
-        cell.get("id", "")
+    steps = {
+        step.get("node_id") for step in about.get("steps", []) if isinstance(step, dict) and step.get("code_hash")
+    }
+    cells = {
+        cell.get("id", ""): cell.source
         for cell in notebook.cells
         if cell.cell_type == "code" and cell.metadata.get("cmbagent_nb", {}).get("node_id") in steps
-    )
+    }
+    if about.get("edited_from") and share_names(list(cells.values())):
+        return frozenset()
+    return frozenset(cells)

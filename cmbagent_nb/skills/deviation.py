@@ -70,9 +70,9 @@ def find(skill: Skill, happened: Happened, *, expected: list[str] | None = None)
     found = outputs(skill, happened, wanted)
     gone = {item.details.get("path") for item in found}
     for item in seen.judge(skill, happened.values, happened.metrics, happened.folder):
-        if expected is not None and item["value"] is None:
-            continue  # another step's number: a step is judged by what it made
-        if item["value"] is None and gone:
+        if expected is not None and item["file"] not in expected:
+            continue  # another step's number: a step is judged by what it makes
+        if item["value"] is None and item["file"] in gone:
             continue  # the file with the number is not there: that is told already
         low, high = item["expected"]
         said = f"between {low:.6g} and {high:.6g}"

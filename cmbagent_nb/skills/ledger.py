@@ -68,6 +68,8 @@ class Ledger:
         if notes:
             self.meta["notes"] = notes
         self.started_at = time.time()
+        #: Seconds that the execution took before it was gone on with.
+        self.seconds_before = 0.0
 
     def open(self) -> None:
         """Insert the row: the execution is running."""
@@ -103,6 +105,7 @@ class Ledger:
         """
         before: dict[str, Any] = row["meta"] or {}
         self.started_at = row["started_at"]
+        self.seconds_before = row["duration_s"] or 0.0
         self.meta = {**before, **self.meta, "resumed": [*before.get("resumed", []), time.time()]}
         mark = rows.mark(self.skill.db)
 
@@ -121,6 +124,17 @@ class Ledger:
                 "Look at it with %cmbagent skill executions.",
                 execution_id=self.id,
             )
+
+    def note(self, **more: Any) -> None:
+        """Keep something with the execution while it runs."""
+        self.meta |= more
+        self.skill.writer.update("skill_executions", self.id, {"meta": self.meta})
+
+    def interrupted(self) -> None:
+        """Say that the process ends before the execution does: it can be gone on with."""
+        now = time.time()
+        values = {"status": "interrupted", "ended_at": now, "duration_s": round(now - self.started_at, 3)}
+        self.skill.writer.update("skill_executions", self.id, values)
 
     def close(self, ended: Ended) -> None:
         """Write the end, and wait until it is stored."""
@@ -183,6 +197,11 @@ class Ledger:
 
 def find_metrics(folder: Path, outputs: list[str]) -> dict[str, float]:
     """Return the single numbers in the JSON files that were made, by name; by file and name where two share one."""
+    return {name: number for name, (_, number) in numbers_in(folder, outputs).items()}
+
+
+def numbers_in(folder: Path, outputs: list[str]) -> dict[str, tuple[str, float]]:
+    """Return the numbers of :func:`find_metrics` with the files that they stand in."""
     found: list[tuple[str, str, float]] = []
     for name in outputs:
         path = folder / name
@@ -192,9 +211,12 @@ def find_metrics(folder: Path, outputs: list[str]) -> dict[str, float]:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError):
             continue  # a file of the user's that is not JSON in spite of its name
-        found += [(PurePosixPath(name).stem, key, number) for key, number in _numbers(value, "", 0)]
+        found += [(name, key, number) for key, number in _numbers(value, "", 0)]
     keys = [key for _, key, _ in found]
-    named = {(key if keys.count(key) == 1 else f"{stem}.{key}"): number for stem, key, number in found}
+    named = {
+        (key if keys.count(key) == 1 else f"{PurePosixPath(name).stem}.{key}"): (name, number)
+        for name, key, number in found
+    }
     return dict(list(named.items())[:_MOST_METRICS])
 
 

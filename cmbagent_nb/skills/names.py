@@ -171,6 +171,24 @@ def needed(trees: Iterable[ast.Module]) -> set[str]:
     return found
 
 
+def share_names(sources: list[str]) -> bool:
+    """Tell whether a cell may use a name that another one binds.
+
+    >>> share_names(["x = 1\\nprint(x)", "x = 2"]), share_names(["x = 1", "print(x)"])
+    (False, True)
+    """
+    try:
+        trees = [ast.parse(source) for source in sources]
+    except SyntaxError:
+        return True
+    bound = [
+        {item.id for item in ast.walk(tree) if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)}
+        | {item.name for item in ast.walk(tree) if isinstance(item, _DEFINITIONS)}
+        for tree in trees
+    ]
+    return any(needed([tree]) & set().union(*bound[:number]) for number, tree in enumerate(trees))
+
+
 def _free(node: ast.AST) -> set[str]:
     """Return the names that a statement reads, also within its functions."""
     read = {item.id for item in ast.walk(node) if isinstance(item, ast.Name) and not isinstance(item.ctx, ast.Store)}

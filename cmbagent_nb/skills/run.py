@@ -25,7 +25,7 @@ from cmbagent_nb.skills.cells_done import CellsDone, listing
 from cmbagent_nb.skills.check import check_conditions, check_parameters, check_trusted, find_parameter
 from cmbagent_nb.skills.engine import OnProgress, execute
 from cmbagent_nb.skills.execution import SkillExecution
-from cmbagent_nb.skills.ledger import Belongs, Ended, Ledger, find_metrics
+from cmbagent_nb.skills.ledger import Belongs, Ended, Ledger, numbers_in
 from cmbagent_nb.skills.library import NOTEBOOK, Skill, check_notebook
 from cmbagent_nb.skills.verify import fill
 
@@ -173,7 +173,8 @@ def _execute(
         ledger.close(Ended("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error)))
         raise
     outputs = cells.made(listing(folder))
-    metrics = find_metrics(folder, outputs)
+    found = numbers_in(folder, outputs)
+    metrics = {name: number for name, (_, number) in found.items()}
     failed = failed_step(executed.notebook)
     happened = deviation.Happened(executed.status, executed.error, values, outputs, metrics, folder, failed)
     deviations = deviation.find(skill, happened)
@@ -189,7 +190,8 @@ def _execute(
     ledger.close(ended)
     if executed.status == "completed":
         cells.remove()
-        seen.observe(skill, values, metrics, usual=not deviations)
+        if not deviations:
+            seen.observe(skill, values, found, folder)
     else:
         cells.stopped(ended.duration_s)
     return SkillExecution(

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from cmbagent_nb.skills.library import Skill
 
+#: Numbers by name, with the file that each stands in.
+Numbers = Mapping[str, tuple[str, float]]
+
 #: Executions after which a range says something about the next one.
 ENOUGH = 5
 #: Points that are kept, and texts of a parameter.
@@ -71,17 +74,15 @@ def _read(meta: Any, parameters: Any) -> dict[str, Any]:
         "n": state.get("n", 0),
         "metrics": state.get("metrics", {}),
         "points": state.get("points", {}),
+        "files": state.get("files", {}),
         "parameters": {
             item["name"]: item["seen"] for item in (from_json(parameters) if parameters else []) if item.get("seen")
         },
     }
 
 
-def observe(skill: Skill, values: Mapping[str, Any], metrics: Mapping[str, float], *, usual: bool = True) -> None:
-    """Take in an execution that succeeded; one whose results were ``unusual`` is not what the next is measured by."""
-    if not usual:
-        return
-    folder = skill.folder
+def observe(skill: Skill, values: Mapping[str, Any], found: Numbers, folder: Path) -> None:
+    """Take in an execution that succeeded as usual; ``found`` is what :func:`.ledger.numbers_in` its files found."""
     key, first = key_of(skill, values, folder), baseline(skill)
     mark = rows.mark(skill.db)
 
@@ -92,7 +93,7 @@ def observe(skill: Skill, values: Mapping[str, Any], metrics: Mapping[str, float
         state = meta.get("seen") or {}
         if not state and first:
             state = _widened(state, key_of(skill, {}, folder), first)
-        meta["seen"] = _widened(state, key, metrics)
+        meta["seen"] = _widened(state, key, found)
         for item in parameters:
             if item.get("kind", "value") == "value":
                 seen = _seen(item, values.get(item["name"], item.get("default")))
@@ -106,7 +107,10 @@ def observe(skill: Skill, values: Mapping[str, Any], metrics: Mapping[str, float
     skill.writer.call(store).result()
 
 
-def _widened(state: dict[str, Any], key: str, metrics: Mapping[str, float]) -> dict[str, Any]:
+def _widened(state: dict[str, Any], key: str, found: Numbers) -> dict[str, Any]:
+    metrics = {name: number for name, (_, number) in found.items()}
+    # the first name of a file is the skill's own: a parameter may name it otherwise later
+    files = {**{name: path for name, (path, _) in found.items()}, **state.get("files", {})}
     known: dict[str, list[float]] = dict(state.get("metrics", {}))
     for name, value in metrics.items():
         low, high, times = known.get(name, [value, value, 0])
@@ -118,7 +122,7 @@ def _widened(state: dict[str, Any], key: str, metrics: Mapping[str, float]) -> d
         point[name] = [min(low, value), max(high, value)]
     points[key] = point
     newest = dict(list(points.items())[-POINTS:])
-    return {"n": state.get("n", 0) + 1, "metrics": known, "points": newest}
+    return {"n": state.get("n", 0) + 1, "metrics": known, "points": newest, "files": files}
 
 
 def _seen(item: Mapping[str, Any], value: Any) -> list[Any] | None:
@@ -135,9 +139,9 @@ def _seen(item: Mapping[str, Any], value: Any) -> list[Any] | None:
     return None
 
 
-def baseline(skill: Skill) -> dict[str, float]:
-    """Return the numbers that the skill's run had made, by name: its results with the defaults."""
-    from cmbagent_nb.skills.ledger import find_metrics
+def baseline(skill: Skill) -> Numbers:
+    """Return the numbers that the skill's run had made: its results with the defaults."""
+    from cmbagent_nb.skills.ledger import numbers_in
 
     if not skill.source_run_id:
         return {}
@@ -145,7 +149,7 @@ def baseline(skill: Skill) -> dict[str, float]:
     folder = Path(found[0]["work_dir"] or "") if found else Path()
     names = [name for name in skill.output_schema if PurePosixPath(name).suffix.lower() == ".json"]
     places = [name for name in names if found and (folder / name).is_file()]
-    return find_metrics(folder, places) if len(places) == len(names) else {}
+    return numbers_in(folder, places) if len(places) == len(names) else {}
 
 
 def unusual(skill: Skill, values: Mapping[str, Any]) -> list[str]:
@@ -194,15 +198,17 @@ def judge(skill: Skill, values: Mapping[str, Any], metrics: Mapping[str, float],
             name: _around(low, high, SPREAD, SIZE) for name, (low, high, times) in state["metrics"].items()
             if times >= ENOUGH
         }  # fmt: skip
+    files = state.get("files", {})
     found = []
     for name, (low, high, times) in state["metrics"].items():
         if is_volatile(name.rpartition(".")[2]):
             continue
         if name not in metrics:
             if times == state["n"]:
-                found.append({"metric": name, "value": None, "expected": [low, high]})
+                found.append({"metric": name, "value": None, "expected": [low, high], "file": files.get(name)})
         elif name in expected and not expected[name][0] <= metrics[name] <= expected[name][1]:
-            found.append({"metric": name, "value": metrics[name], "expected": list(expected[name])})
+            limits = list(expected[name])
+            found.append({"metric": name, "value": metrics[name], "expected": limits, "file": files.get(name)})
     return found
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cmbagent_nb.agents.registry import Registry
+    from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
     from cmbagent_nb.workflow.conduct import Conduct
 
@@ -39,7 +40,7 @@ def resume(
     run_id: str,
     settings: Settings,
     registry: Registry,
-    conduct_of: Callable[[str, dict[str, Any]], Conduct] | None = None,
+    conduct_of: Callable[[str, dict[str, Any], ModelSpec], Conduct] | None = None,
     then_of: Callable[[dict[str, Any]], Callable[[str], None]] | None = None,
 ) -> LiveRun:
     """Take a run over and go on where it stood; returns at once.
@@ -74,7 +75,7 @@ def resume(
         raise StateError(f"run {row['name']} is a replay", "Replay the recorded run again.", run_id=run_id)
     options = options_from(asked)
     kept_conduct = asked.get("conduct")
-    conduct = conduct_of(run_id, kept_conduct) if conduct_of is not None and kept_conduct else None
+    conduct = conduct_of(run_id, kept_conduct, model) if conduct_of is not None and kept_conduct else None
     registry = registry.changed(asked.get("models", {}), asked.get("instructions", {}))
     changes = host.writer.call(lambda connection: _take_over(connection, run_id, options.mode)).result()
     kept = Kept(host.writer, work_dir)
