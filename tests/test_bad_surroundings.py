@@ -11,15 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from cmbagent_nb.errors import StoreError
+from cmbagent_nb.errors import StoreError, WorkDirError
+from cmbagent_nb.render.parts import file_table, status_line
+from cmbagent_nb.run import Run
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.journal import read_journal
+from cmbagent_nb.store.json import from_json, to_json
 from cmbagent_nb.store.writer import Writer
 from cmbagent_nb.workflow.history import rows_of_database, rows_of_journal, state_of
+from cmbagent_nb.workflow.ownership import is_alive, owner
 from cmbagent_nb.workspace import Workspace
+from tests import clock_run
+from tests.kernels import Kernels
 from tests.openai_server import OpenAIServer
 from tests.stored import Record
-from tests.team import code
+from tests.team import APPROVED, Team, code, plan
 
 MB = 2**20
 
@@ -174,3 +180,124 @@ def test_a_run_that_waited_in_vain_is_gone_on_with_and_pays_nothing_again(
     assert "full" in str(full.run.error) or "cannot be written" in str(full.run.error)
     full.run = full.run.resume().wait(60)
     full.check()
+
+
+# ---- a clock that is set back
+
+
+def test_a_clock_that_is_set_back_turns_nothing_around(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hello, broken = code("import time; time.sleep(0.2)", "hello.py"), code("{}['a']", "hello.py")
+    team = Team(
+        plan=plan({"title": "One"}, {"title": "Two", "depends_on": [1]}),
+        review=APPROVED,
+        steps={"One": [broken, hello], "Two": hello},
+    )
+    with OpenAIServer(team) as server, Kernels() as kernels:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        ended = kernels.run("tests.clock_run", workspace.home)
+    assert (ended.code, ended.output) == (0, "completed")
+    run = workspace.run(clock_run.NAME)
+    events = run.events()
+    assert events.execution_order.tolist() == list(range(1, len(events) + 1))
+    assert (events.started_at.diff().dropna().dt.total_seconds() < 0).any(), "the clock was not set back"
+    assert (events.duration_ms >= 0).all()
+    assert (events.ended_at >= events.started_at).all()
+    for frame in (run.steps(), run.nodes()):
+        assert (frame.ended_at >= frame.started_at).all()
+    assert (run.nodes().duration_s.dropna() >= 0).all()
+    assert run.snapshot().run["elapsed_s"] >= 0
+    assert (workspace.runs().duration_s >= 0).all()
+    history = run.history().query("entity_type == 'workflow_run'")
+    assert history.to_state.tolist() == ["planning", "executing", "completed"]
+    assert run.checkpoints().journal_position.is_monotonic_increasing
+    stored = state_of(rows_of_database(workspace.db, run.id))
+    assert state_of(rows_of_journal(run.work_dir / "journal.jsonl")).differences(stored) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the kernel tells no start time that no clock changes")
+def test_a_lease_is_kept_when_the_clock_is_set(workspace: Workspace) -> None:
+    """The same process seems to have begun at another time then; a process of another boot is another all the same."""
+    mine = from_json(owner())
+    assert is_alive(to_json({**mine, "started": mine["started"] + 3600.0}), time.time())
+    assert is_alive(to_json({**mine, "started": mine["started"] - 3600.0}), time.time() + 3600.0)
+    assert not is_alive(to_json({**mine, "since_boot": f"{mine['since_boot']}0"}), time.time())
+    assert not is_alive(to_json({**mine, "started": mine["started"] + 3600.0, "since_boot": ""}), time.time())
+
+
+# ---- a work dir that is gone
+
+
+@pytest.fixture
+def made(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """A run whose second step has failed, with a file and a report."""
+    write = code("open('data/n.json', 'w').write('{\"n\": 3}')", "write.py")
+    read = code("import json; print(json.load(open('data/n.json'))['n'])", "read.py")
+    handler = Team(
+        plan=plan({"title": "Write"}, {"title": "Read", "depends_on": [1]}),
+        review=APPROVED,
+        steps={"Write": write, "Read": code("{}['a']", "read.py")},
+    )
+    with OpenAIServer(handler) as server:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        run = workspace.planning_and_control("Write and read.", model="openai:m", max_attempts=1).wait(60)
+        assert run.status == "failed"
+        handler.steps["Read"] = read
+        yield run
+
+
+def missing(run: Run) -> set[str]:
+    files = run.files()
+    return set(files[files.missing].file_path)
+
+
+def test_a_file_that_was_deleted_is_listed_as_missing_and_the_run_goes_on_when_it_is_back(made: Run) -> None:
+    assert missing(made) == set()
+    path = made.work_dir / "data/n.json"
+    text = path.read_text()
+    path.unlink()
+    assert missing(made) == {"data/n.json"}
+    assert [item["file_path"] for item in made.snapshot().files if item["missing"]] == ["data/n.json"]
+    assert "missing" in file_table(made.snapshot().files)
+    assert repr(made.lineage("data/n.json")).startswith("data/n.json (missing)")
+    run = made.resume().wait(60)
+    assert run.status == "failed"
+    assert "'data/n.json'" in str(run.error)
+    assert "Put it back" in str(run.error)
+    path.write_text(text)
+    assert run.resume().wait(60).status == "completed", run.error
+    assert run.result.text == "3"
+
+
+def test_a_work_dir_that_was_moved_is_said_to_be_gone_and_the_run_still_opens(
+    made: Run, workspace: Workspace, tmp_path: Path
+) -> None:
+    point = made.checkpoint("before")
+    folder = made.work_dir
+    folder.rename(tmp_path / "elsewhere")
+    run = workspace.run(made.name)
+    assert run.status == "failed"
+    assert missing(run) == set(run.files().file_path)
+    assert len(run.events()) > 10
+    shown = run.snapshot()
+    assert shown.run["work_dir_missing"]
+    assert "is not there" in status_line(shown)
+    assert run.lineage("n.json")
+    for ask in (run.resume, run.checkpoint):
+        with pytest.raises(WorkDirError, match="is not there"):
+            ask()
+    with pytest.raises(StoreError, match="is not there"):
+        run.at(point)
+    assert not folder.exists()  # nothing has made it anew
+    (tmp_path / "elsewhere").rename(folder)
+    assert run.at(point).status == "failed"
+    assert run.resume().wait(60).status == "completed", run.error
+
+
+def test_a_journal_that_was_deleted_is_written_again(made: Run, workspace: Workspace) -> None:
+    (made.work_dir / "journal.jsonl").unlink()
+    run = made.resume().wait(60)
+    assert run.status == "completed", run.error
+    stored = state_of(rows_of_database(workspace.db, run.id))
+    assert state_of(rows_of_journal(run.work_dir / "journal.jsonl")).differences(stored) == []

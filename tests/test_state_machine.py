@@ -189,8 +189,10 @@ class Commands(RuleBasedStateMachine):
                     options = [option["id"] for option in gate["context"]["options"]]
                     self.run.approve(gate["id"], "skip" if "retry" in options else options[0])
             running = self.workspace.db.rows("SELECT node_id FROM dag_nodes WHERE status = 'running'")
-            for row in running:
-                os.write(self.pipe, f"{row['node_id']} done\n".encode())
+            # A planner whose reply is on the tape is not asked again: here it is, since there is no tape.
+            planning = ["planning"] if self.run.status == "planning" else []
+            for node in {*planning, *(row["node_id"] for row in running)}:
+                os.write(self.pipe, f"{node} done\n".encode())
             threading.Event().wait(0.05)
         self.the_history_is_a_legal_path()
         self.a_step_and_its_node_are_one()
