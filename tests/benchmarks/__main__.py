@@ -26,6 +26,8 @@ BENCHMARKS = {
     "demo": ("running:demo", True),
     "hundred": ("running:hundred", True),
     "start": ("starting:start", False),
+    "matching": ("matching:quality", False),
+    "matching_speed": ("matching:speed", False),
     "peers": ("peers:peers", False),
     "peers_reading": ("peers:reading", True),
 }

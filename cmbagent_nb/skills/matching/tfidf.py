@@ -12,8 +12,10 @@ An index is made from all texts at once, by numpy; asking it costs what the ques
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -90,12 +92,6 @@ def stem(word: str) -> str:
     return word
 
 
-def word_terms(text: str) -> list[str]:
-    """Return the words of a text and its pairs of words, as an index counts them."""
-    found = [stem(word) for word in words(text)]
-    return found + [f"{first} {second}" for first, second in pairwise(found)]
-
-
 def _grams(texts: Sequence[str]) -> tuple[NDArray[np.uint32], Terms]:
     """Return the n-grams of texts: for each the number of its text and the number that stands for it."""
     padded = [f" {' '.join(plain(text).split())} " for text in texts]
@@ -122,16 +118,22 @@ def _grams(texts: Sequence[str]) -> tuple[NDArray[np.uint32], Terms]:
     return np.concatenate(owners), np.concatenate(terms)
 
 
-def _word_numbers(texts: Sequence[str]) -> tuple[NDArray[np.uint32], Terms]:
-    from zlib import crc32
+@lru_cache(maxsize=65_536)
+def _number(word: str) -> int:
+    """Return what stands for a word in all its forms; 0 for one that says nothing."""
+    return 0 if word in STOP else zlib.crc32(stem(word).encode("utf-8", "replace")) or 1
 
+
+def _word_numbers(texts: Sequence[str]) -> tuple[NDArray[np.uint32], Terms]:
     owners: list[int] = []
     terms: list[int] = []
     for place, text in enumerate(texts):
-        found = [crc32(term.encode("utf-8", "replace")) & int(_MASK) for term in word_terms(text)]
-        owners += [place] * len(found)
+        found = [number for word in _WORD.findall(plain(text)) if (number := _number(word))]
+        pairs = [(first * 0x9E3779B1 ^ second) & 0xFFFFFFFF for first, second in pairwise(found)]
+        owners += [place] * (len(found) + len(pairs))
         terms += found
-    return np.asarray(owners, np.uint32), np.asarray(terms, np.uint32)
+        terms += pairs
+    return np.asarray(owners, np.uint32), np.asarray(terms, np.uint32) & np.uint32(_MASK)
 
 
 #: The two ways to take a text apart.
