@@ -333,9 +333,12 @@ class Workspace(Shelf, Finder):
         from cmbagent_nb.run import Run
         from cmbagent_nb.skills.after import make_after
         from cmbagent_nb.skills.start_run import conduct_of
+        from cmbagent_nb.store.archived import archived
         from cmbagent_nb.workflow.resume import resume
 
         host, run = self.host, self.run(reference)
+        if run.status in ("failed", "interrupted") and archived(host.db, run.id) is not None:
+            run = self.unarchive(run.id)  # whoever goes on with a run writes to its rows
         live = resume(
             host,
             run.id,
