@@ -13,14 +13,20 @@ import pytest
 
 from cmbagent_nb.errors import StateError, StoreError, UsageError
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.server import reading
 from cmbagent_nb.store import archive, archived, frames, pages
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.lineage import lineage
 from cmbagent_nb.store.snapshot import read_snapshot
 from cmbagent_nb.store.writer import Writer
+from cmbagent_nb.workflow.checkpoints import find_checkpoint
+from cmbagent_nb.workflow.history import rows_of_database
 from cmbagent_nb.workflow.retention import archive as archive_older
 from cmbagent_nb.workflow.retention import compact, delete_run, due, span
+from cmbagent_nb.workspace import Workspace
+from tests.openai_server import OpenAIServer
 from tests.stored import T0, Record, count
+from tests.team import code
 
 FRAMES = ("events", "nodes", "messages", "files", "costs", "steps", "history", "decisions")
 LEAVING = ("execution_events", "messages", "files", "model_replies", "approval_requests", "step_attempts")
@@ -116,6 +122,42 @@ def test_an_archived_run_reads_as_before_and_comes_back(store: tuple[Database, W
     same(before, all_frames(db, record.run))
     again = shown(db, record.run)
     assert {**again, "messages": ""} == {**view, "messages": ""}  # whose numbers may be new
+
+
+def test_an_archived_run_is_told_of_by_the_server_as_before(store: tuple[Database, Writer]) -> None:
+    """Every part of a run that REST sends, its checkpoints and its gates, and how it stood."""
+    db, writer = store
+    record = a_run(writer)
+    point = {"run_id": record.run, "session_id": record.session, "checkpoint_type": "end", "created_at": T0}
+    writer.insert("checkpoints", {"id": new_id(), **point, "journal_position": 9, "name": "at the end"})
+    record.settle()
+    gate = frames.decisions(db, record.run).id.iloc[0]
+
+    def told() -> dict[str, Any]:
+        parts = {part: reading.page(db, record.run, part, after=0, limit=99) for part in reading.PARTS}
+        stood = rows_of_database(db, record.run)
+        run = {**reading.run(db, record.run), "meta": None}
+        stood["workflow_runs"] = [{**row, "meta": None} for row in stood["workflow_runs"]]
+        return {
+            **parts,
+            "run": run,
+            "runs": reading.runs(db, limit=9),
+            "events": reading.events(db, record.run, after=0, limit=99),
+            "steps": reading.steps(db, record.run),
+            "graph": reading.graph(db, record.run),
+            "gate": reading.approval(db, gate),
+            "stood": stood,
+            "at": find_checkpoint(db, record.run, "at the end"),
+            "points": frames.checkpoints(db, record.run).to_dict("records"),
+        }
+
+    before = told()
+    assert len(before["events"]) == 3 and before["gate"]["run_name"] == "planck" and before["at"] == 9
+    archive.archive_run(db, writer, record.run)
+    after = told()
+    assert reading.approval(db, new_id()) is None
+    for name, part in before.items():
+        assert repr(after[name]) == repr(part), name  # NaN is not equal to itself
 
 
 def test_parquet_files_are_read_by_pandas_as_they_are(store: tuple[Database, Writer]) -> None:
@@ -274,3 +316,22 @@ def test_a_run_that_goes_on_is_not_deleted(store: tuple[Database, Writer]) -> No
     record.settle()
     with pytest.raises(StateError, match="Cancel it first"):
         delete_run(db, writer, record.run)
+
+
+def test_whoever_goes_on_with_an_archived_run_has_its_rows_back(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that failed is archived and resumed: its record is whole, and in the database."""
+    replies = iter([code("raise SystemExit(3)"), code("print(6 * 7)")])
+    with OpenAIServer(lambda request: next(replies)) as server:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        run = workspace.one_shot("Multiply six by seven.", model="openai:m", max_attempts=1).wait(60)
+        assert run.status == "failed"
+        before = run.events().id.tolist()
+        archive.archive_run(workspace.db, workspace.writer, run.id)
+        resumed = workspace.resume(run.name).wait(60)
+    assert resumed.status == "completed", resumed.error
+    assert archived.archived(workspace.db, run.id) is None
+    after = resumed.events()
+    assert after.id.tolist()[: len(before)] == before
+    assert after.execution_order.is_unique

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.store import columns
-from cmbagent_nb.store.archived import record_of
+from cmbagent_nb.store.archived import find_archived, record_of
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
@@ -111,7 +111,10 @@ def pending(db: Database) -> list[dict[str, Any]]:
 def approval(db: Database, approval_id: str) -> dict[str, Any] | None:
     """A gate, open or answered."""
     found = db.rows(_APPROVALS + " WHERE a.id = :id", id=approval_id)
-    return plain(found[0]) if found else None
+    if found:
+        return plain(found[0])
+    row = find_archived(db, "approval_requests", approval_id)
+    return None if row is None else plain({**row, "run_name": run(db, row["run_id"])["name"]})
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,6 +74,19 @@ def archived_runs(db: Database) -> list[str]:
     return [row["id"] for row in rows if isinstance(from_json(row["meta"]).get("archived"), dict)]
 
 
+def find_archived(db: Database, table: str, identifier: str) -> dict[str, Any] | None:
+    """Return the row with this id from the archives; None where no archived run has it."""
+    from pyarrow.parquet import read_table as read
+
+    for run_id in archived_runs(db):
+        path = db.home / (archived(db, run_id) or {})["path"] / f"{table}.parquet"
+        if path.is_file():
+            found = read(path, filters=[("id", "==", identifier)]).to_pylist()
+            if found:
+                return dict(found[0])
+    return None
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read what an archive consists of.
 
