@@ -49,7 +49,7 @@ class SkillLibrary:
         self._match = ipywidgets.Button(description="Match task", tooltip="Find the skills that can do this task")
         self._note = ipywidgets.HTML()
         self._rows = ipywidgets.VBox()
-        self._opened = ipywidgets.Box()
+        self._opened = ipywidgets.VBox()
         self._search.observe(self._look, "value")
         self._tag.observe(self._look, "value")
         self._match.on_click(self._find)
