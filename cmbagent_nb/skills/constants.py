@@ -223,8 +223,8 @@ class Constants(Finder):
                 if better != name:
                     self.add(better, value, node.args[0].value, "value", kind=kind, source="constant")
 
-    def _table(self, name: str, node: cst.BaseExpression) -> None:
-        """``PARAMS = {"H0": 67.36, …}`` or ``dict(H0=67.36, …)``: each entry is a parameter."""
+    def _table(self, name: str, node: cst.BaseExpression, prefix: str = "") -> None:
+        """``PARAMS = {"H0": 67.36, …}`` or ``dict(H0=67.36, …)``: each entry is a parameter, also of tables in it."""
         entries: list[tuple[Any, cst.BaseExpression]] = []
         if isinstance(node, cst.Dict):
             entries = [
@@ -234,13 +234,16 @@ class Constants(Finder):
             entries = [(item.keyword.value, item.value) for item in node.args if item.keyword is not None]
         settings = _SETTINGS.search(name) is not None and not words.COSMETIC_PART.search(name)
         for key, item in entries:
-            value = try_literal(item)
+            value, word = try_literal(item), _identifier(key)
             kind = self.files.kind_of(value)
-            if kind != "value" and _PATHS.search(name):
+            if kind != "value" and (settings or _PATHS.search(name)):
                 value = self.files.input_for(value) if kind == "input" else value
-                self.add(f"{_identifier(key)}_file", value, item, "value", kind=kind, source=f"entry of {name}")
+                better = word if re.search("file|path", word) else f"{word}_file"
+                self.add(f"{prefix}{better}", value, item, "value", kind=kind, source=f"entry of {name}")
+            elif settings and isinstance(item, (cst.Dict, cst.Call)):
+                self._table(name, item, f"{prefix}{word}_")
             elif settings and isinstance(key, str) and key.isidentifier() and self._is_entry(key, value):
-                self.add(key, value, item, "value", source=f"entry of {name}")
+                self.add(f"{prefix}{key}", value, item, "value", source=f"entry of {name}")
 
     def _is_entry(self, key: str, value: Any) -> bool:
         return self._is_setting(key, value) and not (trivial(value) and key.lower() not in words.KNOBS)

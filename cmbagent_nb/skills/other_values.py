@@ -45,7 +45,7 @@ _DATE_FORMS = (
     "%Y-%m-%d %H:%M",
 )  # fmt: skip
 #: How many other values are tried at most.
-MOST = 5
+MOST = 8
 
 
 def other_values(parameter: Parameter, words: Collection[str] = ()) -> list[Any]:
@@ -90,7 +90,9 @@ def _integers(value: int) -> Iterator[int]:
     # a limit that nothing came near shows its effect only far away
     yield value // 3 if abs(value) > 3 else value + 3
     yield value * 3 + 1
+    yield 2
     yield value * 20 + 7
+    yield 0
 
 
 def _floats(value: float) -> Iterator[float]:
@@ -98,7 +100,7 @@ def _floats(value: float) -> Iterator[float]:
         yield from (0.1, 1.0, -0.5, 10.0)
         return
     # 12 digits: 0.05 * 0.9 is 0.045, not 0.045000000000000005
-    yield from (float(f"{value * factor:.12g}") for factor in (0.9, 1.25, 0.3, 3.0, 20.0))
+    yield from (float(f"{value * factor:.12g}") for factor in (0.9, 1.25, 0.3, 3.0, 30.0, 1e-3, 1e3, -1.0))
 
 
 def _lists(value: list[Any], words: Collection[str]) -> Iterator[list[Any]]:
