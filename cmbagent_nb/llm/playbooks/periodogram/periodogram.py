@@ -3,7 +3,7 @@
 A polynomial trend is taken off first. At each frequency a sine, a cosine and a constant are fitted,
 and the power is the share of the variance that they explain (0 to 1). Gaps do no harm.
 
-Reads  input/df.parquet          the series: a column of times (dates or numbers) and one of values
+Reads  input/df.parquet          a column of times (dates or numbers), then one of values
 Writes data/periodogram.json     the strongest periods, their power, amplitude and false-alarm probability
        data/periodogram.csv      the power at each frequency
        plots/periodogram.png     series and trend, periodogram, series folded with the strongest period
@@ -16,8 +16,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-TIMES = "date"  # column of the times; dates are counted in years
-VALUES = "co2"  # column of the values
 TREND_DEGREE = 2  # degree of the polynomial that is taken off first
 MIN_PERIOD = 0.2  # shortest period looked for, in years for dates [yr]
 MAX_PERIOD = 10.0  # longest period looked for, in years for dates [yr]
@@ -25,15 +23,19 @@ OVERSAMPLING = 5  # points of the periodogram for each peak's width
 PEAKS = 3  # how many of the strongest periods are listed
 DAYS_PER_YEAR = 365.25
 
-table = pd.read_parquet("input/df.parquet")[[TIMES, VALUES]].dropna()
-table.columns = ["time", "value"]
-if pd.api.types.is_datetime64_any_dtype(table["time"]):
-    since = table["time"] - table["time"].min()
-    time, unit = (since / pd.Timedelta(days=DAYS_PER_YEAR)).to_numpy(dtype=float), "yr"
-else:
-    time, unit = table["time"].to_numpy(dtype=float), ""
-    time = time - time.min()
-value = table["value"].to_numpy(dtype=float)
+# The first column of dates or numbers holds the times, the next one of numbers the values.
+table = pd.read_parquet("input/df.parquet")
+dates = [name for name in table.columns if pd.api.types.is_datetime64_any_dtype(table[name])]
+numbers = [name for name in table.columns if pd.api.types.is_numeric_dtype(table[name])]
+times = [*dates, *numbers][0]
+values = next(name for name in numbers if name != times)
+table = table[[times, values]].dropna().sort_values(times, kind="stable")
+time, value = table[times], table[values].to_numpy(dtype=float)
+unit = "yr" if dates else ""
+if dates:
+    time = (time - time.min()) / pd.Timedelta(days=DAYS_PER_YEAR)  # dates are counted in years
+time = time.to_numpy(dtype=float)
+time = time - time.min()
 
 span = np.ptp(time)
 scaled = 2 * time / span - 1  # keeps the polynomial's columns well conditioned
@@ -103,7 +105,7 @@ summary = {
     "samples": len(time),
     "span": float(span),
     "time_unit": unit or "as in the table",
-    "value": VALUES,
+    "value": values,
     "strongest_period": found[0]["period"] if found else None,
     "peaks": found,
 }
@@ -116,7 +118,7 @@ plt.rcParams.update({"font.size": 10, "axes.linewidth": 0.8, "xtick.direction": 
 fig, (series, graph, folded) = plt.subplots(3, 1, figsize=(6.4, 7.0), layout="constrained")
 series.plot(time, value, ".", ms=1.5, color="#888888")
 series.plot(time, trend, color="#d55e00", lw=1.4, label="trend")
-series.set(xlabel=f"time since the first sample{label}", ylabel=VALUES)
+series.set(xlabel=f"time since the first sample{label}", ylabel=values)
 series.legend(frameon=False)
 graph.plot(1 / frequency, power, color="#0072b2", lw=0.9)
 for peak in found:
@@ -127,7 +129,7 @@ graph.set(xscale="log", xlabel=f"period{label}", ylabel="power", ylim=(0, 1))
 if found:
     phase = time * found[0]["frequency"] % 1
     folded.plot(phase, signal, ".", ms=1.5, color="#888888")
-    folded.set(xlabel=f"phase of the period {found[0]['period']:.4g} {unit}".rstrip(), ylabel=f"{VALUES} without trend")
+    folded.set(xlabel=f"phase of the period {found[0]['period']:.4g} {unit}".rstrip(), ylabel=f"{values} without trend")
 fig.savefig("plots/periodogram.png", dpi=100, facecolor="white")
 
 for peak in found:

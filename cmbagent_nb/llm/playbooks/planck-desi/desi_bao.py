@@ -64,7 +64,7 @@ def whitened(parameters):
     return np.linalg.solve(cholesky, bao["value"] - predict(*parameters))
 
 
-fit = optimize.least_squares(whitened, x0=[0.3, 100.0], x_scale=[0.01, 1.0], xtol=1e-12, ftol=1e-12)
+fit = optimize.least_squares(whitened, [0.3, 100.0], x_scale=[0.01, 1.0], xtol=1e-12, ftol=1e-12)
 omega_m, h_rd = fit.x
 fit_covariance = np.linalg.inv(fit.jac.T @ fit.jac)
 omega_m_error, h_rd_error = np.sqrt(np.diag(fit_covariance))
