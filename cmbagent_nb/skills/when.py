@@ -5,7 +5,7 @@ notebook is written anew from the parts that are known.
 
 >>> condition = parse("chi2 / 2 < 1")  # doctest: +ELLIPSIS
 Traceback (most recent call last):
-cmbagent_nb.errors.SkillError: 'chi2 / 2' cannot be part of a condition. Write it as in: chi2 < 1.5 and "data/a.csv" in ...
+cmbagent_nb.errors.SkillError: 'chi2 / 2' cannot be part of a condition. Write it as in: ...
 >>> condition = parse('fit.chi2 < 1.5 and "data/fit.csv" in outputs')
 >>> condition.metrics, condition.holds({"fit.chi2": 1.0}, {"data/fit.csv"}), condition.holds({"fit.chi2": 2.0}, set())
 (('fit.chi2',), True, False)
