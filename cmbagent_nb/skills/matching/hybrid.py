@@ -57,8 +57,7 @@ class Lexicon:
 
     def scores(self, task: str) -> Scores:
         """Return how much of its words each text shares with a task, from 0 to 1."""
-        grams = self._characters.query(task)
-        same = self._characters.scores(grams) + self._characters.coverage(grams) + self._words.scores(task)
+        same = self._characters.both(self._characters.query(task)) + self._words.scores(task)
         return np.asarray(same / np.float32(3), np.float32)
 
 

@@ -86,6 +86,9 @@ class Library:
         self._name_of: NDArray[np.int64] = np.zeros(0, np.int64)
         self._lexicon = Lexicon([])
         self._vectors: NDArray[np.float32] = np.zeros((0, 0), np.float32)
+        #: Which skills have a vector of this model.
+        self._model = ""
+        self._has_vector: NDArray[np.bool_] = np.zeros(0, bool)
 
     def compare(self, db: Database, writer: Writer, task: str, embedder: Embedder | None) -> Compared:
         """Compare a task with every skill; one whose vector could not be made in time has no meaning in common."""
@@ -95,8 +98,8 @@ class Library:
             semantic = None
             if embedder is not None and self._ids:
                 question = embedder.encode([task])[0]
-                has_vector = self._make_vectors(db, writer, embedder, lexical)
-                semantic = np.where(has_vector, self._vectors @ question, np.float32(0))
+                self._make_vectors(db, writer, embedder, lexical)
+                semantic = np.where(self._has_vector, self._vectors @ question, np.float32(0))
             return self._best(semantic, lexical)
 
     def _best(self, semantic: NDArray[np.float32] | None, lexical: NDArray[np.float32]) -> Compared:
@@ -130,13 +133,15 @@ class Library:
             if vector and len(vector) == length:
                 self._vectors[place] = np.frombuffer(vector, "<f4")
                 self._made_by[place] = row["embedding_model"]
+        self._model = ""
         self._state = state
 
-    def _make_vectors(
-        self, db: Database, writer: Writer, embedder: Embedder, lexical: NDArray[np.float32]
-    ) -> NDArray[np.bool_]:
-        """Make vectors that are missing or of another model, the likeliest skills first; tell which skills have one."""
-        has_vector = np.array([models.same_model(name, embedder) for name in self._made_by], bool)
+    def _make_vectors(self, db: Database, writer: Writer, embedder: Embedder, lexical: NDArray[np.float32]) -> None:
+        """Make the vectors that are missing or of another model, the likeliest skills first."""
+        if self._model != embedder.model:
+            self._has_vector = np.array([models.same_model(name, embedder) for name in self._made_by], bool)
+            self._model = embedder.model
+        has_vector = self._has_vector
         missing = np.flatnonzero(~has_vector)
         missing = missing[np.argsort(-lexical[missing], kind="stable")]
         until = time.monotonic() + PATIENCE_S
@@ -155,7 +160,6 @@ class Library:
                 break
         if made:
             _store(db, writer, made)
-        return has_vector
 
 
 def _store(db: Database, writer: Writer, made: list[tuple[bytes, str, str]]) -> None:

@@ -145,12 +145,11 @@ KINDS: dict[str, Callable[[Sequence[str]], tuple[NDArray[np.uint32], Terms]]] = 
 
 @dataclass(frozen=True)
 class Query:
-    """A question to an index: the terms that the index knows, their weights, and the share of those that it knows."""
+    """A question to an index: the places of the terms that it knows, their weights, and how rare they are."""
 
     terms: NDArray[np.int64]
     weights: Scores
     rarity: Scores
-    unknown: int
 
 
 class Index:
@@ -173,7 +172,7 @@ class Index:
         place = np.repeat(np.arange(len(self._terms)), having)
         weights = (1 + np.log(counts)).astype(np.float32) * self._idf[place]
         lengths = np.sqrt(np.bincount(owners, weights=weights.astype(np.float64) ** 2, minlength=self.size))
-        self._owners = owners.astype(np.int32)
+        self._owners = owners.astype(np.intp)
         self._weights = (weights / np.maximum(lengths, 1e-9)[owners]).astype(np.float32)
 
     def _counted(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], Terms, Scores]:
@@ -196,39 +195,43 @@ class Index:
         _, terms = self._take_apart([text])
         found, counts = np.unique(terms, return_counts=True)
         if not len(self._terms) or not len(found):
-            return Query(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32), len(found))
+            return Query(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
         place = np.searchsorted(self._terms, found)
         place[place == len(self._terms)] = 0
         known = self._terms[place] == found
         rarity = self._idf[place[known]]
         weights = (1 + np.log(counts[known])).astype(np.float32) * rarity
         length = float(np.sqrt(np.sum(weights.astype(np.float64) ** 2)))
-        return Query(place[known], (weights / max(length, 1e-9)).astype(np.float32), rarity, int((~known).sum()))
+        return Query(place[known], (weights / max(length, 1e-9)).astype(np.float32), rarity)
 
     def scores(self, text: str | Query) -> Scores:
         """Return how similar each text is to a question, from 0 to 1: the cosine of the two."""
         query = self.query(text) if isinstance(text, str) else text
-        return self._sum(query, query.weights, self._weights)
+        return self._sum(query, query.weights, self._places(query), cosine=True)
 
-    def coverage(self, text: str | Query, *, with_unknown: bool = False) -> Scores:
-        """Return the share of a question that each text has, rare terms counting more.
-
-        Terms that no text has count only ``with_unknown``.
-        """
+    def coverage(self, text: str | Query) -> Scores:
+        """Return the share of a question's known terms that each text has, rare ones counting more."""
         query = self.query(text) if isinstance(text, str) else text
-        total = float(query.rarity.sum())
-        if with_unknown:
-            total += query.unknown * (float(np.log(1 + self.size)) + 1)
-        return self._sum(query, query.rarity, None) / np.float32(max(total, 1e-9))
+        return self._sum(query, self._shares(query), self._places(query), cosine=False)
 
-    def _sum(self, query: Query, weights: Scores, values: Scores | None) -> Scores:
+    def both(self, query: Query) -> Scores:
+        """Return the sum of :meth:`scores` and :meth:`coverage`; the texts are gone through once."""
+        places = self._places(query)
+        cosine = self._sum(query, query.weights, places, cosine=True)
+        return cosine + self._sum(query, self._shares(query), places, cosine=False)
+
+    def _shares(self, query: Query) -> Scores:
+        return query.rarity / np.float32(max(float(query.rarity.sum()), 1e-9))
+
+    def _places(self, query: Query) -> NDArray[np.int64]:
+        """Return where in the index the texts are that have the terms of a question."""
         having = self._having[query.terms]
-        total = int(having.sum())
-        if not total:
-            return np.zeros(self.size, np.float32)
         ends = np.cumsum(having)
-        places = np.arange(total) - np.repeat(ends - having, having) + np.repeat(self._starts[query.terms], having)
-        summed = np.repeat(weights, having)
-        if values is not None:
-            summed = summed * values[places]
+        total = int(ends[-1]) if len(ends) else 0
+        return np.arange(total) + np.repeat(self._starts[query.terms] - (ends - having), having)
+
+    def _sum(self, query: Query, weights: Scores, places: NDArray[np.int64], *, cosine: bool) -> Scores:
+        summed = np.repeat(weights, self._having[query.terms])
+        if cosine:
+            summed *= self._weights[places]
         return np.bincount(self._owners[places], weights=summed, minlength=self.size).astype(np.float32)
