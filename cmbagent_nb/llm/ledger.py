@@ -133,7 +133,8 @@ class Ledger:
         row = {"id": reply_id, "run_id": self.recorder.run_id, **key, "request": request, "reply": reply}
         self.writer.insert("model_replies", {**row, "usage": usage, "created_at": time.time()})
         if self.journal is not None:
-            self.writer.journal(self.journal, JOURNAL_KIND, {**key, "reply": reply, "usage": usage, "cost_usd": cost})
+            spent = {"usage": usage, "cost_usd": cost, "provider": info.provider, "model": model}
+            self.writer.journal(self.journal, JOURNAL_KIND, {**key, "reply": reply, **spent})
         self.writer.insert("cost_records", self._cost_row(span, info, model, usage, cost))
         span.outputs = {
             "text": _bounded(response.content),

@@ -72,6 +72,7 @@ def import_run(writer: Writer, session_id: str, found: WorkDir, work_dir: Path, 
             },
         },
     )
+    kept.session(session_id)
     _graph(kept, keys, found, began)
     info: dict[str, Any] = {
         "id": new_id(),

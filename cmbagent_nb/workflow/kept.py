@@ -43,6 +43,11 @@ class Kept:
         data = {"entity": change.entity_type, "id": change.entity_id, "from": change.from_state, "to": change.to_state}
         self._writer.journal(self.path, "state", {**data, "values": dict(change.values)})
 
+    def session(self, session_id: str) -> None:
+        """Write a line that tells the name of the run's session, which is in no row of the run."""
+        for row in self._writer.db.rows("SELECT name FROM sessions WHERE id = :id", id=session_id):
+            self.note("session", {"id": session_id, "name": row["name"]})
+
     def note(self, kind: str, data: Mapping[str, Any]) -> None:
         """Write a line that holds no row."""
         self._writer.journal(self.path, kind, dict(data))

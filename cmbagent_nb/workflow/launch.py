@@ -134,6 +134,7 @@ def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
             },
         },
     )
+    kept.session(request.session_id)
     host.writer.insert("leases", {"run_id": request.run_id, "owner": owner(), "heartbeat_at": created})
     host.writer.barrier().result()
     return run_live(host, request, created, past)

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.store.journal import FILE_NAME
+from cmbagent_nb.store.journal import FILE_NAME, read_journal
 from cmbagent_nb.workflow.history import rows_of_journal
 
 if TYPE_CHECKING:
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
+
+#: What of a reply's usage is in a cost record.
+TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens")
 
 #: Columns that may name a row which is not there any more.
 _LINKS = ("event_id", "parent_event_id", "parent_file_id")
@@ -47,7 +50,7 @@ def repair(home: Path, db: Database, writer: Writer) -> list[str]:
         run = next(iter(rows["workflow_runs"]), None)
         if run is None or run["id"] in known:
             continue
-        _take_in(writer, rows, run)
+        _take_in(writer, rows, run, session_name(path, run["session_id"]))
         repaired.append(str(run["name"]))
     writer.barrier().result()
     return repaired
@@ -58,9 +61,17 @@ def journals(home: Path) -> Iterator[Path]:
     yield from sorted((home / "runs").glob(f"*/{FILE_NAME}"))
 
 
-def _take_in(writer: Writer, rows: dict[str, list[dict[str, Any]]], run: dict[str, Any]) -> None:
-    session = run["session_id"]
-    writer.call(lambda connection: _session(connection, session)).result()
+def session_name(path: Path, session_id: str) -> str:
+    """Return what a journal says that the run's session is called."""
+    for entry in read_journal(path):
+        if entry.kind == "session" and entry.data.get("id") == session_id:
+            return str(entry.data["name"])
+    return "default"  # a journal of before names were kept in it
+
+
+def _take_in(writer: Writer, rows: dict[str, list[dict[str, Any]]], run: dict[str, Any], session_name: str) -> None:
+    session, began = run["session_id"], run["created_at"]
+    writer.call(lambda connection: _session(connection, session, session_name, began)).result()
     writer.insert("workflow_runs", run)
     # No process holds it: whoever looks next finds it interrupted and may go on with it.
     writer.insert("leases", {"run_id": run["id"], "owner": run["owner"], "heartbeat_at": run["created_at"]})
@@ -73,7 +84,7 @@ def _take_in(writer: Writer, rows: dict[str, list[dict[str, Any]]], run: dict[st
         }
         key = {"run_id": run["id"], "created_at": row["created_at"]}
         writer.insert("model_replies", {"id": new_id(), **key, **reply})
-        usage = row.get("usage") or {}
+        usage, said = row.get("usage") or {}, row["reply"] if isinstance(row.get("reply"), dict) else {}
         writer.insert(
             "cost_records",
             {
@@ -81,18 +92,20 @@ def _take_in(writer: Writer, rows: dict[str, list[dict[str, Any]]], run: dict[st
                 "session_id": session,
                 "node_id": row["node_id"],
                 "agent_name": row["agent_name"],
-                "model": run["model"],
-                **{name: usage.get(name, 0) for name in ("prompt_tokens", "completion_tokens", "total_tokens")},
+                # A journal of before these were kept in it has them only where the reply tells them.
+                "provider": row.get("provider") or said.get("provider"),
+                "model": row.get("model") or said.get("model") or run["model"],
+                **{name: usage.get(name, 0) for name in TOKENS},
                 "cost_usd": row.get("cost_usd"),
             },
         )
 
 
-def _session(connection: Any, session_id: str) -> None:
+def _session(connection: Any, session_id: str, name: str, began: float) -> None:
     from sqlalchemy import text
 
     if connection.execute(text("SELECT 1 FROM sessions WHERE id = :id"), {"id": session_id}).first() is None:
         connection.execute(
-            text("INSERT INTO sessions (id, name, status, created_at) VALUES (:id, 'default', 'active', :now)"),
-            {"id": session_id, "now": time.time()},
+            text("INSERT INTO sessions (id, name, status, created_at) VALUES (:id, :name, 'active', :began)"),
+            {"id": session_id, "name": name, "began": began},
         )
