@@ -251,7 +251,8 @@ def there_and_back(name: str, here: Workspace, tmp_path: Path) -> None:
         other.close()
 
 
-def RECIPES_MAKE(name: str) -> list[str]:  # noqa: N802 # what a recipe makes
+def made_by(name: str) -> list[str]:
+    """The files that a starter skill says it makes."""
     return json.loads(files(install.FOLDER / name)["skill.json"])["postconditions"]["files"]
 
 
