@@ -61,6 +61,23 @@ export interface IStep {
   error: string | null;
 }
 
+/** The newest version of a skill, as a list shows it. */
+export interface ISkill {
+  id: string;
+  workspace: string;
+  name: string;
+  version: number;
+  status: string;
+  trusted: boolean;
+  description: string | null;
+  tags: string[] | null;
+  parameters: { name: string; type: string; default: unknown; help?: string; unit?: string }[];
+  usage_count: number | null;
+  success_count: number | null;
+  avg_execution_time_s: number | null;
+  last_used_at: number | null;
+}
+
 /** A workspace that could not be read, and what to do about it. */
 export interface IProblem {
   workspace: string;
@@ -89,6 +106,11 @@ export class Api {
   /** The gates that wait for an answer, oldest first. */
   pending(): Promise<{ approvals: IApproval[] }> {
     return this._request('approvals/pending');
+  }
+
+  /** The newest version of each skill, or of those that have all words of a search. */
+  skills(search: string): Promise<{ skills: ISkill[] }> {
+    return this._request(`skills?search=${encodeURIComponent(search)}`);
   }
 
   steps(run: string): Promise<{ steps: IStep[] }> {

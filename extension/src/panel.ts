@@ -6,6 +6,7 @@ import { arrange, element, setText } from './dom';
 import { GateCard } from './gate';
 import { panelIcon } from './icon';
 import { RunRow } from './row';
+import { SkillList } from './skills';
 
 /** Milliseconds between looks at the server while the panel is seen, and while it is not. */
 const SEEN = 1500;
@@ -15,7 +16,7 @@ const PATIENT = 15000;
 const MAX_RUNS = 100;
 
 /**
- * The side bar: open gates on top, then the newest runs of all workspaces.
+ * The side bar: open gates on top, then the newest runs of all workspaces, or their skills.
  *
  * It looks at the server while it is seen. While it is hidden it only asks now and then
  * whether a gate waits, to mark its tab; in a browser tab in the background it asks nothing.
@@ -27,7 +28,11 @@ export class RunPanel extends Widget {
   private readonly _fault = element('div', 'cmb-fault cmb-error');
   private readonly _gatesTitle = element('h2', 'cmb-heading');
   private readonly _gates = element('div', 'cmb-gates');
-  private readonly _runsTitle = element('h2', 'cmb-heading', 'Runs');
+  private readonly _tabs = element('div', 'cmb-tabs');
+  private readonly _runsTab = element('button', 'cmb-tab', 'Runs');
+  private readonly _skillsTab = element('button', 'cmb-tab', 'Skills');
+  private readonly _skills = new SkillList(this._api, () => void this.refresh());
+  private readonly _runsPage = element('div', 'cmb-page');
   private readonly _runs = element('ul', 'cmb-runs');
   private readonly _problems = element('div', 'cmb-problems');
   private readonly _empty = emptyState();
@@ -52,13 +57,15 @@ export class RunPanel extends Widget {
       this._fault,
       this._gatesTitle,
       this._gates,
-      this._runsTitle,
-      this._runs,
-      this._empty,
+      this._tabs,
+      this._runsPage,
+      this._skills.node,
       this._problems,
       this._announcer
     );
-    this._gatesTitle.hidden = this._runsTitle.hidden = this._empty.hidden = this._fault.hidden = true;
+    this._runsPage.append(this._runs, this._empty);
+    this._gatesTitle.hidden = this._empty.hidden = this._fault.hidden = true;
+    this._makeTabs();
     document.addEventListener('visibilitychange', this._wake);
     this._wake();
   }
@@ -108,7 +115,8 @@ export class RunPanel extends Widget {
       const seen = this.isVisible;
       const [{ approvals }, listing] = await Promise.all([
         this._api.pending(),
-        seen ? this._api.runs(MAX_RUNS) : Promise.resolve(null)
+        seen && !this._runsPage.hidden ? this._api.runs(MAX_RUNS) : Promise.resolve(null),
+        seen && this._runsPage.hidden ? this._skills.look() : Promise.resolve()
       ]);
       this._failures = 0;
       this._fault.hidden = true;
@@ -124,6 +132,30 @@ export class RunPanel extends Widget {
       this._fault.hidden = false;
       this._empty.hidden = true;
     }
+  }
+
+  private _makeTabs(): void {
+    this._tabs.setAttribute('role', 'tablist');
+    this._tabs.append(this._runsTab, this._skillsTab);
+    const pages: [HTMLButtonElement, HTMLElement][] = [
+      [this._runsTab, this._runsPage],
+      [this._skillsTab, this._skills.node]
+    ];
+    const select = (chosen: HTMLElement) => {
+      for (const [tab, page] of pages) {
+        tab.setAttribute('aria-selected', String(tab === chosen));
+        page.hidden = tab !== chosen;
+      }
+      void this.refresh();
+    };
+    for (const [tab, page] of pages) {
+      tab.type = 'button';
+      tab.setAttribute('role', 'tab');
+      page.setAttribute('role', 'tabpanel');
+      tab.addEventListener('click', () => select(tab));
+    }
+    this._runsTab.setAttribute('aria-selected', 'true');
+    this._skills.node.hidden = true;
   }
 
   private _showGates(approvals: IApproval[]): void {
@@ -171,7 +203,6 @@ export class RunPanel extends Widget {
       return made.node;
     });
     arrange(this._runs, nodes);
-    this._runsTitle.hidden = runs.length === 0;
   }
 
   private _showProblems(problems: IProblem[]): void {
