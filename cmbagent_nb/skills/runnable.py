@@ -78,6 +78,21 @@ class Runnable:
         """
         return self.execute(resume=execution_id, **options)
 
+    def verify(self: Skill, **options: Any) -> Skill:  # type: ignore[misc]
+        """Run the skill with its defaults in a fresh kernel, compare what it makes with its run, and return it.
+
+        What comes of it is kept: after an update of a library, a skill that is not reproduced any more is a draft.
+        ``options`` are ``on_progress`` and ``timeout_s``.
+
+        Raises
+        ------
+        SkillError
+            It is not trusted, its notebook was changed, or there is nothing to compare it with.
+        """
+        from cmbagent_nb.skills.again import verify_again
+
+        return verify_again(self, **options)
+
     def sweep(  # type: ignore[misc]
         self: Skill,
         grid: Mapping[str, Iterable[Any]] | None = None,
