@@ -90,7 +90,7 @@ def test_a_range_brings_what_other_steps_made(home: Home) -> None:
     skill = extract(home.db, home.writer, home.path, run_id, name="later", steps="2-4")
     assert (skill.status, skill.steps) == ("active", ["step_2", "step_3", "step_4"]), skill.verification
     assert [path.name for path in skill.assets.rglob("*.txt")] == ["a.txt"]
-    assert [item.kind for item in skill.parameters][0] == "input"
+    assert skill.parameters[0].kind == "input"
     assert ["step_1", "step_2"] not in skill.dag_template["edges"]
     with pytest.raises(StepsNotFound, match="step_9"):
         extract(home.db, home.writer, home.path, run_id, name="none", steps="4-9")
@@ -136,7 +136,7 @@ def test_a_branch_shares_its_parents_steps(home: Home) -> None:
     step = rows(home, "SELECT id FROM workflow_steps WHERE run_id = :id", id=branch)[0]
     # The branch's own step is its second one, after the first of the parent's.
     for table in ("workflow_steps", "step_attempts", "execution_events", "files"):
-        for row in rows(home, f"SELECT id FROM {table} WHERE run_id = :id", id=branch):  # noqa: S608
+        for row in rows(home, f"SELECT id FROM {table} WHERE run_id = :id", id=branch):
             home.writer.update(table, row["id"], {"node_id": "step_2"})
     home.writer.update("workflow_steps", step["id"], {"depends_on": ["step_1"], "step_number": 2})
     home.writer.barrier().result()
