@@ -131,6 +131,30 @@ def test_an_export_takes_no_place_that_is_taken(workspace: Workspace, tmp_path: 
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
+def test_a_column_that_a_parameter_names_is_looked_for_by_its_value(workspace: Workspace, tmp_path: Path) -> None:
+    """Not by the parameter's default: another table may call it otherwise."""
+    about = row()
+    about["parameters"] = [
+        {"name": "column", "type": "str", "default": "flux", "kind": "value"},
+        {"name": "table", "type": "str", "default": "input/table.csv", "kind": "input"},
+    ]
+    about["input_schema"] = {"input/table.csv": {"kind": "table", "columns": {"flux": "float64"}, "rows": 1}}
+    made = package(about=about)
+    cells = notebook("import pandas as pd\nprint(pd.read_csv(table)[column].sum())")
+    cells["cells"][0]["source"] = "column: str = 'flux'\ntable: str = 'input/table.csv'"
+    files = {NOTEBOOK: json.dumps(cells).encode(), "assets/input/table.csv": b"flux\n1\n"}
+    skill = workspace.import_skill(put(resealed(made, **files), tmp_path / "in")).trust()
+    own = tmp_path / "own.csv"
+    own.write_text("light\n3\n")
+    with pytest.raises(SkillError, match="has no column flux"):
+        skill.run(table=str(own))
+    with pytest.raises(SkillError, match="has no column 'lihgt'"):
+        skill.run(table=str(own), column="lihgt")
+    with pytest.raises(SkillError, match="has no column 'lux'"):
+        skill.run(column="lux")
+    assert skill.run(table=str(own), column="light").success
+
+
 # ---- what is refused
 
 
