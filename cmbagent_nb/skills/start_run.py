@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,13 @@ from cmbagent_nb.skills.script import are_apart
 from cmbagent_nb.workflow.conduct import MODE
 
 if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
     from cmbagent_nb.agents.registry import Registry
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
+    from cmbagent_nb.skills.as_plan import Template
+    from cmbagent_nb.workflow.context import Options
     from cmbagent_nb.workflow.host import Host, LiveRun
 
 MODES = ("direct", "guided")
@@ -49,13 +54,79 @@ def start_run(
     matched: Mapping[str, Any] | None = None,
 ) -> tuple[LiveRun, str]:
     """Start a run of a skill; returns it and its id. Everything that can be refused is refused first."""
-    from cmbagent_nb.skills.notebook import read_notebook
-    from cmbagent_nb.workflow import asked, folders
+    from cmbagent_nb.workflow import folders
     from cmbagent_nb.workflow.launch import Request, start
+
+    made = prepare(
+        skill, parameters, inputs or {}, settings=settings, registry=registry, task=task, mode=mode, approve=approve
+    )
+    reserved = folders.reserve(host.home / "runs", name or folders.slug(skill.name), named=name is not None)
+    run_id = new_id()
+    try:
+        folder = reserved if work_dir is None else folders.take(work_dir, host.db, clear=False)
+        stored, conduct = furnish(
+            made,
+            folder,
+            run_id,
+            model=model,
+            allow_adaptation=allow_adaptation,
+            strict_mode=strict_mode,
+            matched=matched,
+        )
+    except CMBAgentError:
+        shutil.rmtree(reserved, ignore_errors=True)
+        raise
+    request = Request(
+        run_id=run_id,
+        session_id=session_id,
+        name=reserved.name,
+        task=made.task,
+        work_dir=folder,
+        options=made.options,
+        inputs=stored,
+        model=model,
+        settings=settings,
+        registry=registry,
+        max_cost_usd=max_cost_usd,
+        gates=gates,
+        conduct=conduct,
+    )
+    return start(host, request), run_id
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A skill that can be run as it is asked for: all that can be refused has been, and nothing is made."""
+
+    skill: Skill
+    values: dict[str, Any]
+    others: dict[str, Any]
+    notebook: NotebookNode
+    template: Template
+    options: Options
+    task: str
+    mode: str
+    notes: list[str]
+
+
+def prepare(
+    skill: Skill,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    *,
+    settings: Settings,
+    registry: Registry,
+    task: str | None = None,
+    mode: str = "direct",
+    approve: str | None = None,
+) -> Prepared:
+    """Check what a skill is to be run with, and make a plan of its graph."""
+    from cmbagent_nb.skills.notebook import read_notebook
+    from cmbagent_nb.workflow import asked
 
     if mode not in MODES:
         raise UsageError(asked.unknown("mode", mode, MODES), "Modes of a skill are direct and guided.", mode=mode)
-    given, others = _sort_inputs(skill, parameters, inputs or {})
+    given, others = _sort_inputs(skill, parameters, inputs)
     text, values, notes = check_start(skill, given)
     notebook = read_notebook(text)
     template = plan_of(skill, notebook, apart=are_apart(notebook), agents=registry.plannable())
@@ -74,48 +145,40 @@ def start_run(
         plan_instructions="",
         step_timeout=None,
     )
-    reserved = folders.reserve(host.home / "runs", name or folders.slug(skill.name), named=name is not None)
+    return Prepared(skill, values, others, notebook, template, options, said, mode, notes)
+
+
+def furnish(
+    made: Prepared,
+    folder: Path,
+    run_id: str,
+    *,
+    model: ModelSpec,
+    allow_adaptation: bool = True,
+    strict_mode: bool = False,
+    matched: Mapping[str, Any] | None = None,
+) -> tuple[list[dict[str, Any]], SkillRun]:
+    """Put a skill's files into a run's folder; returns what agents are told of them, and who stands behind the run."""
+    skill = made.skill
     try:
-        folder = reserved if work_dir is None else folders.take(work_dir, host.db, clear=False)
-        stored, values, seeds = _fill(skill, values, others, folder)
+        stored, values, seeds = _fill(skill, made.values, made.others, folder)
     except (OSError, TypeError, ValueError) as error:
-        shutil.rmtree(reserved, ignore_errors=True)
         raise SkillError(
             f"the folder for running skill {skill.name} cannot be made ({error})", "Check the disk's space."
         ) from error
-    except CMBAgentError:
-        shutil.rmtree(reserved, ignore_errors=True)
-        raise
-    run_id = new_id()
     wish = Wish(
         skill_id=skill.id,
         execution_id=new_id(),
         values=values,
-        mode=mode,
+        mode=made.mode,
         allow_adaptation=allow_adaptation,
         strict_mode=strict_mode,
-        notes=notes,
+        notes=made.notes,
         seeds=seeds,
         matched=dict(matched) if matched is not None else None,
         started_at=time.time(),
     )
-    conduct = SkillRun(skill, wish, notebook, template, model, run_id)
-    request = Request(
-        run_id=run_id,
-        session_id=session_id,
-        name=reserved.name,
-        task=said,
-        work_dir=folder,
-        options=options,
-        inputs=stored,
-        model=model,
-        settings=settings,
-        registry=registry,
-        max_cost_usd=max_cost_usd,
-        gates=gates,
-        conduct=conduct,
-    )
-    return start(host, request), run_id
+    return stored, SkillRun(skill, wish, made.notebook, made.template, model, run_id)
 
 
 def _sort_inputs(
@@ -146,10 +209,16 @@ def _fill(
     (folder / "input").mkdir(parents=True, exist_ok=True)
     seeds: list[str] = []
     stored: list[dict[str, Any]] = []
+    instead = {
+        str(item.default)
+        for item in skill.parameters
+        if item.kind == "input" and item.name in values and not _is_default(values[item.name], item.default)
+    }
     for path in sorted(skill.assets.rglob("*")) if skill.assets.is_dir() else ():
-        if not path.is_file():
-            continue
         inside = path.relative_to(skill.assets).as_posix()
+        # a file that another is given for is not there: nobody reads it by mistake
+        if not path.is_file() or inside in instead or path.name in instead:
+            continue
         (folder / inside).parent.mkdir(parents=True, exist_ok=True)
         place(path, folder / inside)
         if inside.startswith("input/"):
@@ -170,6 +239,10 @@ def _fill(
     if others:
         stored += store_inputs(dict(others), folder / "input")
     return stored, placed, seeds
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    return isinstance(value, str) and value == default
 
 
 def _own_copy(default: Any, name: str, value: Any, folder: Path) -> Any:
