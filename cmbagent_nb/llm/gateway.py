@@ -103,6 +103,7 @@ class Gateway:
         self.ledger = Ledger(recorder, writer, journal)
         self.recorder.recall = self._recall
         self.recorder.keep_result = self._keep_result
+        self._unsettled = False
         self._called: dict[tuple[str, int, str, str], Called] = {}
         self._asking: set[tuple[str | None, str]] = set()
         self._reserved = 0.0
@@ -232,6 +233,9 @@ class Gateway:
                 attempt=info.attempt,
                 ordinal=info.ordinal,
             )
+        if self._unsettled:  # what tools gave is stored before anything comes of it: no tool is run twice
+            self._unsettled = False
+            await self.writer.settled()
         reserved = info.estimated_usd or 0.0
         self._reserved += reserved
         try:
@@ -286,6 +290,7 @@ class Gateway:
         described = describe_result(call, result, self.work_dir)
         if described is not None and self.writer.scrub(described["text"]) == described["text"]:
             self.ledger.tool_result((where.node_id, where.attempt, agent), called, described)
+            self._unsettled = True
 
     def _recall(self, call: ToolCallEvent, where: Where, agent: str) -> ToolResultEvent | None:
         """Return what a tool gave in the run that is gone through again; None when it has to be run."""

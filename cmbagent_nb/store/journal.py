@@ -74,6 +74,7 @@ class JournalFiles:
             file, seq, size = (*_opened(path), -1)
         try:
             if size not in (-1, file.seek(0, os.SEEK_END)):
+                _stand_alone(file)
                 seq = _last_seq(file, path)  # another process has gone on with the run meanwhile
             seq += 1
             head = orjson.dumps({"v": VERSION, "seq": seq, "at": at, "kind": kind})
@@ -103,13 +104,19 @@ def _opened(path: Path) -> tuple[BinaryIO, int]:
         size = file.seek(0, os.SEEK_END)
         if not size:
             return file, 0
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b"\n":
-            file.write(b"\n")
+        _stand_alone(file)
         return file, _last_seq(file, path)
     except BaseException:
         file.close()
         raise
+
+
+def _stand_alone(file: BinaryIO) -> None:
+    """See to it that the next line begins anew, though a process died within the last one."""
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
 
 
 def _last_seq(file: BinaryIO, path: Path) -> int:
