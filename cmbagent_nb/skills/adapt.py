@@ -161,11 +161,19 @@ def tailored_steps(db: Database, run_id: str) -> dict[str, Changed]:
 
 
 def skipped_steps(db: Database, run_id: str) -> dict[str, tuple[str, str]]:
-    """Return the steps of a run that were not done, by node, with their status and why."""
+    """Return the steps of a run that a person left out, by node, with their status and why."""
     rows = db.rows(
-        "SELECT node_id, status, error FROM workflow_steps WHERE run_id = :run AND status = 'skipped'", run=run_id
+        "SELECT s.node_id AS node_id, s.status AS status, s.error AS error, h.transition_reason AS reason"
+        " FROM workflow_steps s JOIN state_history h ON h.run_id = s.run_id AND h.entity_id = s.node_id"
+        " WHERE s.run_id = :run AND s.status = 'skipped' AND h.to_state = 'skipped' ORDER BY h.id",
+        run=run_id,
     )
-    return {row["node_id"]: (str(row["status"]), str(row["error"] or "")) for row in rows}
+    last = {row["node_id"]: row for row in rows}
+    return {
+        node: (str(row["status"]), "; ".join(part for part in (row["reason"], row["error"]) if part))
+        for node, row in last.items()
+        if str(row["reason"]).startswith("skipped")
+    }
 
 
 def context_diff(
