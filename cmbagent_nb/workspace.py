@@ -551,6 +551,12 @@ class Workspace(Shelf, Finder):
         interrupt_executions(self.db, self.writer)
         return frames.skills(self.db)
 
+    def skill_executions(self) -> pd.DataFrame:
+        """Return the executions of all skills, oldest first."""
+        from cmbagent_nb.skills.executions import executions
+
+        return executions(self.db, self.writer)
+
     def library(self, search: str = "") -> Library:
         """Return the skills to look through: in a notebook a browser with search, and a form for each."""
         from cmbagent_nb.library import Library

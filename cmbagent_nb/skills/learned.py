@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 class Learned:
     """The methods of a skill that look back at its executions and versions."""
 
-    def performance(self: Skill, by: str = "version") -> pd.DataFrame:  # type: ignore[misc] # a base of Skill only
+    def executions(self: Skill) -> pd.DataFrame:  # type: ignore[misc] # a base of Skill only
+        """Return the executions of all versions of this skill's name, oldest first."""
+        from cmbagent_nb.skills.executions import executions
+
+        return executions(self.db, self.writer, self.name)
+
+    def compare_runs(self: Skill, *executions: str) -> pd.DataFrame:  # type: ignore[misc]
+        """Put executions beside each other, by their ids; the newest ten if none is named."""
+        from cmbagent_nb.skills.executions import compare
+
+        return compare(self.db, self.writer, self.name, executions)
+
+    def performance(self: Skill, by: str = "version") -> pd.DataFrame:  # type: ignore[misc]
         """Return success, time, cost and adaptations of each version.
 
         By ``parameters``, ``cells`` or ``errors`` it is about this version.

@@ -137,10 +137,13 @@ def skills(db: Database) -> pd.DataFrame:
     return _frame(db, "SELECT * FROM skills ORDER BY name, version", {})
 
 
-def skill_executions(db: Database, skill_id: str | None = None) -> pd.DataFrame:
-    """Return the executions of one skill, or of all."""
-    where = "WHERE skill_id = :skill" if skill_id else ""
-    values = {"skill": skill_id} if skill_id else {}
+def skill_executions(db: Database, skill_id: str | None = None, *, name: str | None = None) -> pd.DataFrame:
+    """Return the executions of one version of a skill, of all versions of a name, or of all skills."""
+    where, values = "", {}
+    if skill_id:
+        where, values = "WHERE skill_id = :skill", {"skill": skill_id}
+    elif name:
+        where, values = "WHERE skill_id IN (SELECT id FROM skills WHERE name = :name)", {"name": name}
     return _frame(db, f"SELECT * FROM skill_executions {where} ORDER BY started_at, id", values)
 
 
