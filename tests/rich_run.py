@@ -161,6 +161,7 @@ def main(home: str, trace: str, mode: str, moment: str = "") -> None:
 
     Die after so many seconds (``t1.5``), or at the n-th event of the stream and so many seconds (``n12+0.01``).
     """
+    (Path(trace) / "pid").write_text(str(os.getpid()))
     workspace = Workspace(home)
     workspace.register(surveyor(Path(trace)))
     done = threading.Event()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,9 @@ from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.journal import read_journal
 from cmbagent_nb.store.json import from_json, to_json
 from cmbagent_nb.store.writer import Writer
-from cmbagent_nb.workflow.history import rows_of_database, rows_of_journal, state_of
+from cmbagent_nb.workflow.history import State, rows_of_database, rows_of_journal, state_of
 from cmbagent_nb.workflow.ownership import is_alive, owner
+from cmbagent_nb.workflow.reconcile import reconcile
 from cmbagent_nb.workspace import Workspace
 from tests import clock_run
 from tests.kernels import Kernels
@@ -301,3 +303,29 @@ def test_a_journal_that_was_deleted_is_written_again(made: Run, workspace: Works
     assert run.status == "completed", run.error
     stored = state_of(rows_of_database(workspace.db, run.id))
     assert state_of(rows_of_journal(run.work_dir / "journal.jsonl")).differences(stored) == []
+
+
+def test_each_copy_of_a_run_is_mended_by_the_other(made: Run, workspace: Workspace) -> None:
+    """What a process that died, or a disk that was full, left in one of them alone."""
+
+    def forget(connection: Any) -> int:
+        from sqlalchemy import text
+
+        connection.execute(text("DELETE FROM cost_records"))
+        return int(connection.execute(text("DELETE FROM model_replies WHERE node_id = 'planning'")).rowcount)
+
+    def states() -> tuple[State, State]:
+        rows = rows_of_database(workspace.db, made.id), rows_of_journal(journal)
+        return state_of(rows[0]), state_of(rows[1])
+
+    journal = made.work_dir / "journal.jsonl"
+    before = states()[0]
+    assert workspace.writer.call(forget).result() == 2
+    lines = [line for line in journal.read_text().splitlines() if '"attempt_ended"' not in line]
+    journal.write_text("\n".join([*(line for line in lines if '"to":"failed"' not in line), '{"v": 1, "seq"']))
+    assert states()[0] != before != states()[1]
+    found = reconcile(workspace.db, workspace.writer, made.id, made.work_dir)
+    assert sum("only in the journal" in item for item in found) == 2
+    assert states() == (before, before)
+    assert len(made.costs()) == 2
+    assert reconcile(workspace.db, workspace.writer, made.id, made.work_dir) == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
+import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from cmbagent_nb.workflow.history import State, rows_of_database, rows_of_journa
 from cmbagent_nb.workspace import Workspace
 from tests import rich_run
 from tests.kernels import Kernels
-from tests.openai_server import OpenAIServer
+from tests.openai_server import CUT, OpenAIServer, tool_results
 
 #: What a kill can fall into.
 PHASES = ("model call", "tool", "code", "publishing", "gate", "parallel steps", "checkpoint", "between")
@@ -223,6 +225,44 @@ def undisturbed(folder: Path, kernels: Kernels, server: OpenAIServer) -> Outcome
     quiet = Scene(folder, kernels, server)
     assert quiet.go("start") == 0
     return quiet.outcome()
+
+
+#: Instants within planning, within steps side by side and again while that is gone on with, and near the end.
+MOMENTS = (["n20+0.005"], ["n45", "n22+0.01"], ["n80"])
+
+
+def test_a_run_killed_at_some_instants_ends_the_same(tmp_path: Path, kernels: Kernels, server: OpenAIServer) -> None:
+    expected = undisturbed(tmp_path / "undisturbed", kernels, server)
+    tally = Tally()
+    for number, moments in enumerate(MOMENTS):
+        survive(Scene(tmp_path / str(number), kernels, server), moments, expected, tally)
+    assert tally.kills == tally.recovered == sum(map(len, MOMENTS))
+
+
+def test_a_tool_that_has_ended_is_not_run_again(tmp_path: Path, kernels: Kernels, server: OpenAIServer) -> None:
+    """Killed when the model is asked what to do with what the tool gave: no reply has seen it yet."""
+    place = Scene(tmp_path / "scene", kernels, server)
+    team, killed = server.handler, []
+
+    def answer(request: dict[str, Any]) -> Any:
+        if "# Your step: Measure" in str(request) and len(tool_results(request)) == 1 and not killed:
+            killed.append(int((place.trace / "pid").read_text()))
+            os.kill(killed[0], signal.SIGKILL)
+            return CUT
+        return team(request)
+
+    server.handler = answer
+    assert place.go("start") == -9
+    assert place.measured() == 1
+    assert place.go("resume") == 0
+    assert killed
+    assert (place.trace / "measured.log").read_text() == "height\nwidth\n"
+    workspace = Workspace(place.home)
+    try:
+        tools = workspace.run(rich_run.NAME).events().query("event_type == 'tool_call' and agent_name == 'surveyor'")
+        assert tools.event_subtype.tolist() == ["complete", "replayed", "complete"]
+    finally:
+        workspace.close()
 
 
 @pytest.mark.full

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ import pytest
 
 from cmbagent_nb.errors import StateError, StoreError, UsageError, WorkDirError
 from cmbagent_nb.execution.group import kill_folder
-from cmbagent_nb.run import Run
 from cmbagent_nb.workflow.commands import send
 from cmbagent_nb.workflow.history import rows_of_database, rows_of_journal, state_of
 from cmbagent_nb.workspace import Workspace, repair_workspace
@@ -106,72 +104,6 @@ def kernel(home: Path, mode: str, moment: str = "") -> tuple[int, str]:
 def undisturbed(home: Path, served: OpenAIServer) -> dict[str, str]:
     assert kernel(home, "start") == (0, "completed")
     return results(home / "runs/crash")
-
-
-def check_survived(tmp_path: Path, served: OpenAIServer, moments: list[str], expected: dict[str, str]) -> int:
-    """Start a run, kill it at each moment, go on each time, and compare the end with that of the undisturbed run.
-
-    Returns how often it was killed.
-    """
-    home = tmp_path / ("home_" + "_".join(moments))
-    before = served.count
-    code_of, _ = kernel(home, "start", moments[0])
-    kills = 0
-    for moment in [*moments[1:], ""]:
-        if code_of == 0:
-            break
-        kills += 1
-        if not (home / "runs/crash/journal.jsonl").exists():
-            return kills  # it died before there was a run
-        code_of, _ = kernel(home, "resume", moment)
-    workspace = Workspace(home)
-    try:
-        run = workspace.run("crash")
-        assert run.status == "completed", (moments, run.error)
-        assert results(run.work_dir) == expected, moments
-        assert not list((tmp_path / "locks").glob("*.twice")), moments
-        check_record(run, served.count - before, kills)
-        assert workspace.writer.faults == 0
-    finally:
-        workspace.close()
-    return kills
-
-
-def check_record(run: Run, calls: int, kills: int) -> None:
-    replies = run._host.db.rows(
-        "SELECT node_id, attempt, agent_name, ordinal, request_hash FROM model_replies WHERE run_id = :id", id=run.id
-    )
-    # Each reply that was stored was asked for once: only a call in flight at a kill may be made again.
-    asked = [(row["node_id"], row["attempt"], row["agent_name"], row["request_hash"]) for row in replies]
-    assert len(set(asked)) == len(asked)
-    assert len(replies) <= calls <= len(replies) + 3 * kills
-    events = run.events()
-    assert events.execution_order.is_unique
-    assert "running" not in set(events.status)
-    files = run.files()
-    final = files[files.priority != "internal"]
-    assert final.groupby("file_path").version.max().max() == 1, final[["file_path", "version", "node_id"]]
-    assert set(run.steps().status) == {"completed"}
-    assert set(run.nodes().status) == {"completed"}
-
-
-#: Moments spread over the run: during planning, in parallel steps, while one is retried, at the end; the last one is
-#: killed again and again.
-MOMENTS = (["n5"], ["n20"], ["n37"], ["n14", "n4", "n9", "n6"])
-
-
-def test_a_run_killed_at_a_moment_ends_as_if_nothing_had_been(tmp_path: Path, served: OpenAIServer) -> None:
-    expected = undisturbed(tmp_path / "undisturbed", served)
-    for moments in MOMENTS:
-        assert check_survived(tmp_path, served, moments, expected) == len(moments)
-
-
-@pytest.mark.full
-def test_runs_killed_at_fifty_random_instants_all_end_the_same(tmp_path: Path, served: OpenAIServer) -> None:
-    expected = undisturbed(tmp_path / "undisturbed", served)
-    dice = random.Random(20261121)
-    for number in range(50):
-        check_survived(tmp_path / str(number), served, [f"t{dice.uniform(0.7, 4.0):.3f}"], expected)
 
 
 def test_two_that_go_on_at_once_do_not_both(tmp_path: Path, served: OpenAIServer) -> None:
@@ -411,3 +343,20 @@ def test_a_folder_is_cleared_only_when_its_run_has_ended(
     rows = rows_of_journal(folder / "journal.jsonl")["workflow_runs"]
     assert [row["id"] for row in rows] == [second.id] != [first.id]
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_that_was_stopped_at_a_gate_is_asked_again_there(workspace: Workspace, served: OpenAIServer) -> None:
+    """Whoever goes on with it may have changed their mind; nothing is asked of a model for that."""
+    options = {"model": "openai:m", "approve": "after_step", "gates": "", "plan": plan({"title": "Right"})}
+    run = workspace.control("Add two numbers.", **options)
+    until(run, lambda: run.approvals() or run.finished)
+    run.reject()
+    assert run.wait(60).status == "failed"
+    run.resume()
+    until(run, lambda: run.approvals() or run.finished)
+    run.approve(resolution="redo", feedback="Once more.")
+    until(run, lambda: [gate for gate in run.approvals() if gate["context"]["moment"] == "after:2"] or run.finished)
+    run.approve()
+    assert run.wait(60).status == "completed", run.error
+    assert served.count == 2  # the step, and its redo
+    assert run.steps().attempts.tolist() == [2]
