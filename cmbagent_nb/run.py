@@ -212,7 +212,9 @@ class Run:
         """Return everything that a view of the run shows, as it stands now."""
         from cmbagent_nb.store.snapshot import read_snapshot
 
-        return read_snapshot(self._host.db, self.id)
+        found = read_snapshot(self._host.db, self.id)
+        found.run["trouble"] = "" if found.finished else self.trouble
+        return found
 
     @property
     def trouble(self) -> str:
