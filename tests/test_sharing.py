@@ -471,24 +471,25 @@ def test_a_repository_is_a_library(workspace: Workspace, repository: tuple[Path,
 
 
 @pytest.mark.parametrize(
-    "location",
+    ("location", "said"),
     [
-        "ext::sh -c 'touch pwned'",
-        "--upload-pack=touch pwned",
-        "-oProxyCommand=touch pwned",
-        "http://example.org/x.git",
-        "git://example.org/x.git",
-        "https://me:secret@example.org/x.git",
-        "fd::17/foo",
-        "nowhere",
-        "",
-        "https://example.org/x\n--upload-pack=y",
+        ("ext::sh -c 'touch pwned'", "helper program"),
+        ("fd::17/foo", "helper program"),
+        ("me@example.org::x", "helper program"),
+        ("--upload-pack=touch pwned", "is no location"),
+        ("-oProxyCommand=touch pwned", "is no location"),
+        ("https://example.org/x\n--upload-pack=y", "is no location"),
+        ("", "is no location"),
+        ("http://example.org/x.git", "uses http, which is not allowed"),
+        ("git://example.org/x.git", "uses git, which is not allowed"),
+        ("https://me:secret@example.org/x.git", "holds a password"),
+        ("nowhere", "neither a folder nor a URL"),
     ],
 )
-def test_dangerous_locations_are_refused(location: str, workspace: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(UsageError):
+def test_dangerous_locations_are_refused(location: str, said: str, workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=said):
         workspace.add_skill_source("team", location, "git")
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=said):
         git.fetch(location, tmp_path / "folder")
     assert workspace.skill_sources().empty
 
