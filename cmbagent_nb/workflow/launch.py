@@ -212,6 +212,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
     kept = Kept(writer, work_dir)
     gates = Gates(writer, kept, recorder, request.run_id, request.session_id, request.gates, past.answers)
     states = States(writer, recorder, request.run_id, kept)
+    recorder.change_node = states.sub_agent
     motion = Motion(states, request.options.parallel_steps)
 
     async def hold(call: CallInfo) -> None:
