@@ -20,6 +20,7 @@ from cmbagent_nb.llm.spec import ModelSpec
 from cmbagent_nb.settings import Settings
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.writer import Writer
+from cmbagent_nb.workflow.states import change_node
 
 
 @dataclass
@@ -77,7 +78,13 @@ def recorded_run(home: Path, **options: Any) -> Iterator[RecordedRun]:
         {"id": run_id, "session_id": session_id, "mode": "one_shot", "status": "executing", "created_at": now},
     )
     try:
-        yield RecordedRun(db, writer, Recorder(writer, run_id, session_id, **options), work_dir)
+        recorder = Recorder(writer, run_id, session_id, **options)
+
+        def change(connection: Any, node_id: str, status: str) -> None:
+            change_node(connection, run_id, node_id, status, reason="sub-agent", by="capture")
+
+        recorder.change_node = change  # as the engine does
+        yield RecordedRun(db, writer, recorder, work_dir)
         assert writer.faults == 0
     finally:
         writer.close()

@@ -197,6 +197,8 @@ class Recorder:
         self.recall: Callable[[Any, Where, str], Any] = lambda call, where, agent: None
         #: Keeps what a tool gave: (call, place, agent, result).
         self.keep_result: Callable[[Any, Where, str, Any], None] = lambda call, where, agent, result: None
+        #: Changes the status of a sub-agent's node: (connection, node, status). The state machine is above this room.
+        self.change_node: Callable[[Connection, str, str], None] = lambda connection, node, status: None
         self._order = itertools.count(first_order)
         self._depths: dict[str, int] = {}
 

@@ -61,6 +61,12 @@ STEP: Mapping[str, frozenset[str]] = {
     "cancelled": frozenset(),
 }
 
+#: The same for the node of an agent within a step: it runs again whenever the step calls the agent again.
+SUB_AGENT: Mapping[str, frozenset[str]] = {
+    state: following | ({"running"} if state in ("completed", "cancelled") else frozenset())
+    for state, following in STEP.items()
+}
+
 #: Statuses of a run that is going on, in the hands of the process that holds its lease.
 ACTIVE = ("draft", "planning", "executing", "paused", "waiting_approval")
 #: Statuses in which a run has come to its end (some of them can be left again).
@@ -131,10 +137,10 @@ def change_node(
         times["ended_at"] = now
     key = {"key_run": run_id, "key_node": node_id}
     where = "run_id = :key_run AND node_id = :key_node"
-    current = _scalar(
-        connection, "SELECT status FROM dag_nodes WHERE run_id = :run AND node_id = :node", run=run_id, node=node_id
-    )
-    if not _update(connection, "dag_nodes", where, key, current, target, STEP, times):
+    query = "SELECT status, node_type FROM dag_nodes WHERE run_id = :run AND node_id = :node"
+    current, kind = _row(connection, query, run=run_id, node=node_id) or (None, "")
+    allowed = SUB_AGENT if kind == "sub_agent" else STEP
+    if not _update(connection, "dag_nodes", where, key, current, target, allowed, times):
         return None
     step = _scalar(
         connection,
@@ -146,7 +152,7 @@ def change_node(
     if step is not None:
         entity = "workflow_step"
         _update(connection, "workflow_steps", where, key, step, target, STEP, {**times, **(values or {})})
-    change = Change(entity, node_id, current, target, {**times, **(values or {})})
+    change = Change(entity, node_id, str(current), target, {**times, **(values or {})})
     _history(connection, change, run_id, reason, by, now)
     return change
 
@@ -180,7 +186,10 @@ def _update(
             from_state=current,
             to_state=target,
         )
-    sets = [_SETS.get(name, "{0} = :{0}").format(name) if value is not None else f"{name} = :{name}" for name, value in values.items()]
+    sets = [
+        _SETS.get(name, "{0} = :{0}").format(name) if value is not None else f"{name} = :{name}"
+        for name, value in values.items()
+    ]
     statement = f"UPDATE {table} SET {', '.join(['status = :target', *sets])} WHERE {where} AND status = :current"
     result = connection.execute(text(statement), {**values, **key, "target": target, "current": current})
     if result.rowcount != 1:
@@ -210,10 +219,15 @@ def _history(connection: Connection, change: Change, run_id: str, reason: str, b
     )
 
 
-def _scalar(connection: Connection, statement: str, **parameters: Any) -> Any:
+def _row(connection: Connection, statement: str, **parameters: Any) -> Any:
     from sqlalchemy import text
 
-    return connection.execute(text(statement), parameters).scalar()
+    return connection.execute(text(statement), parameters).first()
+
+
+def _scalar(connection: Connection, statement: str, **parameters: Any) -> Any:
+    found = _row(connection, statement, **parameters)
+    return None if found is None else found[0]
 
 
 class States:
@@ -251,6 +265,10 @@ class States:
             with self._recorder.at(node_id):
                 self._record(change, "step" if change.entity_type == "workflow_step" else "node")
         return change
+
+    def sub_agent(self, connection: Connection, node_id: str, target: str) -> None:
+        """Change the status of an agent's node within a step, in the transaction of those who record its turns."""
+        change_node(connection, self._run_id, node_id, target, reason="sub-agent", by="capture")
 
     async def hold(self, node_id: str) -> bool:
         """Mark a node that runs as paused; tell whether it was running."""
