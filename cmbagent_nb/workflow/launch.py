@@ -276,15 +276,15 @@ def import_heavy() -> None:
 async def _beat(host: Host, request: Request, live: LiveRun) -> None:
     """Give signs of life; a run that another process has taken over stops here."""
     while True:
-        await asyncio.sleep(HEARTBEAT)
         try:
             mine = await asyncio.wrap_future(host.writer.call(lambda connection: beat(connection, request.run_id)))
         except StoreError:  # the database cannot be written for a while: the heart beats on when it can
-            continue
+            mine = True
         if not mine:
             LOG.warning("run %s was taken over by another process", request.name)
             live.interrupt()
             return
+        await asyncio.sleep(HEARTBEAT)
 
 
 async def _end_early(host: Host, request: Request, status: str, error: str) -> None:

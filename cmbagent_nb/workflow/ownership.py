@@ -57,13 +57,13 @@ def owner() -> str:
     return _identity(os.getpid())
 
 
-def is_alive(lease_owner: str, heartbeat_at: float | None) -> bool:
-    """Tell whether the process that holds a lease still runs."""
+def is_alive(lease_owner: str, heartbeat_at: float | None, now: float | None = None) -> bool:
+    """Tell whether the process that holds a lease still runs; ``now`` is the time by the clock of the heartbeats."""
     import psutil
 
     holder = from_json(lease_owner)
     if holder["host"] != socket.gethostname():
-        return time.time() - (heartbeat_at or 0.0) < SILENCE
+        return (time.time() if now is None else now) - (heartbeat_at or 0.0) < SILENCE
     try:
         process = psutil.Process(holder["pid"])
         if process.status() == psutil.STATUS_ZOMBIE:
@@ -77,11 +77,23 @@ def is_alive(lease_owner: str, heartbeat_at: float | None) -> bool:
         return False
 
 
+def clock(connection: Connection) -> float:
+    """Return the time by the clock that all who use a database share: the server's, or this machine's where it is a file.
+
+    Machines' own clocks differ, and are set: a live run would be taken for a dead one.
+    """
+    from sqlalchemy import text
+
+    if connection.dialect.name != "postgresql":
+        return time.time()
+    return float(connection.execute(text("SELECT EXTRACT(EPOCH FROM clock_timestamp())")).scalar_one())
+
+
 def beat(connection: Connection, run_id: str) -> bool:
     """Give a sign of life for a run; tell whether it is still this process's."""
     from sqlalchemy import text
 
-    now = time.time()
+    now = clock(connection)
     kept = connection.execute(
         text("UPDATE leases SET heartbeat_at = :now WHERE run_id = :run AND owner = :me"),
         {"now": now, "run": run_id, "me": owner()},
@@ -100,9 +112,13 @@ def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
         "SELECT r.id AS id, r.work_dir AS work_dir, l.owner AS owner, l.heartbeat_at AS heartbeat_at"
         f" FROM workflow_runs r JOIN leases l ON l.run_id = r.id WHERE r.status IN ({active})"
     )
-    orphans = []
+    orphans: list[str] = []
+    if not rows:
+        return orphans
+    with db.reading() as connection:
+        now = clock(connection)
     for row in rows:
-        if is_alive(row["owner"], row["heartbeat_at"]):
+        if is_alive(row["owner"], row["heartbeat_at"], now):
             continue
         if writer.call(lambda connection, row=row: _interrupt(connection, row["id"], row["owner"])).result():  # type: ignore[misc]
             orphans.append(row["id"])

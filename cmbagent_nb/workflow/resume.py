@@ -16,7 +16,7 @@ from cmbagent_nb.workflow.context import PLANNED
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.launch import Request, asked_for, options_from, run_live
-from cmbagent_nb.workflow.ownership import interrupt_orphans, owner
+from cmbagent_nb.workflow.ownership import clock, interrupt_orphans, owner
 from cmbagent_nb.workflow.reconcile import reconcile
 from cmbagent_nb.workflow.restore import BLOCKED, read_past
 from cmbagent_nb.workflow.states import Change, change_node, change_run
@@ -129,7 +129,7 @@ def _take_over(connection: Connection, run_id: str, mode: str) -> list[Change]:
             "Only runs that were interrupted or failed can be gone on with.",
             status=row.status,
         )
-    now = time.time()
+    now = clock(connection)
     connection.execute(text("DELETE FROM leases WHERE run_id = :id"), {"id": run_id})
     connection.execute(
         text("INSERT INTO leases (run_id, owner, heartbeat_at) VALUES (:id, :me, :now)"),
