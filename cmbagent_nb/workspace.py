@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from cmbagent_nb.ids import new_id
 from cmbagent_nb.settings import Settings, default_home, load_settings
 from cmbagent_nb.skills.matching.finder import Finder
 from cmbagent_nb.skills.sharing.shelf import Shelf
+from cmbagent_nb.skills.workshop import Workshop
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.host import Host
 
 
-class Workspace(Shelf, Finder):
+class Workspace(Shelf, Finder, Workshop):
     """One store plus one folder of runs.
 
     Parameters
@@ -140,6 +141,10 @@ class Workspace(Shelf, Finder):
         step_timeout: float | None = None,
         create_skill: bool = False,
         skill_name: str | None = None,
+        skill: str | None = None,
+        auto_match: bool = False,
+        required_tags: Iterable[str] = (),
+        skill_parameters: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Run:
         """Start a run and return at once; ``await run`` or ``run.wait()`` for its end.
@@ -166,6 +171,15 @@ class Workspace(Shelf, Finder):
         create_skill
             Make a skill of the run when it has succeeded, named ``skill_name`` or like the run; ``run.result.skill``
             says what came of it, and the end of the run waits for it.
+        skill
+            A skill that does the task, by its name; ``auto`` to look for one that fits and ask at a gate whether to
+            use it; ``off`` for none. The setting ``skill_mode`` says what happens when it is not given.
+        auto_match
+            The same as ``skill="auto"``.
+        required_tags
+            Look only among skills that have all of these tags.
+        skill_parameters
+            Values for the skill's parameters, besides those that the task names and the ``inputs``.
         more
             CMBAgent's words are understood too: ``max_n_attempts``, ``engineer_model``,
             ``engineer_instructions``, ``clear_work_dir`` and their like.
@@ -179,11 +193,16 @@ class Workspace(Shelf, Finder):
         """
         from cmbagent_nb.run import Run
         from cmbagent_nb.skills.after import make_after, wanted_skill
+        from cmbagent_nb.skills.matching.wish import read_wish
         from cmbagent_nb.workflow import asked
         from cmbagent_nb.workflow.launch import Request, start
 
         settings, registry = self.settings, self.agents()
         task, mode = asked.read_task(task), asked.read_mode(mode)
+        wish = read_wish(skill, auto_match, settings)
+        if wish.name:
+            given = {"approve": approve, "inputs": inputs, "name": name, "work_dir": work_dir, "gates": gates}
+            return self._run_named(wish.name, task, skill_parameters, model, given, max_cost_usd, plan)
         max_attempts = more.pop("max_n_attempts", max_attempts)
         may_clear = bool(more.pop("clear_work_dir", False))
         models, instructions = asked.per_agent(more, registry.names(), Workspace.start.__kwdefaults__ or ())
@@ -204,7 +223,7 @@ class Workspace(Shelf, Finder):
             step_timeout=step_timeout,
         )
         after = wanted_skill(create_skill, skill_name)
-        spec = self.resolve_model(model or settings.model, task)
+        spec, no_model = self._model_of(model, task, may_lack=wish.looks)
         host, session_id = self.host, self._session(settings.session)
         # Everything that can be refused has been: from here on something is made.
         run_name, folder, stored = self._make_folder(task, name, work_dir, inputs, may_clear=may_clear)
@@ -226,6 +245,10 @@ class Workspace(Shelf, Finder):
             after=after,
             then=make_after(host.db, host.writer, self.home, after) if after else None,
         )
+        if wish.looks:
+            request = replace(
+                request, offer=wish.offer(host, request, required_tags, skill_parameters, inputs, no_model)
+            )
         return Run(host, request.run_id, live=start(host, request))
 
     def run_skill(
@@ -300,6 +323,41 @@ class Workspace(Shelf, Finder):
         )
         return Run(host, run_id, live=live)
 
+    def _run_named(
+        self,
+        name: str,
+        task: str,
+        parameters: Mapping[str, Any] | None,
+        model: str | None,
+        options: dict[str, Any],
+        max_cost_usd: float | None,
+        plan: Mapping[str, Any] | None,
+    ) -> Run:
+        """Start a run of the skill that was named for a task; values that the task names are filled in."""
+        from cmbagent_nb.errors import UsageError
+        from cmbagent_nb.skills.matching.fill import named_values
+        from cmbagent_nb.skills.matching.offering import record_named
+
+        if plan is not None:
+            raise UsageError("a plan and a skill are given, and a skill is a plan", "Leave one of them out.")
+        self.open_library()
+        skill = self.skill(name)
+        values = {**named_values(task, skill.parameters), **(parameters or {})}
+        run = self.run_skill(skill, values, task=task, model=model, max_cost_usd=max_cost_usd, **options)
+        record_named(self.host, run.id, self._session(self.settings.session), task, skill.id)
+        return run
+
+    def _model_of(self, model: str | None, task: str, *, may_lack: bool) -> tuple[ModelSpec, CMBAgentError | None]:
+        """Return a run's model; one that looks for a skill first may lack it until there is something to plan."""
+        from cmbagent_nb.workflow.conduct import NO_MODEL
+
+        try:
+            return self.resolve_model(model or self.settings.model, task), None
+        except NoModel as error:
+            if model is not None or not may_lack:
+                raise
+            return NO_MODEL, error
+
     def _make_folder(
         self,
         task: str,
@@ -332,6 +390,7 @@ class Workspace(Shelf, Finder):
         """
         from cmbagent_nb.run import Run
         from cmbagent_nb.skills.after import make_after
+        from cmbagent_nb.skills.matching.offering import offer_of
         from cmbagent_nb.skills.start_run import conduct_of
         from cmbagent_nb.store.archived import archived
         from cmbagent_nb.workflow.resume import resume
@@ -346,6 +405,7 @@ class Workspace(Shelf, Finder):
             self.agents(),
             then_of=lambda wanted: make_after(host.db, host.writer, self.home, wanted),
             conduct_of=lambda id, kept, model: conduct_of(host, self.agents(), id, kept, model),
+            offer_of=lambda kept, model: offer_of(host, self.settings, self.agents(), model, kept),
         )
         return Run(host, run.id, live=live)
 
