@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.gates import Gates
     from cmbagent_nb.workflow.kept import Kept
     from cmbagent_nb.workflow.motion import Motion
+    from cmbagent_nb.workflow.offer import Offer
     from cmbagent_nb.workflow.states import States
     from cmbagent_nb.workflow.stream import Stream
 
@@ -80,8 +81,12 @@ class Context:
     stopped_as: Callable[[], str] = lambda: "cancelled"
     #: Who stands behind the run besides its agents: a skill, or nobody.
     conduct: Conduct | None = None
+    #: What looks for a skill that does the task, before anything is planned.
+    offer: Offer | None = None
     #: Says in words what keeps the run waiting; an empty text when all is well again.
     tell_trouble: Callable[[str], None] = lambda text: None
+    #: Whether a person was asked about a skill: then that is where the graph begins.
+    was_offered: bool = False
     plan: Plan | None = None
     plan_event: str | None = None
     last_node: str = "planning"

@@ -18,7 +18,7 @@ from cmbagent_nb.errors import CMBAgentError, PlanRefused, StoreError
 from cmbagent_nb.workflow import gates, prompts, reports
 from cmbagent_nb.workflow.context import PLANNED
 from cmbagent_nb.workflow.graph import add_graph, add_planning
-from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING, TERMINATOR, Plan, problem
+from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING, SKILL_MATCH, TERMINATOR, Plan, problem
 from cmbagent_nb.workflow.restore import BLOCKED
 from cmbagent_nb.workflow.space import LOOK_AGAIN
 from cmbagent_nb.workflow.step import Ending, run_step
@@ -61,7 +61,7 @@ async def _go(context: Context) -> tuple[str, str]:
     if context.past.plan is not None:
         plan = context.past.plan
         await add_graph(context, plan, start=_start_of(context))
-    elif context.options.mode in PLANNED and context.options.plan is None:
+    elif await _is_to_plan(context):
         with context.recorder.at(PLANNING, agent="planner"):
             made = await _make_plan(context)
         if made is None:
@@ -70,7 +70,7 @@ async def _go(context: Context) -> tuple[str, str]:
     else:
         assert context.options.plan is not None
         plan = context.options.plan
-        await add_graph(context, plan, start=None)
+        await add_graph(context, plan, start=_start_of(context))
         context.last_node = plan.steps[0].node_id
     context.plan = plan
     with context.recorder.at(context.last_node):
@@ -82,6 +82,14 @@ async def _go(context: Context) -> tuple[str, str]:
     endings = await _run_steps(context, plan)
     failed = [f"step {step.number}: {endings[step.node_id].error}" for step in plan.steps if _failed(endings, step)]
     return ("failed", "; ".join(failed)) if failed else ("completed", "")
+
+
+async def _is_to_plan(context: Context) -> bool:
+    """Tell whether the run has to make a plan; a skill that does the task, when one is looked for, is a plan."""
+    if context.offer is not None and context.conduct is None:
+        with context.recorder.at(SKILL_MATCH, agent="you"):
+            await context.offer.decide(context)
+    return context.options.mode in PLANNED and context.options.plan is None
 
 
 def _failed(endings: dict[str, Ending], step: Any) -> bool:
@@ -122,10 +130,10 @@ async def _make_plan(context: Context) -> Plan | None:
 
 def _start_of(context: Context) -> str | None:
     """The node that the first steps follow, in a graph that is there already."""
-    for node_id in (PLAN_APPROVAL, PLANNING):
+    for node_id in (PLAN_APPROVAL, PLANNING, SKILL_MATCH):
         if node_id in context.past.statuses:
             return node_id
-    return None
+    return SKILL_MATCH if context.was_offered else None
 
 
 async def _propose(context: Context, previous: Plan | None, comments: list[str], comments_by: str) -> Plan:

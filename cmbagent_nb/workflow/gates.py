@@ -53,6 +53,7 @@ POLICIES: Mapping[str, Mapping[str, str]] = {
         "error_recovery": "skip",
         "tool_call": "approved",
         "manual_pause": "approved",
+        "skill_match": "use",
     },
     "reject": {
         "plan_approval": "rejected",
@@ -60,6 +61,7 @@ POLICIES: Mapping[str, Mapping[str, str]] = {
         "error_recovery": "abort",
         "tool_call": "rejected",
         "manual_pause": "rejected",
+        "skill_match": "plan",
     },
     "default": {
         "plan_approval": "approved",
@@ -67,6 +69,7 @@ POLICIES: Mapping[str, Mapping[str, str]] = {
         "error_recovery": "abort",
         "tool_call": "rejected",
         "manual_pause": "approved",
+        "skill_match": "plan",
     },
 }
 
@@ -75,6 +78,7 @@ STEP_OPTIONS = (("approved", "Go on"), ("redo", "Redo with my comment"), ("rejec
 START_OPTIONS = (("approved", "Start"), ("skip", "Skip"), ("rejected", "Stop the run"))
 ERROR_OPTIONS = (("retry", "Retry with my comment"), ("skip", "Skip"), ("abort", "Abort"))
 PAUSE_OPTIONS = (("approved", "Go on"), ("rejected", "Stop the run"))
+SKILL_OPTIONS = (("use", "Use the skill"), ("plan", "Plan instead"))
 TOOL_OPTIONS = (("approved", "Run the code"), ("rejected", "Do not run it"))
 
 #: Answers that say nothing without a comment.

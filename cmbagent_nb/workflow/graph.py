@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING, TERMINATOR, Plan
+from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING, SKILL_MATCH, TERMINATOR, Plan
 
 if TYPE_CHECKING:
     from cmbagent_nb.workflow.context import Context
@@ -18,12 +18,19 @@ LAST = 1_000_000
 async def add_planning(context: Context, *, approval: bool) -> None:
     """Add what is there before the plan: planning, and the approval if one is wanted."""
     _add_node(context, PLANNING, "planning", "Planning", "planner", 0)
-    edges = []
+    edges = [(SKILL_MATCH, PLANNING)] if context.was_offered else []
     if approval:
         _add_node(context, PLAN_APPROVAL, "approval", "Plan approval", "you", 1)
         edges.append((PLANNING, PLAN_APPROVAL))
     _add_edges(context, edges)
     await context.writer.settled()
+
+
+async def add_offer(context: Context) -> None:
+    """Add the node at which a person is asked whether a skill is to be used."""
+    _add_node(context, SKILL_MATCH, "approval", "Use a skill?", "you", 0)
+    await context.writer.settled()
+    context.was_offered = True
 
 
 async def add_graph(context: Context, plan: Plan, *, start: str | None) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
     from cmbagent_nb.workflow.conduct import Conduct
+    from cmbagent_nb.workflow.offer import Offer
 
 LOG = logging.getLogger(__name__)
 
@@ -56,22 +57,21 @@ class Request:
     models: Mapping[str, str] = field(default_factory=dict)
     instructions: Mapping[str, str] = field(default_factory=dict)
     conduct: Conduct | None = None
+    offer: Offer | None = None
     #: What is to come of the run when it has ended, as it is kept with the run, and what does it.
     after: Mapping[str, Any] = field(default_factory=dict)
     then: Callable[[str], None] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is kept with the run, so that another process can go on with it in the same way."""
-        options = asdict(self.options)
-        options["approve"] = sorted(self.options.approve)
-        options["plan"] = self.options.plan.to_dict() if self.options.plan else None
         return {
-            "options": options,
+            "options": options_kept(self.options),
             "gates": self.gates,
             "replay_of": self.replay_of,
             "models": dict(self.models),
             "instructions": dict(self.instructions),
             **({"conduct": self.conduct.to_dict()} if self.conduct else {}),
+            **({"offer": self.offer.to_dict()} if self.offer else {}),
             **({"after": dict(self.after)} if self.after else {}),
         }
 
@@ -92,6 +92,14 @@ def asked_for(row: Mapping[str, Any]) -> dict[str, Any]:
             run_id=row["id"],
         )
     return {**meta["request"], "inputs": meta.get("inputs", []), "max_cost_usd": meta.get("max_cost_usd") or 0.0}
+
+
+def options_kept(options: Options) -> dict[str, Any]:
+    """Return options as they are kept with a run; :func:`options_from` reads them back."""
+    kept = asdict(options)
+    kept["approve"] = sorted(options.approve)
+    kept["plan"] = options.plan.to_dict() if options.plan else None
+    return kept
 
 
 def options_from(kept: Mapping[str, Any]) -> Options:
@@ -264,6 +272,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         tell_trouble=live.tell_trouble,
         past=past,
         conduct=request.conduct,
+        offer=request.offer,
     )
 
 

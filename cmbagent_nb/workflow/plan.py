@@ -19,6 +19,7 @@ from typing import Any
 from cmbagent_nb.errors import PlanRefused
 
 PLANNING = "planning"
+SKILL_MATCH = "skill_match"
 PLAN_APPROVAL = "plan_approval"
 TERMINATOR = "terminator"
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
     from cmbagent_nb.workflow.conduct import Conduct
+    from cmbagent_nb.workflow.offer import Offer
 
 LOG = logging.getLogger(__name__)
 
@@ -41,11 +42,12 @@ def resume(
     registry: Registry,
     conduct_of: Callable[[str, dict[str, Any], ModelSpec], Conduct] | None = None,
     then_of: Callable[[dict[str, Any]], Callable[[str], None]] | None = None,
+    offer_of: Callable[[dict[str, Any], ModelSpec], Offer] | None = None,
 ) -> LiveRun:
     """Take a run over and go on where it stood; returns at once.
 
     ``conduct_of`` makes what stood behind the run anew, from the run's id and what was kept of it; ``then_of`` what is
-    done when it has ended.
+    done when it has ended, ``offer_of`` what looks for a skill before anything is planned.
 
     Raises
     ------
@@ -94,6 +96,7 @@ def resume(
         max_cost_usd=asked["max_cost_usd"],
         gates=asked.get("gates", ""),
         conduct=conduct,
+        offer=offer_of(asked["offer"], model) if offer_of is not None and asked.get("offer") else None,
         after=asked.get("after") or {},
         then=then_of(asked["after"]) if then_of is not None and asked.get("after") else None,
     )

@@ -228,7 +228,8 @@ class Index:
         having = self._having[query.terms]
         ends = np.cumsum(having)
         total = int(ends[-1]) if len(ends) else 0
-        return np.arange(total) + np.repeat(self._starts[query.terms] - (ends - having), having)
+        first = np.repeat(self._starts[query.terms] - (ends - having), having)
+        return np.asarray(np.arange(total) + first, np.int64)
 
     def _sum(self, query: Query, weights: Scores, places: NDArray[np.int64], *, cosine: bool) -> Scores:
         summed = np.repeat(weights, self._having[query.terms])

@@ -1,0 +1,307 @@
+"""A run that looks for a skill first: it is shown at a gate, or used by itself where that is safe, or the run plans.
+
+| asked for by | a person can be asked | what happens to the best skill that fits |
+|---|---|---|
+| ``auto_match=True``, ``skill="auto"`` | yes | the gate ``skill_match``: use it, or plan instead |
+| the same | no (``gates`` answers) | used if it is verified, trusted, can run here and reaches the limit for that |
+| the setting ``skill_mode = auto`` | gates are asked for (``approve``) | the gate |
+| the same | else | used under the same conditions |
+
+Whatever happens is a row of ``skill_matches``: ``offered``, then ``accepted`` or ``refused``; ``applied`` by itself; or
+``abstained``. A skill that came from elsewhere is offered only when it is trusted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import CMBAgentError, NoModel, SkillError
+from cmbagent_nb.ids import new_id
+from cmbagent_nb.llm.spec import HOW_TO_SET
+from cmbagent_nb.runtime import in_thread
+from cmbagent_nb.skills.matching.fill import named_values, stored_value, taken_values
+from cmbagent_nb.skills.matching.match import Found, Match, match
+from cmbagent_nb.store.json import from_json
+from cmbagent_nb.workflow import gates
+from cmbagent_nb.workflow.conduct import NO_MODEL
+from cmbagent_nb.workflow.graph import add_offer
+from cmbagent_nb.workflow.plan import SKILL_MATCH
+
+if TYPE_CHECKING:
+    from cmbagent_nb.agents.registry import Registry
+    from cmbagent_nb.llm.spec import ModelSpec
+    from cmbagent_nb.settings import Settings
+    from cmbagent_nb.skills.start_run import Prepared
+    from cmbagent_nb.workflow.context import Context
+    from cmbagent_nb.workflow.gates import Answer
+    from cmbagent_nb.workflow.host import Host
+
+#: Skills that a row of ``skill_matches`` names.
+_KEPT = 5
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for of skills when the run was started; it is kept with the run."""
+
+    #: Whether a person is asked.
+    ask: bool
+    required_tags: list[str] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    #: Whether a skill may be used at all without a person (``gates=reject`` says no).
+    alone: bool = True
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The best skill that can be used, ready to run, with the values it would be run with."""
+
+    match: Match
+    made: Prepared
+    values: dict[str, Any]
+
+
+class SkillOffer:
+    """Looks for a skill that does a run's task: an :class:`~cmbagent_nb.workflow.offer.Offer`."""
+
+    def __init__(
+        self,
+        host: Host,
+        settings: Settings,
+        registry: Registry,
+        model: ModelSpec,
+        wanted: Wanted,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        no_model: CMBAgentError | None = None,
+    ) -> None:
+        self._host, self._settings, self._registry, self._model = host, settings, registry, model
+        self._wanted, self._inputs, self._no_model = wanted, inputs, no_model
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is kept with the run, so that another process can look again."""
+        return asdict(self._wanted)
+
+    async def decide(self, context: Context) -> None:
+        """Look for a skill, ask or decide, and let the skill stand behind the run when it is to be used."""
+        await context.motion.enter("planning")
+        async with context.motion.moving():
+            found, choice = await in_thread(self._look, context)
+            match_id = self._record(context, found, choice)
+            if choice is None:
+                self._close(context, match_id, "abstained")
+            elif not self._wanted.ask:
+                self._close(context, match_id, "applied")
+                await self._take(context, choice, match_id)
+                return
+            else:
+                answer = await self._ask(context, found, choice)
+                self._close(context, match_id, "accepted" if answer.resolution == "use" else "refused")
+                if answer.resolution == "use":
+                    await self._take(context, choice, match_id)
+                    return
+        if self._no_model is not None:
+            raise self._no_model
+
+    # ---- looking
+
+    def _look(self, context: Context) -> tuple[Found, _Choice | None]:
+        settings, wanted = self._settings, self._wanted
+        if settings.starter_skills:
+            from cmbagent_nb.skills.starter.install import install_quietly
+
+            install_quietly(self._host.db, self._host.writer, self._host.home)
+        inputs = self._inputs
+        if inputs is None:
+            inputs = {item["name"]: stored_value(context.work_dir / item["path"]) for item in context.inputs}
+        found = match(
+            self._host.db,
+            self._host.writer,
+            self._host.home,
+            context.task,
+            k=_KEPT,
+            min_similarity=settings.skill_min_similarity if wanted.ask else settings.skill_auto_similarity,
+            required_tags=wanted.required_tags,
+            inputs=inputs,
+            plan=context.options.plan.to_dict() if context.options.plan and not _is_one_shot(context) else None,
+            embeddings=settings.embeddings,
+        )
+        if not wanted.ask and not wanted.alone:
+            return found, None
+        for item in found.fitting:
+            usable = item.skill.trusted and not item.conditions and (wanted.ask or item.skill.verified)
+            choice = self._prepare(context, item, inputs) if usable else None
+            if choice is not None:
+                return found, choice
+        return found, None
+
+    def _prepare(self, context: Context, found: Match, inputs: Mapping[str, Any]) -> _Choice | None:
+        from cmbagent_nb.skills.start_run import prepare
+
+        said = named_values(context.task, found.skill.parameters)
+        known = {item.name for item in found.skill.parameters}
+        given = {name: value for name, value in self._wanted.parameters.items() if name in known}
+        values = {**said, **given}
+        try:
+            made = prepare(
+                found.skill,
+                values,
+                taken_values(found.taken, inputs),
+                settings=self._settings,
+                registry=self._registry,
+                task=context.task,
+                approve=",".join(sorted(context.options.approve - {"plan"})) or None,
+            )
+        except SkillError:
+            return None  # it cannot run with what the task gives: it is not offered
+        return _Choice(found, made, values)
+
+    # ---- asking
+
+    async def _ask(self, context: Context, found: Found, choice: _Choice) -> Answer:
+        item = choice.match
+        await add_offer(context)
+        # Decided, and the process died before the choice was stored: the answer is given again and the node stays.
+        decided = context.past.statuses.get(SKILL_MATCH) == "completed"
+        title = f"Use the skill {item.name} v{item.version} for this task?"
+        varied = ", ".join(f"{name} = {value!r}" for name, value in choice.values.items())
+        body = f"{item.skill.description}\n\nWhy: {item.reason}." + (f"\n\nWith {varied}." if varied else "")
+        if not decided:
+            await context.states.node(SKILL_MATCH, "running")
+            await context.states.node(SKILL_MATCH, "waiting_approval", reason="a skill is shown")
+        async with context.motion.waiting(None):
+            answer = await context.gates.ask(
+                "skill_match",
+                SKILL_MATCH,
+                f"skill:{item.id}",
+                title=title,
+                body=body,
+                options=gates.SKILL_OPTIONS,
+                details={
+                    "skill": item.as_dict(),
+                    "parameters": choice.values,
+                    "candidates": [other.as_dict() for other in found.matches],
+                },
+                on_open=lambda approval_id: context.stream.emit(
+                    "approval_requested", approval_id=approval_id, node_id=SKILL_MATCH, title=title
+                ),
+            )
+        context.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
+        if not decided:
+            await context.states.node(
+                SKILL_MATCH, "completed", reason=f"{answer.resolution}, said {answer.by}", by=answer.by
+            )
+        return answer
+
+    # ---- using it
+
+    async def _take(self, context: Context, choice: _Choice, match_id: str) -> None:
+        from cmbagent_nb.skills.start_run import furnish
+
+        item = choice.match
+        how = "asked" if self._wanted.ask else "auto"
+        matched = {"match_id": match_id, "score": item.score, "reason": item.reason, "how": how}
+
+        def fill() -> tuple[list[dict[str, Any]], Any]:
+            return furnish(choice.made, context.work_dir, context.run_id, model=self._model, matched=matched)
+
+        stored, conduct = await in_thread(fill)
+        context.conduct = conduct
+        context.options = choice.made.options
+        context.inputs = [*context.inputs, *(entry for entry in stored if entry not in context.inputs)]
+        await self._keep(context, conduct)
+
+    async def _keep(self, context: Context, conduct: Any) -> None:
+        """Keep with the run that it is a skill's from here on, so that another process goes on with it as such."""
+        from cmbagent_nb.workflow.launch import options_kept
+
+        rows = await in_thread(
+            lambda: self._host.db.rows("SELECT meta FROM workflow_runs WHERE id = :id", id=context.run_id)
+        )
+        meta = from_json(rows[0]["meta"]) if rows and rows[0]["meta"] else {}
+        request = {**meta.get("request", {}), "options": options_kept(context.options), "conduct": conduct.to_dict()}
+        request.pop("offer", None)
+        values = {
+            "mode": context.options.mode,
+            "skill_id": conduct.skill_id,
+            "meta": {**meta, "inputs": context.inputs, "request": request},
+        }
+        context.kept.update("skill_taken", "workflow_runs", context.run_id, values)
+        await context.writer.settled()
+
+    # ---- the record
+
+    def _record(self, context: Context, found: Found, choice: _Choice | None) -> str:
+        match_id = new_id()
+        best = choice.match if choice is not None else (found.matches[0] if found.matches else None)
+        row = _row(
+            match_id,
+            context.run_id,
+            context.session_id,
+            context.task,
+            found,
+            status="offered" if choice is not None else "abstained",
+            mode="manual" if self._wanted.ask else "auto",
+            skill_id=choice.match.id if choice is not None else None,
+            score=best.score if best is not None else None,
+        )
+        context.kept.insert("skill_match", "skill_matches", row)
+        if choice is None:
+            shown = {"fits": False, "best": best.name if best else None, "score": best.score if best else None}
+            context.recorder.record("skill", subtype="matched", inputs={"task": context.task}, outputs=shown)
+        return match_id
+
+    def _close(self, context: Context, match_id: str, status: str) -> None:
+        context.kept.update("skill_match", "skill_matches", match_id, {"status": status})
+
+
+def _is_one_shot(context: Context) -> bool:
+    return context.options.mode == "one_shot"
+
+
+def _row(
+    match_id: str,
+    run_id: str | None,
+    session_id: str,
+    task: str,
+    found: Found | None,
+    *,
+    status: str,
+    mode: str,
+    skill_id: str | None,
+    score: float | None,
+) -> dict[str, Any]:
+    return {
+        "id": match_id,
+        "run_id": run_id,
+        "session_id": session_id,
+        "skill_id": skill_id,
+        "task_description": task,
+        "mode": mode,
+        "status": status,
+        "score": score,
+        "candidates": [item.as_dict() for item in found.matches] if found else [],
+        "duration_ms": found.duration_ms if found else None,
+        "created_at": time.time(),
+        "meta": {"model": found.model, "min_similarity": found.min_similarity} if found else {},
+    }
+
+
+def record_named(host: Host, run_id: str, session_id: str, task: str, skill_id: str) -> None:
+    """Keep that a skill was named for a task: it was the person's choice."""
+    row = _row(
+        new_id(), run_id, session_id, task, None, status="accepted", mode="manual", skill_id=skill_id, score=None
+    )
+    host.writer.insert("skill_matches", row)
+
+
+def offer_of(
+    host: Host, settings: Settings, registry: Registry, model: ModelSpec, kept: Mapping[str, Any]
+) -> SkillOffer:
+    """Make a run's offer anew, to go on with the run; its inputs are read from where they were stored."""
+    known = {name: value for name, value in kept.items() if name in Wanted.__dataclass_fields__}
+    missing = NoModel("there is no model to plan with", HOW_TO_SET) if model == NO_MODEL else None
+    return SkillOffer(host, settings, registry, model, Wanted(**known), no_model=missing)
