@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from cmbagent_nb.skills.library import Skill
 
 #: From how much less time, or failures, a version counts as better.
+#: What the row says of this version alone: why it was made, where it came from, who trusted its files.
+_NOT_PASSED_ON = frozenset({"deprecated", "reason", "origin", "trust"})
 _BETTER = 0.05
 
 
@@ -190,7 +192,7 @@ def _add(skill: Skill, changed: Any, report: dict[str, Any], reason: str) -> Ski
             "status": "active" if report["verified"] and report["better"] else "draft",
             "verification": report,
             "meta": {
-                **{key: value for key, value in (old["meta"] or {}).items() if key not in ("deprecated", "reason")},
+                **{key: value for key, value in (old["meta"] or {}).items() if key not in _NOT_PASSED_ON},
                 "reason": why,
                 "optimized_from": {"skill_id": skill.id, "version": skill.version},
                 "changes": [item.as_dict() for item in changed.applied],
