@@ -21,6 +21,7 @@ from sqlalchemy import event as sqlalchemy_event
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.database import Database
+from cmbagent_nb.store.spill import Unwritten
 from cmbagent_nb.store.writer import Writer
 
 from .stored import Record, count, faults
@@ -357,6 +358,44 @@ def test_a_journal_that_cannot_be_written_harms_no_row(db: Database, writer: Wri
     record.settle()
     assert count(db, "execution_events") == 1
     assert [fault["operation"] for fault in faults(tmp_path)] == ["journal"]
+
+
+@pytest.mark.parametrize("tables", [("messages", "execution_events"), ("messages",), ("cost_records", "state_history")])
+def test_rows_that_were_taken_in_when_the_process_died_are_not_taken_in_again(
+    tmp_path: Path, tables: tuple[str, ...]
+) -> None:
+    """Also those of tables that count up their keys, where nothing would refuse them."""
+    db = Database.open(tmp_path)
+    writer = Writer(db)
+    record = Record(writer)
+    record.settle()
+    writer.close()
+    common = {"run_id": record.run, "session_id": record.session, "created_at": 5.25}
+    change = {"entity_type": "workflow_run", "entity_id": record.run, "from_state": None, "to_state": "executing"}
+    event = {"id": new_id(), "event_type": "info", "status": "running", "started_at": 5.0}
+    rows = {
+        "messages": {**common, "sender": "é", "content": "x", "tool_calls": [{"a": float("nan")}], "tokens": None},
+        "execution_events": {"run_id": record.run, "session_id": record.session, **event},
+        "cost_records": {**common, "agent_name": "engineer", "total_tokens": 7, "cost_usd": 0.1},
+        "state_history": {**common, **change},
+    }
+    spilled = Unwritten(tmp_path, lambda text: text)
+    spilled.keep([("insert", table, rows[table]) for table in tables])
+    (file,) = tmp_path.glob("unwritten-*.jsonl")
+    kept = file.read_bytes()
+    for turn in range(2):
+        file.write_bytes(kept)  # it is there again: as if the process had died before it removed it
+        writer = Writer(db)
+        record.writer = writer
+        record.message(f"and on {turn}")
+        writer.barrier().result(20)
+        writer.close()
+        assert writer.faults == 0
+        assert not list(tmp_path.glob("unwritten-*"))
+    for table in tables:
+        expected = 3 if table == "messages" else 1
+        assert len(db.rows(f"SELECT * FROM {table} WHERE run_id = :run", run=record.run)) == expected
+    db.close()
 
 
 CRASHING = """

@@ -22,7 +22,7 @@ from cmbagent_nb.store.changes import CHANNEL, payload
 from cmbagent_nb.store.columns import COUNTED, SOFT_LINKS, key_of
 from cmbagent_nb.store.database import BUSY_TIMEOUT, Database
 from cmbagent_nb.store.trouble import UnclearError, is_transient
-from cmbagent_nb.store.values import Row, Scrub
+from cmbagent_nb.store.values import Row, Scrub, prepare
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 #: Rows whose run is remembered, so that a change to one is told to those who watch the run.
 _REMEMBERED = 20_000
+
+#: Rows of each table that are looked for when it is in doubt whether they are stored.
+_LOOKED_AT = 10
 
 #: Seconds within a transaction without a statement after which PostgreSQL takes a connection for dead.
 IDLE = 60.0
@@ -111,6 +114,37 @@ class Sink:
             return result, touched.union(touches)
 
         return self._transaction(fn, work)
+
+    def holds_any(self, batch: Batch) -> bool:
+        """Tell whether one of a batch's first new rows of each table is stored already.
+
+        A row is known by its key, and where the database counts those up by all that it holds.
+        """
+        rows = [(table, row) for table, found in batch.inserts.items() for row in found[:_LOOKED_AT]]
+
+        def work(connection: Connection) -> tuple[bool, set[str]]:
+            return any(self._holds(connection, table, row) for table, row in rows), set()
+
+        try:
+            return self._transaction(rows, work)[0]
+        except Exception as error:
+            if is_transient(error):
+                raise
+            return False  # a row that is refused when it is written, one by one
+
+    def _holds(self, connection: Connection, table: str, row: Row) -> bool:
+        try:
+            columns, values = prepare(table, row, self._scrub)
+        except (ValueError, TypeError):
+            return False  # a row that is refused when it is written
+        known = dict(zip(columns, values, strict=True))
+        key = key_of(table)
+        if known.get(key) is not None:
+            known = {key: known[key]}
+        given = {name: value for name, value in known.items() if value is not None}
+        same = [f'"{name}" = {self._mark}' if name in given else f'"{name}" IS NULL' for name in known]
+        query = f'SELECT 1 FROM "{table}" WHERE {" AND ".join(same)} LIMIT 1'
+        return connection.exec_driver_sql(query, tuple(given.values())).first() is not None
 
     def close(self) -> None:
         """Give the connection back."""

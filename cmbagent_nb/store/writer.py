@@ -454,7 +454,8 @@ class Writer:
                 else:
                     batch.change(table, row)
             try:
-                touched = self._sink.write(batch)
+                # A process may have died between bringing them in, which is all or nothing, and removing the file.
+                touched = set() if self._sink.holds_any(batch) else self._sink.write(batch)
             except Exception as error:
                 if is_transient(error):
                     self._trouble = _trouble(error, "the database")
@@ -471,6 +472,8 @@ class Writer:
         started = time.monotonic()
         while True:
             try:
+                if self._unwritten.waiting:
+                    self._take_in()  # what was handed over before a call is there when it reads
                 result, touched = self._sink.call(fn, touches)
             except BaseException as error:
                 if not isinstance(error, Exception) or not is_transient(error):
