@@ -11,13 +11,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.skills import liveness, template
 from cmbagent_nb.skills.assets import Needs, copy_assets, find_needs
+from cmbagent_nb.skills.improve import Words
 from cmbagent_nb.skills.making import Draft, Maker, Reference, Way
 from cmbagent_nb.skills.model import StepCode
 from cmbagent_nb.skills.record import RunRecord, choose, read_record
@@ -44,6 +46,8 @@ def extract(
     on_progress: OnProgress | None = None,
     timeout_s: float | None = None,
     liveness_s: float = liveness.BUDGET_S,
+    improve: bool = False,
+    model: str | None = None,
 ) -> Skill:
     """Make a skill of a run's finished steps, verify it, and put it into the library.
 
@@ -61,11 +65,15 @@ def extract(
         Seconds that the verification may take; the setting ``step_timeout`` for each step by default.
     liveness_s
         Seconds in which each parameter is shown to have an effect; 0 leaves that out.
+    improve
+        Ask a model (``model``, else the setting) for better names and prose; what breaks anything is thrown away.
 
     Raises
     ------
     SkillError
         The run has no such step, or no code that succeeded; the name cannot be used.
+    ModelError
+        A model is asked for and there is none.
     """
     from cmbagent_nb.skills import library
 
@@ -73,14 +81,17 @@ def extract(
     library.check_name(name)
     if on_progress is not None:
         on_progress(0, 1, "reading the record")
+    from cmbagent_nb.settings import load_settings
+    from cmbagent_nb.skills import improve as words
+
+    settings = load_settings(home)
+    spec = words.find_model(model, settings) if improve or model else None
     writer.barrier().result()
     record = read_record(db, run_id)
     chosen, without = choose(record, steps)
     source = Source(name, description, record, template.ordered(chosen), without, whole=steps is None)
     if timeout_s is None:
-        from cmbagent_nb.settings import load_settings
-
-        timeout_s = load_settings(home).step_timeout * len(chosen) or None
+        timeout_s = settings.step_timeout * len(chosen) or None
     making = Path(home) / "skills" / ".making"
     making.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=making))
@@ -92,6 +103,12 @@ def extract(
             source.reference(), assets, making, timeout_s=timeout_s, on_progress=on_progress, budget_s=liveness_s
         )
         draft, report = maker.make(source.build)
+        if spec is not None:
+            try:
+                said = words.ask_model(db, writer, settings, spec, source, draft, assets)
+                source, draft, report = words.improved(source, draft, report, maker, said)
+            except CMBAgentError as error:
+                words.say_why_not(report, error)
         row = _finish(folder, source, draft, report, tags)
         row["visibility"] = "public" if public else "private"
         skill = library.add(db, writer, Path(home), folder, row)
@@ -121,6 +138,8 @@ class Source:
     without: dict[str, str]
     #: Whether no steps were asked for, so that those that only looked at something may be left out.
     whole: bool
+    #: What a model said, if one was asked.
+    words: Words = field(default_factory=Words)
 
     @property
     def task(self) -> str:
@@ -173,7 +192,8 @@ class Source:
                 left_out.update({step.node_id: gone} if gone else {})
             inputs = needs.inputs[step.node_id]
             sources.append(StepSource(step.node_id, code, inputs, frozenset(step.made), self._columns))
-        found = find_parameters(sources, self.task, kinds=way.kinds, without=without)
+        found = find_parameters(sources, self.task, kinds=way.kinds, without=without, renamed=self.words.names)
+        parameters = [self.words.said_of(item) for item in found.parameters]
         scripts = [
             Script(step.node_id, step.script, code, needs.modules[step.node_id])
             for step, code in zip(own.steps, found.codes, strict=True)
@@ -184,9 +204,9 @@ class Source:
             name=self.name,
             task=self.task,
             description=self.description,
-            parameters=found.parameters,
+            parameters=parameters,
             imports=cells.imports,
-            steps=list(zip(own.steps, cells.steps, strict=True)),
+            steps=[(self._told(step), code) for step, code in zip(own.steps, cells.steps, strict=True)],
             assets=sorted(needs.assets),
             modules=sorted({module for names in needs.modules.values() for module in names}),
             fresh_kernels=way.fresh and len(own.steps) > 1,
@@ -194,7 +214,12 @@ class Source:
             parallel=template.side_by_side(own.steps, before),
             needs=before,
         )
-        return Draft(build(content), found.parameters, found.codes)
+        return Draft(build(content), parameters, found.codes, way, without)
+
+    def _told(self, step: StepCode) -> StepCode:
+        """Return a step with the title and the prose that a model gave it."""
+        title, prose = self.words.titles.get(step.node_id), self.words.prose.get(step.node_id)
+        return replace(step, title=title or step.title, instructions=prose or step.instructions)
 
     @cached_property
     def _columns(self) -> frozenset[str]:
@@ -268,7 +293,7 @@ def _finish(folder: Path, source: Source, draft: Draft, report: Report, tags: It
         "name": source.name,
         "session_id": source.record.run["session_id"],
         "description": source.description or source.task,
-        "tags": sorted({*tags, *template.tags(draft.codes, places)}),
+        "tags": sorted({*tags, *source.words.tags, *template.tags(draft.codes, places)}),
         "task_pattern": source.task,
         "input_schema": input_schema,
         "output_schema": output_schema,

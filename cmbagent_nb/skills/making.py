@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,6 +58,9 @@ class Draft:
     notebook: NotebookNode
     parameters: list[Parameter]
     codes: list[str]
+    #: How it was built, so that it can be built once more with other words.
+    way: Way = field(default_factory=Way)
+    without: frozenset[str] = frozenset()
 
 
 class Build(Protocol):
@@ -116,7 +119,7 @@ class Maker:
 
     def _verified(self, build: Build, way: Way, draft: Draft) -> tuple[Draft, Report]:
         """Verify a notebook; where it is right, try its parameters and verify it again without the dead ones."""
-        work = self._folder("verify-")
+        work = self.folder("verify-")
         try:
             report = self.verify(draft.notebook, work)
             if not report.verified or not draft.parameters or self.budget_s <= 0:
@@ -128,7 +131,7 @@ class Maker:
         if not found.dead:
             return draft, report
         less = build(way, frozenset(found.dead))
-        work = self._folder("verify-")
+        work = self.folder("verify-")
         try:
             again = self.verify(less.notebook, work)
         finally:
@@ -142,7 +145,7 @@ class Maker:
 
     def _prove(self, draft: Draft, work: Path, report: Report) -> liveness.Liveness:
         files = tuple(item.path for item in self.reference.originals)
-        scratch = self._folder("try-")
+        scratch = self.folder("try-")
         try:
             return liveness.prove(
                 draft.notebook,
@@ -170,7 +173,8 @@ class Maker:
             on_progress=self._told("verifying: "),
         )
 
-    def _folder(self, prefix: str) -> Path:
+    def folder(self, prefix: str) -> Path:
+        """Make a folder to work in, for the caller to remove."""
         return Path(tempfile.mkdtemp(prefix=prefix, dir=self.making))
 
     def _told(self, label: str) -> OnProgress | None:

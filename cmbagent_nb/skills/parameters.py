@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import builtins
 import keyword
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import libcst as cst
@@ -59,6 +60,7 @@ def find_parameters(
     *,
     kinds: tuple[str, ...] = ("value", "input", "output"),
     without: Collection[str] = (),
+    renamed: Mapping[str, str] | None = None,
 ) -> Found:
     """Find the parameters of the steps' code and rewrite the code so that it uses them.
 
@@ -72,6 +74,8 @@ def find_parameters(
         Which kinds of parameters are wanted; code of other candidates stays as it is.
     without
         Names of parameters that are not wanted: their literals stay in the code.
+    renamed
+        Better names for some of them; one that is taken in the code, or that another parameter has, is passed over.
     """
     sources = []
     for step in steps:
@@ -85,6 +89,7 @@ def find_parameters(
             ) from None
     named = Task(task)
     table = _Table(sources)
+    better = _free_names(renamed or {}, steps)
     plans: list[_Plan] = []
     for place, (step, source) in enumerate(zip(steps, sources, strict=True)):
         plan = _Plan(source)
@@ -92,10 +97,22 @@ def find_parameters(
             if candidate.kind in kinds:
                 name = table.name(candidate, step.node_id, place)
                 if name not in without:
-                    plan.use(candidate, name)
+                    plan.use(candidate, better.get(name, name))
         plans.append(plan)
     _link_outputs(plans, table)
-    return Found([row for row in table.parameters() if row.name not in without], [plan.code() for plan in plans])
+    rows = [row for row in table.parameters() if row.name not in without]
+    return Found([replace(row, name=better.get(row.name, row.name)) for row in rows], [plan.code() for plan in plans])
+
+
+def _free_names(renamed: Mapping[str, str], steps: list[StepSource]) -> dict[str, str]:
+    """Return the names that can be used: identifiers that no code has, and that are not given twice."""
+    words_ = set().union(*(set(re.findall(r"\w+", step.code)) for step in steps), renamed)
+    found: dict[str, str] = {}
+    for old, new in renamed.items():
+        taken = new in words_ or new in _RESERVED or new.casefold() in {item.casefold() for item in found.values()}
+        if new.isidentifier() and not new.startswith("_") and not taken:
+            found[old] = new
+    return found
 
 
 class _Table:
