@@ -143,7 +143,8 @@ class SkillAnalytics:
                 if score >= min_similarity:
                     table.append((first, second, score, code, made, used.get(first, 0), used.get(second, 0)))
         columns = ["skill", "other", "similarity", "code", "outputs", "executions", "executions_other"]
-        return pd.DataFrame(sorted(table, key=lambda row: (-row[2], row[0], row[1])), columns=columns)
+        table.sort(key=_most_alike)
+        return pd.DataFrame(table, columns=columns)
 
     def as_dict(self, days: int = 30, limit: int = 10) -> dict[str, Any]:
         """Return all of it as JSON shows it."""
@@ -206,6 +207,11 @@ class SkillAnalytics:
             " (SELECT SUM(c.cost_usd) FROM cost_records AS c WHERE c.run_id = r.id) AS source_cost_usd"
             " FROM skills AS s JOIN workflow_runs AS r ON r.id = s.source_run_id ORDER BY s.name, s.version"
         )
+
+
+def _most_alike(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    first, second, score, *_ = row
+    return -score, first, second
 
 
 def _outputs(schema: dict[str, Any]) -> list[str]:
