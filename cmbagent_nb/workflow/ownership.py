@@ -78,7 +78,7 @@ def is_alive(lease_owner: str, heartbeat_at: float | None, now: float | None = N
 
 
 def clock(connection: Connection) -> float:
-    """Return the time by the clock that all who use a database share: the server's, or this machine's where it is a file.
+    """Return the time by the clock that all who use a database share: the server's, or this machine's for a file.
 
     Machines' own clocks differ, and are set: a live run would be taken for a dead one.
     """
