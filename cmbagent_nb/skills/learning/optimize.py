@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from cmbagent_nb.skills.engine import Executed, OnProgress
     from cmbagent_nb.skills.library import Skill
 
-#: From how much less time, or failures, a version counts as better.
 #: What the row says of this version alone: why it was made, where it came from, who trusted its files.
 _NOT_PASSED_ON = frozenset({"deprecated", "reason", "origin", "trust"})
+#: From how much less time, or failures, a version counts as better.
 _BETTER = 0.05
 
 
