@@ -35,7 +35,7 @@ VARIED = {
 }
 EXPECTED_NUMBERS = {
     "planck-tt-spectrum": {"chi2": 207.6, "bins": 215},
-    "desi-bao-fit": {"omega_m": 0.2975, "h_r_d": 101.54, "chi2": 10.3},
+    "desi-bao-fit": {"omega_m": 0.2975, "h_r_d": 101.54, "chi2": 10.271},
     "supernova-hubble-diagram": {"omega_m": 0.350, "supernovae": 1590},
     "hz-fit": {"H0": 71.03, "chi2": 11.655},
     "table-exploration": {"rows": 344, "missing_values": 19},
