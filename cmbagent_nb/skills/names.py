@@ -162,12 +162,16 @@ def needed(trees: Iterable[ast.Module]) -> set[str]:
     >>> sorted(needed([ast.parse("y = x + 1\\nif y:\\n    z = 2"), ast.parse("print(y, z)")]))
     ['x', 'z']
     """
-    bound: set[str] = set(dir(builtins))
+    return _free_in([statement for tree in trees for statement in tree.body]) - set(dir(builtins))
+
+
+def _free_in(statements: Iterable[ast.stmt]) -> set[str]:
+    """Return the names that statements in a row read before one of them has certainly bound them."""
+    bound: set[str] = set()
     found: set[str] = set()
-    for tree in trees:
-        for statement in tree.body:
-            found |= _free(statement) - bound
-            bound |= _binds(statement)
+    for statement in statements:
+        found |= _free(statement) - bound
+        bound |= _binds(statement)
     return found
 
 
@@ -190,14 +194,52 @@ def share_names(sources: list[str]) -> bool:
 
 
 def _free(node: ast.AST) -> set[str]:
-    """Return the names that a statement reads, also within its functions."""
-    read = {item.id for item in ast.walk(node) if isinstance(item, ast.Name) and not isinstance(item.ctx, ast.Store)}
-    # x += 1 reads what it writes
-    return read | {
-        item.target.id
-        for item in ast.walk(node)
-        if isinstance(item, ast.AugAssign) and isinstance(item.target, ast.Name)
+    """Return the names that a statement or expression reads from outside, also within its functions.
+
+    >>> sorted(_free(ast.parse("def f(x):\\n    y = x\\n    return y + z").body[0]))
+    ['z']
+    """
+    if isinstance(node, ast.Name):
+        return set() if isinstance(node.ctx, ast.Store) else {node.id}
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        return _free_of_function(node)
+    if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+        return _free_of_children(node) - _stored(item.target for item in node.generators)
+    if isinstance(node, (ast.With, ast.AsyncWith)):
+        given = set().union(*(_free(item.context_expr) for item in node.items))
+        return given | (_free_in(node.body) - _stored(item.optional_vars for item in node.items if item.optional_vars))
+    if isinstance(node, (ast.For, ast.AsyncFor)):
+        return _free(node.iter) | (_free_in([*node.body, *node.orelse]) - _stored([node.target]))
+    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+        return {node.target.id} | _free(node.value)  # x += 1 reads what it writes
+    return _free_of_children(node)
+
+
+def _free_of_children(node: ast.AST) -> set[str]:
+    found: set[str] = set()
+    for _, value in ast.iter_fields(node):
+        if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+            found |= _free_in(value)
+        elif isinstance(value, list):
+            found = found.union(*(_free(item) for item in value if isinstance(item, ast.AST)))
+        elif isinstance(value, ast.AST):
+            found |= _free(value)
+    return found
+
+
+def _free_of_function(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
+    arguments = node.args
+    names = {
+        item.arg
+        for item in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+        if item is not None
     }
+    outside = [*arguments.defaults, *arguments.kw_defaults, *getattr(node, "decorator_list", [])]
+    given = set().union(*(_free(item) for item in outside if item is not None))
+    body = node.body if isinstance(node.body, list) else [node.body]
+    declared = {name for item in ast.walk(node) if isinstance(item, (ast.Global, ast.Nonlocal)) for name in item.names}
+    read = set().union(*(_free(item) for item in body))
+    return given | (read - (names | _stored(body)) | (read & declared))
 
 
 def _binds(statement: ast.stmt) -> set[str]:

@@ -17,12 +17,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
 from cmbagent_nb.skills.cells_done import steps_of_a_run
 from cmbagent_nb.skills.model import Parameter
+from cmbagent_nb.skills.notebook import FOLDERS
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -86,7 +88,7 @@ def _script(imports: str, parameters: list[Parameter], values: Mapping[str, Any]
             future.append(text)
         elif _is_used(statement, used):
             lines.append(text)
-    parts = ["\n".join(future), "\n".join(lines), assignments(own, values), source]
+    parts = ["\n".join(future), "\n".join(lines), assignments(own, values), _folders(own, values), source]
     return _plain("\n\n".join(part for part in parts if part.strip()))
 
 
@@ -101,6 +103,17 @@ def _is_used(statement: ast.stmt, used: set[str]) -> bool:
         return any((item.asname or item.name).partition(".")[0] in used for item in statement.names)
     # matplotlib.use("Agg") stands between the imports
     return any(isinstance(node, ast.Name) and node.id in used for node in ast.walk(statement))
+
+
+def _folders(parameters: list[Parameter], values: Mapping[str, Any]) -> str:
+    """Return code that makes the folders of outputs with other names; those of the defaults are there."""
+    outputs = [str(values[item.name]) for item in parameters if item.kind == "output" and item.name in values]
+    places = {PurePosixPath(name).parent.as_posix() for name in outputs} - {".", *FOLDERS}
+    return (
+        "\n".join(["import os", "", *(f"os.makedirs({place!r}, exist_ok=True)" for place in sorted(places))])
+        if (places)
+        else ""
+    )
 
 
 def assignments(parameters: list[Parameter], values: Mapping[str, Any]) -> str:
