@@ -62,7 +62,7 @@ def test_names_and_prose_get_better(home: Home, run_id: str, monkeypatch: pytest
     assert set(skill.verification["liveness"]["alive"]) == {"n_numbers", "taken", "sum_file"}
     assert (skill.description, "sums" in skill.tags) == ("Sums the first numbers.", True)
     text = skill.notebook.read_text()
-    assert "range(n_numbers)" in text
+    assert "N = n_numbers" in text
     assert "Sum up" in text
     assert skill.run(n_numbers=3).metrics == {"sum": 15}
     home.writer.barrier().result()
