@@ -10,7 +10,7 @@ import threading
 from cmbagent_nb.workspace import Workspace
 
 
-def main(home: str, mode: str, moment: str) -> None:
+def main(home: str, mode: str, moment: str = "") -> None:
     """Run (``start``) or go on (``resume``); die at the n-th event of the stream, or after so many seconds."""
     if moment.startswith("t"):
         threading.Timer(float(moment[1:]), os.kill, (os.getpid(), signal.SIGKILL)).start()

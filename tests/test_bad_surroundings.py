@@ -111,6 +111,42 @@ def test_nothing_is_lost_while_the_disk_of_database_and_journal_is_full(disk: Sm
         db.close()
 
 
+def test_a_full_disk_of_the_work_dir_holds_no_row_of_the_database_up(disk: SmallDisk, tmp_path: Path) -> None:
+    """Its lines wait, in their order, and the places of checkpoints with them."""
+    db = Database.open(tmp_path / "elsewhere")
+    writer = Writer(db, patience=0.2)
+    record = Record(writer)
+    journal = disk.folder / "journal.jsonl"
+
+    def mark(number: int) -> None:
+        row = {"id": f"c{number}", "run_id": record.run, "session_id": record.session, "checkpoint_type": "manual"}
+        writer.checkpoint(journal, {**row, "created_at": 1.0})
+
+    try:
+        writer.journal(journal, "note", {"number": -1})
+        record.settle()
+        disk.fill()
+        for number in range(100):
+            record.event("info")
+            writer.journal(journal, "note", {"number": number, "text": "x" * 2000})
+            mark(number)
+        record.settle()
+        assert len(db.rows("SELECT 1 FROM execution_events")) == 100
+        assert "journal" in writer.trouble
+        disk.free()
+        until(lambda: not writer.trouble)
+        record.settle()
+        entries = list(read_journal(journal))
+        assert [entry.seq for entry in entries] == list(range(1, 202))
+        assert [entry.data["number"] for entry in entries if entry.kind == "note"] == list(range(-1, 100))
+        rows = db.rows("SELECT id, journal_position FROM checkpoints ORDER BY journal_position")
+        assert [row["id"] for row in rows] == [f"c{number}" for number in range(100)]
+        assert writer.faults == 0
+    finally:
+        writer.close()
+        db.close()
+
+
 class FullDuring:
     """A run whose disk becomes full while its code runs: the code has made its file, and waits to be let go."""
 
@@ -161,6 +197,7 @@ def full(disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> Iterator[FullDurin
 def test_a_run_waits_for_space_and_goes_on(full: FullDuring) -> None:
     until(lambda: full.run.trouble)
     assert "full" in full.run.trouble or "No space" in full.run.trouble
+    assert "waiting: " in status_line(full.run.snapshot())
     assert not full.run._host.live[full.run.id].ended.done()
     full.disk.free()
     full.run.wait(60)

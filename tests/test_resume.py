@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from cmbagent_nb.execution.group import kill_folder
 from cmbagent_nb.workflow.commands import send
 from cmbagent_nb.workflow.history import rows_of_database, rows_of_journal, state_of
 from cmbagent_nb.workspace import Workspace, repair_workspace
+from tests.kernels import Kernels
 from tests.openai_server import OpenAIServer, Reply, tool_results
 from tests.team import CHANGES, Team, code, plan
 from tests.test_gates import until
@@ -87,18 +87,22 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAISe
         yield server
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _kernels() -> Iterator[None]:
+    with Kernels() as found:
+        KERNELS.append(found)
+        yield
+        KERNELS.pop()
+
+
+KERNELS: list[Kernels] = []
+
+
 def kernel(home: Path, mode: str, moment: str = "") -> tuple[int, str]:
     """Run a kernel of its own; returns how it ended and what it printed last."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.crash_child", str(home), mode, moment],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=dict(os.environ),
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.returncode in (0, -9), done.stderr
-    return done.returncode, done.stdout.strip()
+    done = KERNELS[0].run("tests.crash_child", home, mode, moment)
+    assert done.code in (0, -9), done.output
+    return done.code, done.output
 
 
 def undisturbed(home: Path, served: OpenAIServer) -> dict[str, str]:
