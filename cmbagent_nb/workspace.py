@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import CMBAgentError, NoModel
+from cmbagent_nb.errors import CMBAgentError, NoModel, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.settings import Settings, default_home, load_settings
 from cmbagent_nb.skills.matching.finder import Finder
@@ -145,6 +145,8 @@ class Workspace(Shelf, Finder, Workshop):
         auto_match: bool = False,
         required_tags: Iterable[str] = (),
         skill_parameters: Mapping[str, Any] | None = None,
+        guided: bool = False,
+        strict_mode: bool = False,
         **more: Any,
     ) -> Run:
         """Start a run and return at once; ``await run`` or ``run.wait()`` for its end.
@@ -180,6 +182,9 @@ class Workspace(Shelf, Finder, Workshop):
             Look only among skills that have all of these tags.
         skill_parameters
             Values for the skill's parameters, besides those that the task names and the ``inputs``.
+        guided, strict_mode
+            For a skill that is named: let an agent fit its code to the task; fail where it deviates. See
+            :meth:`run_skill`.
         more
             CMBAgent's words are understood too: ``max_n_attempts``, ``engineer_model``,
             ``engineer_instructions``, ``clear_work_dir`` and their like.
@@ -201,8 +206,19 @@ class Workspace(Shelf, Finder, Workshop):
         task, mode = asked.read_task(task), asked.read_mode(mode)
         wish = read_wish(skill, auto_match, settings)
         if wish.name:
-            given = {"approve": approve, "inputs": inputs, "name": name, "work_dir": work_dir, "gates": gates}
+            given: dict[str, Any] = {
+                "approve": approve,
+                "inputs": inputs,
+                "name": name,
+                "work_dir": work_dir,
+                "gates": gates,
+            }
+            given |= {"mode": "guided" if guided else "direct", "strict_mode": strict_mode}
             return self._run_named(wish.name, task, skill_parameters, model, given, max_cost_usd, plan)
+        if guided or strict_mode:
+            raise UsageError(
+                f"{'guided' if guided else 'strict_mode'} is for a skill that is named", "Name it with skill=."
+            )
         max_attempts = more.pop("max_n_attempts", max_attempts)
         may_clear = bool(more.pop("clear_work_dir", False))
         models, instructions = asked.per_agent(more, registry.names(), Workspace.start.__kwdefaults__ or ())
@@ -334,7 +350,6 @@ class Workspace(Shelf, Finder, Workshop):
         plan: Mapping[str, Any] | None,
     ) -> Run:
         """Start a run of the skill that was named for a task; values that the task names are filled in."""
-        from cmbagent_nb.errors import UsageError
         from cmbagent_nb.skills.matching.fill import named_values
         from cmbagent_nb.skills.matching.offering import record_named
 

@@ -101,8 +101,8 @@ def test_only_the_magic_binds_a_variable() -> None:
     ("line", "what", "step"),
     [
         ("rusn", "no verb 'rusn'", r"Did you mean run\? The verbs are run, runs, "),
-        ("skill rn", "no verb 'skill rn'", r"Did you mean run\? The verbs are show, extract, verify, run"),
-        ("skill", "one more word", "show, extract, verify, run"),
+        ("skill rn", "no verb 'skill rn'", r"Did you mean run\? The verbs are show, extract, create, "),
+        ("skill", "one more word", "show, extract, create, "),
         ("events --limt 3", "--limt", "Did you mean --limit"),
         ("events --limit none", "'none' is not a whole number", "events --help"),
         ("run x --max-cost lots", "'lots' is not an amount", "run --help"),
@@ -236,7 +236,7 @@ TABLES = {
     "steps": ("workflow_steps", set()),
     "events": ("execution_events", set()),
     "messages": ("messages", set()),
-    "files": ("files", set()),
+    "files": ("files", {"missing"}),
     "costs": ("cost_records", set()),
     "history": ("state_history", set()),
 }

@@ -110,7 +110,9 @@ def compare(db: Database, writer: Writer, name: str, references: Iterable[str] =
             }
         )
     made = pd.DataFrame(table)
-    first = [column for column in made.columns if not column.startswith(("parameter ", "metric ")) and column != "error"]
+    first = [
+        column for column in made.columns if not column.startswith(("parameter ", "metric ")) and column != "error"
+    ]
     numbers = [column for column in made.columns if column.startswith("metric ")]
     values = [column for column in made.columns if column.startswith("parameter ")]
     return made[[*first, *values, *numbers, *(["error"] if len(made) else [])]]

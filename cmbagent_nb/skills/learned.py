@@ -66,6 +66,13 @@ class Learned:
 
         return start(self, version_of(self, other), share=share, gradual=gradual)
 
+    def trials(self: Skill) -> list[Trial]:  # type: ignore[misc]
+        """Return the trials between versions of this skill's name, the newest first."""
+        from cmbagent_nb.skills.learning.trials import trials
+
+        self.writer.barrier().result()
+        return trials(self.db, self.writer, self.name)
+
     def versions(self: Skill) -> pd.DataFrame:  # type: ignore[misc]
         """Return the versions of this skill's name, oldest first."""
         from cmbagent_nb.skills.versions import versions

@@ -20,5 +20,6 @@ from cmbagent_nb.verbs.parsing import Parser, parser
 __all__ = ["VERBS", "Output", "Parser", "execute", "parser"]
 
 # Each of these declares its verbs, which the help shows in this order.
-for _module in ("run", "record", "control", "gates", "keep", "skill", "about"):
+_SKILLS = ("skill", "skill_run", "skill_match", "skill_learn", "skill_share")
+for _module in ("run", "record", "control", "gates", "keep", *_SKILLS, "about"):
     import_module(f"{__name__}.{_module}")

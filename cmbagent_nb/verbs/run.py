@@ -33,6 +33,15 @@ RUN_OPTIONS = (
     arg("--max-attempts", type=count, metavar="N", help="attempts at a step before it fails"),
     arg("--agent", metavar="A", help="the agent of a one_shot (engineer)"),
     arg("--session", metavar="S", help="the session that the run belongs to"),
+    arg("--skill", metavar="SKILL", help="a skill that does the task; auto to look for one; off for none"),
+    arg("--auto-match", action="store_true", help="look for a skill that fits, and ask whether to use it"),
+    arg("--skill-tags", default="", metavar="A,B", help="look only among skills that have all these tags"),
+    arg("--set", dest="parameters", metavar="P=V", nargs="+", action="extend", default=[],
+        help="values for the skill's parameters, besides those that the task names"),
+    arg("--guided", action="store_true", help="let an agent fit the named skill's code to the task"),
+    arg("--strict", action="store_true", help="fail where the named skill deviates from what has been seen"),
+    arg("--create-skill", action="store_true", help="make a skill of the run when it has succeeded"),
+    arg("--skill-name", metavar="N", help="the name of the skill that is made"),
     arg("--out", default="run", metavar="VAR", front="magic", help="the variable that the run is bound to (run)"),
     arg("--wait", action="store_true", help="wait for the end of the run; the command line always does"),
 )  # fmt: skip
@@ -71,7 +80,8 @@ def run(call: Call) -> Output:
         "max_cost_usd": options.max_cost,
         "max_attempts": options.max_attempts,
     }
-    inputs = _inputs(call, options.inputs)
+    asked |= _skill_options(call, options)
+    inputs = inputs_of(call, options.inputs)
     out = getattr(options, "out", "")
     if out and not out.isidentifier():
         raise UsageError(f"--out needs the name of a variable, not {out!r}", "For example: --out run2.")
@@ -82,6 +92,31 @@ def run(call: Call) -> Output:
         said = f"Run {started.name} has started; it is bound to {out}."
         return Output(summary(ws, started), said, display=started, bind=out)
     return wait(call, ws, started)
+
+
+def _skill_options(call: Call, options: argparse.Namespace) -> dict[str, Any]:
+    """Return what is asked for of skills, and refuse what makes no sense together."""
+    from cmbagent_nb.verbs.skill_parts import values, words
+
+    named = bool(options.skill) and options.skill.lower() not in ("auto", "off")
+    for option, given in (("--guided", options.guided), ("--strict", options.strict)):
+        if given and not named:
+            raise UsageError(f"{option} is for a skill that is named", "Name it: --skill NAME.")
+    if named and options.create_skill:
+        raise UsageError("a skill is run and one is to be made", "Leave out --skill or --create-skill.")
+    if options.skill_name and not options.create_skill:
+        raise UsageError("--skill-name is given, and no skill is asked for", "Add --create-skill.")
+    asked = {
+        "skill": options.skill,
+        "auto_match": options.auto_match or None,
+        "required_tags": words(options.skill_tags) or None,
+        "skill_parameters": values(call, options.parameters) or None,
+        "guided": options.guided or None,
+        "strict_mode": options.strict or None,
+        "create_skill": options.create_skill or None,
+        "skill_name": options.skill_name,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _task(call: Call, options: argparse.Namespace) -> str:
@@ -103,13 +138,13 @@ def _in_session(ws: Workspace, name: str | None) -> Workspace:
     return Workspace(ws.home, database_url=ws.settings.database_url, session=name)
 
 
-def _inputs(call: Call, words: list[str]) -> dict[str, Any]:
+def inputs_of(call: Call, words: list[str]) -> dict[str, Any]:
     """Return what ``--in`` names: variables of the notebook first, then files."""
     found: dict[str, Any] = {}
     variables = {} if call.namespace is None else call.namespace
     for word in words:
         if call.namespace is not None and "," in word and not Path(word).exists():
-            found |= _inputs(call, [part for part in word.split(",") if part])
+            found |= inputs_of(call, [part for part in word.split(",") if part])
             continue
         name, equals, path = word.partition("=")
         if word in variables:

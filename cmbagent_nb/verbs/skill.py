@@ -1,50 +1,93 @@
-"""The verbs about skills."""
+"""The verbs about a skill: looking at skills, making them, verifying them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cmbagent_nb.errors import SkillError, UsageError
+from cmbagent_nb.errors import UsageError
 from cmbagent_nb.verbs.call import Call
-from cmbagent_nb.verbs.declare import arg, verb
-from cmbagent_nb.verbs.output import Output, grid, table
+from cmbagent_nb.verbs.declare import arg, count, verb
+from cmbagent_nb.verbs.output import Output, grid, rows
+from cmbagent_nb.verbs.skill_parts import (
+    DESCRIPTION,
+    REASON,
+    SKILL,
+    TAGS,
+    about,
+    made,
+    progress,
+    refuse,
+    skill_text,
+    words,
+)
 
-if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+_STATUSES = ("active", "draft", "deprecated")
+#: What skills can be sorted by: the column, and whether the largest comes first.
+_SORTS = {
+    "name": ("name", False),
+    "success_rate": ("success_rate", True),
+    "usage": ("usage_count", True),
+    "time": ("avg_execution_time_s", False),
+    "created": ("created_at", True),
+    "used": ("last_used_at", True),
+}
 
-_SKILL = arg("skill", metavar="SKILL", help="a skill: its name, name@version, its id or a part of it")
 
-
-@verb("skills", group="skills", aliases=("list-skills",))
+@verb(
+    "skills",
+    arg("--search", default="", metavar="WORDS", help="only skills that have all these words, the best first"),
+    arg("--tags", default="", metavar="A,B", help="only skills that have all these tags"),
+    arg("--status", choices=_STATUSES, metavar="S", help="only active, draft or deprecated ones"),
+    arg("--sort", choices=tuple(_SORTS), metavar="BY", help=f"sort by {', '.join(_SORTS)}"),
+    arg("--limit", type=count, metavar="N", help="at most so many"),
+    group="skills",
+    aliases=("list-skills", "skill list"),
+)
 def skills(call: Call) -> Output:
     """List the skills of the workspace."""
-    from cmbagent_nb.skills.rows import interrupt_executions
+    options = call.options
+    frame = call.ws.skills().drop(columns=["task_embedding"], errors="ignore")
+    ended = frame["success_count"].fillna(0) + frame["failure_count"].fillna(0)
+    frame = frame.assign(success_rate=(frame["success_count"] / ended.where(ended > 0)).astype(float))
+    if options.status:
+        frame = frame[frame["status"] == options.status]
+    if options.search or options.tags:
+        found = call.ws.search_skills(options.search, tags=words(options.tags), status=options.status)
+        frame = frame.set_index("id", drop=False).loc[found["skill_id"].tolist()].reset_index(drop=True)
+    if options.sort:
+        column, descending = _SORTS[options.sort]
+        frame = frame.sort_values(column, ascending=not descending, kind="stable", na_position="last")
+    if options.limit is not None:
+        frame = frame.head(options.limit)
+    columns = [
+        "id",
+        "name",
+        "version",
+        "status",
+        "tags",
+        "usage_count",
+        "success_rate",
+        "avg_execution_time_s",
+        "created_at",
+        "description",
+    ]
+    narrowed = any((options.status, options.sort, options.tags, options.limit))
 
-    interrupt_executions(call.ws.db, call.ws.writer)
-    columns = "id name version status source_run_id usage_count avg_execution_time_s created_at description"
-    none = f"There are no skills yet. Make one with {call.prog} skill extract RUN STEP --name NAME."
-    return table(call.ws.skills(), columns, none=none)
+    def text() -> str:
+        if options.search or options.tags or options.status:
+            none = f"There are no such skills. See all of them with {call.prog} skills."
+        else:
+            none = f"There are no skills yet. Make one with {call.prog} skill extract RUN --name NAME."
+        return grid(rows(frame), columns, none)
+
+    return Output(frame, text, display=frame if narrowed else call.ws.library(options.search))
 
 
-@verb("skill show", _SKILL, group="skills", aliases=("show-skill",))
+@verb("skill show", SKILL, group="skills", aliases=("show-skill",))
 def show(call: Call) -> Output:
     """Show a skill: what it takes, how it was verified, where its notebook is."""
     skill = call.ws.skill(call.options.skill)
-    data = {
-        **skill.as_dict(),
-        "description": skill.description,
-        "tags": skill.tags,
-        "task": skill.task,
-        "source_run_id": skill.source_run_id,
-        "steps": skill.steps,
-        "trusted": skill.trusted,
-        "usage_count": skill.usage_count,
-        "success_count": skill.success_count,
-        "failure_count": skill.failure_count,
-        "avg_execution_time_s": skill.avg_execution_time_s,
-        "created_at": skill.created_at,
-    }
-    return Output(data, lambda: _text(skill), display=skill)
+    return Output(about(skill), lambda: skill_text(skill), display=skill)
 
 
 @verb(
@@ -53,8 +96,9 @@ def show(call: Call) -> Output:
     arg("range", nargs="?", metavar="STEP[-STEP]", help="the steps, such as 1, 1-3 or 1,3; all by default"),
     arg("--steps", metavar="STEPS", help="the steps, in another way"),
     arg("--name", metavar="N", required=True, help="the name of the skill"),
-    arg("--tags", default="", metavar="A,B", help="tags, by which the skill can be found"),
-    arg("--description", default="", metavar="TEXT", help="what the skill is for"),
+    TAGS,
+    DESCRIPTION,
+    arg("--public", action="store_true", help="mark it as one for others"),
     group="skills",
     aliases=("extract-skill",),
 )
@@ -63,90 +107,95 @@ def extract(call: Call) -> Output:
     options = call.options
     if options.range and options.steps:
         raise UsageError("the steps are given twice", "Give them either as STEP[-STEP] or with --steps.")
-    run = call.run()
-    skill = run.extract_skill(
+    _named(options.name)
+    skill = call.run().extract_skill(
         options.name,
         options.range or options.steps,
-        tags=[tag.strip() for tag in options.tags.split(",") if tag.strip()],
+        tags=words(options.tags),
         description=options.description,
-        on_progress=_progress(call),
+        public=options.public,
+        on_progress=progress(call),
     )
-    # A draft is kept, but it is not what was asked for: a skill that reproduces the run.
-    return Output(skill.as_dict(), lambda: _text(skill), display=skill, exit_status=0 if skill.verified else 1)
+    return made(call, skill)
 
 
-@verb("skill verify", _SKILL, group="skills")
+@verb(
+    "skill create",
+    arg("notebook", metavar="NOTEBOOK", help="a notebook with a cell that has the tag 'parameters'"),
+    arg("--name", metavar="N", help="the name of the skill; the notebook's by default"),
+    TAGS,
+    DESCRIPTION,
+    group="skills",
+    aliases=("create-skill",),
+)
+def create(call: Call) -> Output:
+    """Make a skill of a notebook: it is run twice, compared, and its parameters are tried."""
+    options = call.options
+    if options.name:
+        _named(options.name)
+    given: dict[str, Any] = {"tags": words(options.tags), "description": options.description}
+    return made(call, call.ws.create_skill(options.notebook, options.name, **given, on_progress=progress(call)))
+
+
+@verb(
+    "skill edit",
+    SKILL,
+    arg("notebook", metavar="NOTEBOOK", help="an edited copy of its notebook"),
+    REASON,
+    group="skills",
+    aliases=("edit-skill",),
+)
+def edit(call: Call) -> Output:
+    """Make the next version of a skill from an edited copy of its notebook, and verify it."""
+    options = call.options
+    skill = call.ws.skill(options.skill)
+    return made(call, skill.edit(options.notebook, reason=options.reason, on_progress=progress(call)))
+
+
+@verb("skill verify", SKILL, group="skills", aliases=("verify-skill",))
 def verify(call: Call) -> Output:
     """Run a skill with its defaults in a fresh kernel and compare what it makes with its run's files."""
     from cmbagent_nb.skills.again import verify_again
 
-    skill = verify_again(call.ws.skill(call.options.skill), on_progress=_progress(call))
-    return Output(skill.as_dict(), lambda: _text(skill), display=skill, exit_status=0 if skill.verified else 1)
+    return made(call, verify_again(call.ws.skill(call.options.skill), on_progress=progress(call)))
+
+
+@verb("skill code", SKILL, group="skills")
+def code(call: Call) -> Output:
+    """Show all code that a skill runs; nothing is run."""
+    skill = call.ws.skill(call.options.skill)
+    shown = skill.code()
+    return Output({"skill_id": skill.id, "name": skill.name, "version": skill.version, "code": str(shown)}, shown,
+                  display=shown)  # fmt: skip
 
 
 @verb(
-    "skill run",
-    _SKILL,
-    arg("values", nargs="*", metavar="NAME=VALUE", help="values for its parameters"),
+    "skill delete",
+    SKILL,
+    arg("--all", action="store_true", help="all versions of its name"),
+    arg("--results", action="store_true", help="what its executions made, too"),
+    arg("--yes", action="store_true", help="delete it without asking"),
     group="skills",
+    aliases=("delete-skill",),
 )
-def run(call: Call) -> Output:
-    """Run a skill with other values for some of its parameters; no model is called."""
-    skill = call.ws.skill(call.options.skill)
-    values: dict[str, Any] = {}
-    for word in call.options.values:
-        name, equals, value = word.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(
-                f"{word!r} is no value for a parameter", "Write NAME=VALUE, without blanks around the '='."
-            )
-        values[name] = value
-        # In a notebook a name may be a variable's, such as a DataFrame for an input file.
-        if call.namespace is not None and value in call.namespace and value.isidentifier():
-            values[name] = call.namespace[value]
-    _check(skill, values)
-    # In a notebook the skill shows its own progress bar.
-    progress = None if call.front == "magic" else _progress(call)
-    execution = skill.execute(values, on_progress=progress)
-
-    def text() -> str:
-        lines = [str(execution), f"  work dir  {execution.work_dir}"]
-        lines += [f"            {path}" for path in execution.outputs]
-        lines += [f"  {name} = {value:.6g}" for name, value in list(execution.metrics.items())[:30]]
-        return "\n".join(lines)
-
-    return Output(execution.as_dict(), text, display=execution, exit_status=0 if execution.success else 1)
+def delete(call: Call) -> Output:
+    """Delete a version of a skill for good; the run that it was made of stays."""
+    options = call.options
+    skill = call.ws.skill(options.skill)
+    numbers = [int(number) for number in skill.versions()["version"]] if options.all else [skill.version]
+    if not options.yes:
+        which = f"all {len(numbers)} versions of {skill.name}" if len(numbers) > 1 else f"{skill.name} v{skill.version}"
+        flags = f"{' --all' if options.all else ''}{' --results' if options.results else ''}"
+        raise UsageError(
+            f"{which} would be gone for good",
+            f"Say so with {call.prog} skill delete {options.skill}{flags} --yes.",
+            skill_id=skill.id,
+        )
+    said = [call.ws.skill(f"{skill.name}@{number}").delete(results=options.results) for number in numbers]
+    return Output({"name": skill.name, "versions": numbers, "deleted": True, "done": said}, "\n".join(said))
 
 
-def _check(skill: Skill, values: dict[str, Any]) -> None:
-    """Refuse values that the skill does not take: that is wrong use, not a skill that failed."""
-    from cmbagent_nb.skills.check import check_parameters
+def _named(name: str) -> None:
+    from cmbagent_nb.skills.library import check_name
 
-    try:
-        check_parameters(skill, values)
-    except SkillError as error:
-        raise UsageError(error.what, error.next_step, **error.data) from error
-
-
-def _text(skill: Skill) -> str:
-    parts = [str(skill), f"  notebook  {skill.notebook}"]
-    if skill.parameters:
-        rows = [item.as_dict() for item in skill.parameters]
-        parts += ["", grid(rows, ["name", "type", "default", "unit", "kind", "help"], "")]
-    parts += [f"  note: {note}" for note in skill.verification.get("notes") or ()]
-    return "\n".join(parts)
-
-
-def _progress(call: Call) -> Any:
-    """Return what a skill reports its progress to."""
-    if call.options.json:
-        return None
-    said: list[str] = []
-
-    def report(done: int, total: int, what: str) -> None:
-        line = f"{done}/{total} {what}"
-        if said[-1:] != [line]:
-            said.append(line)
-            call.say(line)
-
-    return report
+    refuse(check_name, name)

@@ -1,0 +1,120 @@
+"""What several verbs about skills share: what they take, how they read values, how they show a skill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cmbagent_nb.errors import SkillError, UsageError
+from cmbagent_nb.verbs.call import Call
+from cmbagent_nb.verbs.declare import arg
+from cmbagent_nb.verbs.output import Output, grid
+
+if TYPE_CHECKING:
+    from cmbagent_nb.skills.library import Skill
+
+T = TypeVar("T")
+
+SKILL = arg("skill", metavar="SKILL", help="a skill: its name, name@version, its id or a part of it")
+TAGS = arg("--tags", default="", metavar="A,B", help="tags, by which the skill can be found")
+DESCRIPTION = arg("--description", default="", metavar="TEXT", help="what the skill is for")
+REASON = arg("--reason", default="", metavar="TEXT", help="why, which is kept with the version")
+
+
+def words(text: str) -> list[str]:
+    """Read a list of words.
+
+    >>> words("a, b,")
+    ['a', 'b']
+    """
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def values(call: Call, given: list[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` words; in a notebook a value may be a variable's name, such as that of a DataFrame."""
+    found: dict[str, Any] = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(
+                f"{word!r} is no value for a parameter", "Write NAME=VALUE, without blanks around the '='."
+            )
+        if name in found:
+            raise UsageError(f"{name} is given twice", "Give it once.")
+        found[name] = value
+        if call.namespace is not None and value.isidentifier() and value in call.namespace:
+            found[name] = call.namespace[value]
+    return found
+
+
+def refuse(check: Callable[..., T], *arguments: Any) -> T:
+    """Check something before anything starts: what is not right then is wrong use, not a skill that failed."""
+    try:
+        return check(*arguments)
+    except SkillError as error:
+        raise UsageError(error.what, error.next_step, **error.data) from error
+
+
+def checked(skill: Skill, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values that the skill takes, and refuse others."""
+    from cmbagent_nb.skills.check import check_parameters
+
+    refuse(check_parameters, skill, dict(given))
+    return dict(given)
+
+
+def progress(call: Call, *, own_bar: bool = False) -> Any:
+    """Return what a skill reports its progress to, if anything; ``own_bar``: in a notebook it shows a bar itself."""
+    if call.options.json or (own_bar and call.front == "magic"):
+        return None
+    said: list[str] = []
+
+    def report(done: int, total: int, what: str) -> None:
+        line = f"{done}/{total} {what}"
+        if said[-1:] != [line]:
+            said.append(line)
+            call.say(line)
+
+    return report
+
+
+def about(skill: Skill) -> dict[str, Any]:
+    """Return all that is known of a skill, as JSON shows it."""
+    return {
+        **skill.as_dict(),
+        "description": skill.description,
+        "tags": skill.tags,
+        "task": skill.task,
+        "source_run_id": skill.source_run_id,
+        "steps": skill.steps,
+        "trusted": skill.trusted,
+        "usage_count": skill.usage_count,
+        "success_count": skill.success_count,
+        "failure_count": skill.failure_count,
+        "avg_execution_time_s": skill.avg_execution_time_s,
+        "created_at": skill.created_at,
+    }
+
+
+def skill_text(skill: Skill) -> str:
+    """Write a skill as a terminal shows it."""
+    parts = [str(skill), f"  notebook  {skill.notebook}"]
+    if skill.description:
+        parts.append(f"  {skill.description}")
+    if skill.parameters:
+        rows = [item.as_dict() for item in skill.parameters]
+        parts += ["", grid(rows, ["name", "type", "default", "unit", "kind", "help"], "")]
+    parts += [f"  note: {note}" for note in skill.verification.get("notes") or ()]
+    return "\n".join(parts)
+
+
+def made(call: Call, skill: Skill) -> Output:
+    """Give back a skill that was made or verified. A draft is kept, but it is not what was asked for."""
+
+    def text() -> str:
+        written = skill_text(skill)
+        if skill.verified:
+            return f"{written}\nRun it with {call.prog} skill run {skill.name}."
+        return f"{written}\nIt is kept as a draft. Look at it with {call.prog} skill code {skill.name}@{skill.version}."
+
+    return Output(skill.as_dict(), text, display=skill, exit_status=0 if skill.verified else 1)
