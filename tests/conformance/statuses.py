@@ -83,7 +83,7 @@ def one_takes_an_interrupted_run_over(backend: Backend) -> None:
     db = backend.database()
     writers = [backend.writer() for _ in range(4)]
     record = Record(writers[0])
-    dead = json.dumps({**json.loads(owner()), "started": 1.0})
+    dead = json.dumps({**json.loads(owner()), "started": 1.0, "since_boot": ""})
     writers[0].update("workflow_runs", record.run, {"work_dir": backend.home / "runs" / "planck"})
     writers[0].insert("leases", {"run_id": record.run, "owner": dead, "heartbeat_at": T0})
     record.event("code_exec", status="running")
