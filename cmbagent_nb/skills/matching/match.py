@@ -8,7 +8,8 @@ known, as odds are. Only newest active versions are offered, and nothing here st
 | the task names one of the skill's tags | times 1.35, twice at most |
 | it makes the kinds of files that are asked for, or none of them; its steps are those of a plan | times 1.65 to 0.6 |
 | it worked when it was used, or failed; it was accepted or refused for such a task | times 1.8 to 0.55; 1.65 or 0.2 |
-| a precondition does not hold here, or it cannot take the data that is given | times 0.1 |
+
+A skill that cannot run here, or cannot take the data that is given, keeps 0.6 of its score: it is below the limit.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 _TAG = 0.3
 _MOST_TAGS = 2
-_UNMET = -2.3
+#: What is left of the score of a skill that cannot run on what is at hand: less than any sensible limit.
+_UNMET = 0.6
 #: Skills whose rows are read at once, and how many are looked at, at most, when others are left out.
 _AT_ONCE, _AT_MOST = 12, 400
 _SHOWN_WORDS = 5
@@ -227,9 +229,8 @@ def _judge(
     structure = shapes.compare(seen.task, list(skill.output_schema), skill.dag_template, agents, plan)
     conditions = at_hand.check(skill, inputs)
     named = [tag for tag in skill.tags if (own := words(tag)) and all(stem(word) in seen.asked for word in own)]
-    moved = (
-        _TAG * min(len(named), _MOST_TAGS) + structure.weight + feedback.weight + (_UNMET if conditions.unmet else 0.0)
-    )
+    moved = _TAG * min(len(named), _MOST_TAGS) + structure.weight + feedback.weight
+    score = _moved(seen.score, moved) * (_UNMET if conditions.unmet else 1.0)
     said = [_about_texts(skill, seen)]
     if named:
         said.append(f"tagged {', '.join(named)}")
@@ -241,7 +242,7 @@ def _judge(
         said.append(f"but {'; '.join(conditions.unmet)}")
     return Match(
         skill=skill,
-        score=round(_moved(seen.score, moved), 4),
+        score=round(score, 4),
         semantic=None if seen.semantic is None else round(seen.semantic, 4),
         lexical=round(seen.lexical, 4),
         tags=list(skill.tags),
