@@ -165,7 +165,7 @@ def test_a_composition_of_compositions(parts: dict[str, Skill], study: Skill) ->
         (["fit", "note"], "conditional", {}, "needs a condition"),
         (["fit", "note"], "parallel", {"when": "n > 1"}, "no meaning in a parallel"),
         (["table", "note"], "conditional", {"when": '"data/gone.csv" in outputs'}, "names data/gone.csv"),
-        (["table", "fit"], "sequential", {"connect": {"fit.table_file": "table:data/summary.json"}}, "is a .json file"),
+        (["table", "fit"], "sequential", {"connect": {"fit.table_file": "table:data/summary.json"}}, "it holds json"),
         (["table", "fit"], "sequential", {"connect": {"fit.other": "table:data/points.csv"}}, "does not read other"),
         (["table", "fit"], "sequential", {"connect": {"table.x": "fit:y"}}, "write it as in"),
         (

@@ -86,7 +86,7 @@ def _said(components: list[Component], pattern: str, connect: dict[str, str]) ->
         elif path not in source.skill.output_schema:
             problems.append(f"{source_name} does not make {path} (it makes {', '.join(source.skill.output_schema)})")
         else:
-            why = misfit(target, chosen[0], source.skill.output_schema[path], path)
+            why = misfit(target, chosen[0], source.skill.output_schema[path], path, said=True)
             if why:
                 problems.append(f"{source_name}:{path} does not fit {target_name}:{chosen[0]}: {why}")
             target.links.append(Link(source_name, path, target_name, chosen[0], chosen[1], "as was said"))
@@ -118,13 +118,18 @@ def _find(component: Component, path: str, parameter: str, earlier: list[Compone
     return None, alike
 
 
-def misfit(component: Component, path: str, made: dict[str, Any], made_path: str) -> str:
-    """Return why an output cannot be an input, or nothing."""
+def misfit(component: Component, path: str, made: dict[str, Any], made_path: str, *, said: bool = False) -> str:
+    """Return why an output cannot be an input, or nothing.
+
+    What a person ``said`` is doubted only where it must fail: code may read several formats, and tables of any columns.
+    """
     wanted = component.skill.input_schema.get(path, {})
     suffixes = [PurePosixPath(item).suffix.lower() for item in (made_path, path)]
-    if suffixes[0] != suffixes[1]:
+    if suffixes[0] != suffixes[1] and not said:
         return f"it is a {suffixes[0] or 'plain'} file, and a {suffixes[1] or 'plain'} file is read"
     if wanted.get("kind") in (None, "other") or made.get("kind") in (None, "other"):
+        if said:
+            return ""
         return "" if PurePosixPath(made_path).name == PurePosixPath(path).name else "what is in it is not known"
     if wanted["kind"] != made["kind"]:
         return f"it holds {made['kind']}, and {wanted['kind']} is read"
@@ -138,7 +143,7 @@ def misfit(component: Component, path: str, made: dict[str, Any], made_path: str
             if name in made["columns"] and _is_number(kind) and not _is_number(made["columns"][name])
         ]
         nothing_shared = not set(wanted["columns"]) & set(made["columns"])
-        if missing or nothing_shared:
+        if missing or (nothing_shared and not said):
             return f"it has no column {', '.join(missing or wanted['columns'])}"
         return f"columns are of another kind: {', '.join(other)}" if other else ""
     if wanted["kind"] == "array":

@@ -37,8 +37,11 @@ class Changed:
         return {item.name for item in self.parameters}
 
 
-def make(skill: Skill, notebook: NotebookNode, changes: list[Recommendation], profile: Profile) -> Changed:
-    """Return a copy of the notebook with the changes; one that cannot be made is left out."""
+def make(skill: Skill, notebook: NotebookNode, changes: list[Recommendation], profile: Profile | None) -> Changed:
+    """Return a copy of the notebook with the changes; one that cannot be made is left out.
+
+    With ``profile`` the slow part of a cell is looked for; without, results of whole cells are kept.
+    """
     made = Changed(copy.deepcopy(notebook), list(skill.parameters), copy.deepcopy(skill.preconditions))
     for item in changes:
         change = item.change or {}
@@ -140,7 +143,7 @@ def _names(code: str) -> list[ast.Name]:
     return [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)]
 
 
-def _keep_results(made: Changed, cell_id: str, profile: Profile) -> bool:
+def _keep_results(made: Changed, cell_id: str, profile: Profile | None) -> bool:
     """Mark the slow part of a cell, found by timing its statements, or the whole cell where no part is better."""
     from cmbagent_nb.skills.learning import cache, split
     from cmbagent_nb.skills.learning.dataflow import of_notebook
@@ -150,7 +153,7 @@ def _keep_results(made: Changed, cell_id: str, profile: Profile) -> bool:
         return False
     whole = next(item for item in of_notebook(made.notebook) if item.id == cell_id)
     pieces = split.statements(cell.source)
-    if len(pieces) > 1:
+    if len(pieces) > 1 and profile is not None:
         seconds = profile(split.apart(made.notebook, cell_id, pieces))
         ids = split.part_ids(cell_id, len(pieces))
         times = [seconds.get(item, 0.0) for item in ids]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
     from cmbagent_nb.skills.engine import Executed, OnProgress
+    from cmbagent_nb.skills.learning.change import Changed
     from cmbagent_nb.skills.library import Skill
 
 #: What the row says of this version alone: why it was made, where it came from, who trusted its files.
@@ -116,7 +117,6 @@ def optimize(
     SkillError
         Fewer than ten executions have ended, the skill is not trusted, or nothing can be changed.
     """
-    from cmbagent_nb.skills.learning.change import make
     from cmbagent_nb.skills.library import check_notebook
     from cmbagent_nb.skills.notebook import read_notebook
 
@@ -145,17 +145,7 @@ def optimize(
     notebook = read_notebook(check_notebook(skill))
     bench = Bench(skill, notebook, rows, sample, on_progress)
     try:
-        changed = make(skill, notebook, changes, bench.profile)
-        report = bench.compare(changed)
-        others = [item for item in changes if "cache" not in (item.change or {})]
-        keeps = any("cache" in (item.change or {}) for item in changed.applied)
-        if keeps and others and (not report["verified"] or (report["time_saved"] or 0.0) < _BETTER):
-            # kept results differ or save nothing: without them the rest can still be right
-            less = make(skill, notebook, others, bench.profile)
-            second = bench.compare(less)
-            if second["verified"]:
-                second["notes"].append(f"with kept results: {report['summary']}")
-                changed, report = less, second
+        changed, report = _best(skill, notebook, changes, bench)
         found.applied, found.report = changed.applied, report
         found.new = _add(skill, changed, report, reason)
     finally:
@@ -163,7 +153,38 @@ def optimize(
     return found
 
 
-def _add(skill: Skill, changed: Any, report: dict[str, Any], reason: str) -> Skill:
+def _best(
+    skill: Skill, notebook: NotebookNode, changes: list[Recommendation], bench: Bench
+) -> tuple[Changed, dict[str, Any]]:
+    """Make the changes: results kept of parts of cells, else of whole cells, else not at all; the first that helps."""
+    from cmbagent_nb.skills.learning.change import make
+
+    tried: list[tuple[Changed, dict[str, Any]]] = []
+    others = [item for item in changes if "cache" not in (item.change or {})]
+    for wanted, divide in ((changes, True), (changes, False), (others, False)):
+        if not wanted:
+            continue
+        changed = make(skill, notebook, wanted, bench.profile if divide else None)
+        if not changed.applied or any(changed.notebook == other.notebook for other, _ in tried):
+            continue
+        report = bench.compare(changed)
+        report["notes"] += [f"tried before: {earlier['summary']}" for _, earlier in tried]
+        tried.append((changed, report))
+        if not any("cache" in (item.change or {}) for item in changed.applied):
+            break
+        if report["verified"] and (report["time_saved"] or 0.0) >= _BETTER:
+            break
+    if not tried:
+        raise SkillError(
+            f"what was noticed of skill {skill.name} v{skill.version} cannot be changed in its notebook",
+            "See what was noticed: skill.recommendations().",
+            skill=skill.name,
+        )
+    good = [item for item in tried if item[1]["verified"] and item[1]["better"]]
+    return (good or [item for item in tried if item[1]["verified"]] or tried)[-1]
+
+
+def _add(skill: Skill, changed: Changed, report: dict[str, Any], reason: str) -> Skill:
     """Put the new version into the library: active if it is verified and better, else a draft."""
     from cmbagent_nb.skills import library
     from cmbagent_nb.skills.notebook import notebook_hash, notebook_text
@@ -295,12 +316,19 @@ class Bench:
         shutil.rmtree(folder, ignore_errors=True)
         return executed.cells if executed.status == "completed" else {}
 
-    def compare(self, changed: Any) -> dict[str, Any]:
+    def compare(self, changed: Changed) -> dict[str, Any]:
         """Run the sample with a new version, compare, and count what became better; returns the report."""
         from cmbagent_nb.skills.learning.preconditions import unmet_conditions
 
         conditions = changed.preconditions.get("parameters")
-        report: dict[str, Any] = {"verified": False, "better": False, "reason": "", "files": [], "notes": []}
+        report: dict[str, Any] = {
+            "verified": False,
+            "better": False,
+            "reason": "",
+            "files": [],
+            "notes": [],
+            "time_saved": None,
+        }
         wrong = [row["id"] for row in self.good if unmet_conditions(conditions, changed.parameters, self.values(row))]
         if wrong:
             report["reason"] = f"its conditions would have refused {len(wrong)} executions that succeeded"
@@ -331,6 +359,9 @@ class Bench:
                 report["reason"] = f"{name}: {why}" + (" (from kept results)" if used else "")
                 return self._summed(report)
             from_results += used > 0
+            if kept and not any(store.glob("??/*/entry.json")):
+                report["reason"] = "the results of its slow cells cannot be kept"
+                return self._summed(report)
             if number < len(self.past):
                 runs.append((old, executed))
         report["verified"] = bool(report["files"]) or not any(past.outputs for past in self.past)
@@ -346,7 +377,7 @@ class Bench:
         report["asked_for"] = [item.target for item in changed.applied if item.kind in ("default", "parameter")]
         return self._summed(report)
 
-    def _failures(self, changed: Any, conditions: Any) -> dict[str, Any]:
+    def _failures(self, changed: Changed, conditions: Any) -> dict[str, Any]:
         """Replay the parameters of past failures, each once: refused before the start, or run."""
         from cmbagent_nb.skills.learning.preconditions import unmet_conditions
 
