@@ -87,6 +87,33 @@ def test_the_task_decides_about_comparisons_and_texts() -> None:
     assert found(code, task) == {"mass_min": 4200, "species": "Adelie"}
 
 
+@pytest.mark.parametrize(
+    ("code", "task", "expected"),
+    [
+        ("P_MIN, P_MAX = 0.2, 10.0\nprint(P_MIN, P_MAX)", "", {"P_MIN": 0.2, "P_MAX": 10.0}),
+        ('ALTERNATIVE = "two-sided"\nprint(ALTERNATIVE)', "", {"ALTERNATIVE": "two-sided"}),
+        ("LEVELS = ['ERROR', 'WARN']\nprint(LEVELS)", "Count ERROR and WARN.", {"LEVELS": ["ERROR", "WARN"]}),
+        ("envelope = True\nif envelope:\n    print(1)", "", {"envelope": True}),
+        ("OFFSET = -12.5\nprint(OFFSET + 1)", "", {"OFFSET": -12.5}),
+        ("class M:\n    def __init__(self, rate=0.1):\n        self.rate = rate\nM()", "", {"rate": 0.1}),
+        ("fit(x, p0=[1000, 10])", "", {"p0": [1000, 10]}),
+        ("settings = {'n': 5, 'plot': {'bins': 30}}\nprint(settings)", "", {"n": 5, "plot_bins": 30}),
+        ("p.add_argument('--fast', action='store_true')", "", {"fast": False}),
+        ("s.resample('MS').mean()", "", {"freq": "MS"}),
+        ("d = d[d.date >= '2001-05-01']", "", {"date": "2001-05-01"}),
+        ("clip = 3 * sigma", "Cut at 3 sigma.", {"n_sigma": 3}),
+        ("z = np.array([0.1, 0.5, 2.0])", "At z = 0.1, 0.5 and 2.0.", {"z_value": [0.1, 0.5, 2.0]}),
+        ("for z in [0.1, 0.5]:\n    print(z)", "At z = 0.1 and 0.5.", {"z_values": [0.1, 0.5]}),
+        ("def f(test_fraction=0.25):\n    return test_fraction\nf()", "Hold 25 % out.", {"test_fraction": 0.25}),
+    ],
+)
+def test_choices_wherever_they_stand(code: str, task: str, expected: dict[str, Any]) -> None:
+    """Pairs, words, switches, settings within settings, what the task lists, counts or gives as a share."""
+    assert found(code, task) == expected
+    result = find_parameters([StepSource("step_1", code)], task)
+    assert result.codes[0] != code
+
+
 def test_a_number_that_the_task_introduces_by_a_word() -> None:
     """A bare number in a call takes its name from the task."""
     assert found("run_chain(model, 5000)", "Run the chain with walkers = 5000.") == {"walkers": 5000}

@@ -49,7 +49,9 @@ class Calls(Finder):
     def _is_named_text(self, name: str, value: str) -> bool:
         if value in self.files.columns or words.is_folder(value) or words.FILE_SUFFIX.search(value):
             return False
-        return name.lower() in words.CHOICES and self.task.names_value(value)
+        if name.lower() in words.METHODS and words.CHOICE.fullmatch(value):
+            return True
+        return name.lower() in words.CHOICES and (self.task.names_value(value) or bool(words.DATE.fullmatch(value)))
 
     def _positional(self, function: str, node: cst.BaseExpression) -> None:
         value = try_literal(node)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from cmbagent_nb.skills.calls import Calls
 from cmbagent_nb.skills.candidate import Candidate, Files
 from cmbagent_nb.skills.constants import Constants
+from cmbagent_nb.skills.inline import Inline
 from cmbagent_nb.skills.paths import Paths
 from cmbagent_nb.skills.source import Source
 from cmbagent_nb.skills.wording import Task
@@ -21,7 +22,7 @@ def find(source: Source, task: Task, files: Files) -> list[Candidate]:
     """Return the candidates of one step, in the order of the code."""
     found: list[Candidate] = []
     taken: set[int] = set()
-    for finder in (Constants, Calls, Paths):
+    for finder in (Constants, Calls, Paths, Inline):
         source.module.visit(finder(source, task, files, found, taken))
     # A word that is compared with what an option, a default or a constant says is no choice of its own.
     said = {item.value for item in found if item.source != "comparison" and isinstance(item.value, str)}

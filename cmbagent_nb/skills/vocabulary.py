@@ -119,6 +119,10 @@ CHOICES = listed(
     model_name wavelet criterion penalty linkage detrend scaling interpolation_method bw_method
     """
 )
+#: Those of them that name a method, whether or not the task does.
+METHODS = listed(
+    "method alternative kernel freq metric criterion linkage wavelet detrend penalty solver integrator rule"
+)
 #: A text that can be a choice: one word, as options have it.
 CHOICE = re.compile(r"[A-Za-z0-9][\w.+\-]{0,30}")
 DATE = re.compile(r"\d{4}(-\d{2}(-\d{2}([T ]\d{2}:\d{2}(:\d{2})?)?)?)|\d{4}/\d{2}/\d{2}")
