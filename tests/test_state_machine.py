@@ -112,6 +112,24 @@ class Commands(RuleBasedStateMachine):
             os.kill(self.pid, signal.SIGKILL)
             self.wait(lambda: is_gone(self.pid))
 
+    @rule(
+        action=st.sampled_from(("pause", "go_on", "answer", "say", "checkpoint")),
+        node=st.sampled_from(("planning", *STEPS)),
+        milliseconds=st.integers(0, 40),
+    )
+    def crash_amid(self, action: str, node: str, milliseconds: int) -> None:
+        """Killed while it acts on what it was asked for."""
+        if not self.alive():
+            return
+        killer = threading.Timer(milliseconds / 1e3, os.kill, (self.pid, signal.SIGKILL))
+        killer.start()
+        arguments: dict[str, Any] = {"pause": {"now": True}, "answer": {"which": 0, "choice": 0}}.get(action, {})
+        if action == "say":
+            arguments = {"node": node, "word": "done"}
+        getattr(self, action)(**arguments)
+        killer.join()
+        self.wait(lambda: is_gone(self.pid))
+
     @rule()
     def look(self) -> None:
         """Another front end is opened: it finds out whose process is dead."""
@@ -260,7 +278,7 @@ def machine(examples: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_sequence_of_commands_and_crashes_leaves_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(8, 15, monkeypatch)
+    machine(4, 12, monkeypatch)
 
 
 @pytest.mark.full
