@@ -218,6 +218,18 @@ def test_values_are_taken_as_their_type(kind: str, default: Any, given: Any, exp
     assert type(value) is type(expected)
 
 
+def test_what_the_code_takes_and_what_was_seen() -> None:
+    """The choices of an option are those of the parameter; the run has shown one value."""
+    code = "p.add_argument('--method', choices=['euler', 'leapfrog'], default='leapfrog')\nN_STEPS = 5\nprint(N_STEPS)"
+    by_name = {item.name: item for item in find_parameters([StepSource("step_1", code)]).parameters}
+    assert by_name["method"].choices == ("euler", "leapfrog")
+    assert (by_name["method"].seen, by_name["N_STEPS"].seen) == (("leapfrog",), (5, 5))
+    assert by_name["method"].check("euler") == "euler"
+    with pytest.raises(SkillError, match="one of 'euler', 'leapfrog'"):
+        by_name["method"].check("rk4")
+    assert Parameter.from_dict(by_name["method"].as_dict()) == by_name["method"]
+
+
 @pytest.mark.parametrize(
     ("kind", "default", "given"),
     [

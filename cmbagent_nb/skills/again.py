@@ -96,8 +96,11 @@ def originals(skill: Skill) -> list[Original]:
 
 
 def _source(skill: Skill) -> tuple[RunRecord | None, list[StepCode]]:
-    """Return the run that a skill came from and its steps, as far as they are in this workspace."""
-    if not skill.source_run_id:
+    """Return the run that a skill came from and its steps, as far as they are in this workspace.
+
+    A version that was edited makes what it made first, not what the run had made.
+    """
+    if not skill.source_run_id or (skill.folder / EXPECTED).is_dir():
         return None, []
     try:
         record = read_record(skill.db, skill.source_run_id)

@@ -80,7 +80,11 @@ class Calls(Finder):
             return
         help_ = try_literal(given["help"]) if "help" in given else ""
         text = re.sub(r"\s*\(default.*?\)", "", help_ or "", flags=re.IGNORECASE).strip()
-        self.add(name, value, given["default"], "value", kind=kind, help=text, unit=unit_in(text), source="option")
+        choices = try_literal(given["choices"]) if "choices" in given else None
+        self.add(
+            name, value, given["default"], "value", kind=kind, help=text, unit=unit_in(text), source="option",
+            choices=choices if isinstance(choices, (list, tuple)) and value in choices else (),
+        )  # fmt: skip
 
     def _add_switch(self, name: str, value: bool, node: cst.Call, given: dict[str, cst.BaseExpression]) -> None:
         """``parser.add_argument("--no-plot", action="store_true")``: its default stands in no literal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -36,6 +37,8 @@ class Candidate:
     target: str = ""
     #: How the code takes the parameter: tuples are lists in a notebook's parameters.
     wrap: str = "{}"
+    #: The values that the code takes, where it says so.
+    choices: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ class Finder(cst.CSTVisitor):
         source: str = "",
         target: str = "",
         literal_node: cst.CSTNode | None = None,
+        choices: Iterable[Any] = (),
     ) -> None:
         """Note a candidate, unless its literal is one already."""
         key = literal_node if literal_node is not None else node
@@ -140,7 +144,9 @@ class Finder(cst.CSTVisitor):
         local = self.source.shadowed(node) - ({target} if target and wrap == "{}" else set())
         line = self.source.line(node)
         self.found.append(
-            Candidate(name, as_value(value), node, how, kind, help, unit, source, line, local, target, wrap)
+            Candidate(
+                name, as_value(value), node, how, kind, help, unit, source, line, local, target, wrap, tuple(choices)
+            )
         )
 
     def comment(self, line: cst.SimpleStatementLine) -> tuple[str, str]:

@@ -63,7 +63,15 @@ class Parameter:
         (1500, 70.0)
         """
         try:
-            return _convert(self.type, value, self.default)
+            converted = _convert(self.type, value, self.default)
+            if self.choices and converted not in self.choices:
+                raise SkillError(
+                    f"parameter {self.name} of skill {skill or '?'} cannot be {converted!r}",
+                    f"It is one of {', '.join(map(repr, self.choices))}.",
+                    parameter=self.name,
+                    value=value,
+                )
+            return converted
         except (TypeError, ValueError):
             raise SkillError(
                 f"parameter {self.name} of skill {skill or '?'} is {_kind_name(self.type)}, not {value!r}",

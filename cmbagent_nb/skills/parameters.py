@@ -149,6 +149,8 @@ class _Table:
             unit=candidate.unit or unit,
             steps=(node_id,),
             source=candidate.source,
+            seen=_seen(candidate),
+            choices=candidate.choices,
         )
 
     def _names(self, candidate: Candidate, node_id: str) -> Iterator[str]:
@@ -219,6 +221,14 @@ class _Table:
         """Return values first, then inputs, then names of outputs, each in the order of the code."""
         kinds = {"value": 0, "input": 1, "output": 2}
         return sorted(self.rows.values(), key=lambda row: kinds[row.kind])
+
+
+def _seen(candidate: Candidate) -> tuple[Any, ...]:
+    """Return the range that the run has shown: its one value."""
+    value = candidate.value
+    if candidate.kind != "value" or isinstance(value, (bool, list)):
+        return ()
+    return (value,) if isinstance(value, str) else (value, value)
 
 
 def _file_help(candidate: Candidate) -> str:

@@ -37,7 +37,9 @@ def _describe(path: Path) -> dict[str, Any]:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             return {"kind": "array", "dtype": str(array.dtype), "shape": list(array.shape)}
         with np.load(path, allow_pickle=False) as arrays:
-            return {"kind": "arrays", "arrays": {name: list(arrays[name].shape) for name in arrays.files}}
+            found = {name: arrays[name] for name in arrays.files}
+            shapes = {name: list(array.shape) for name, array in found.items()}
+            return {"kind": "arrays", "arrays": shapes, "dtypes": {name: str(found[name].dtype) for name in found}}
     if suffix == ".json":
         value = json.loads(path.read_text(encoding="utf-8"))
         keys = list(value)[:100] if isinstance(value, dict) else []
