@@ -334,12 +334,11 @@ class Run:
             There is no such open gate, or it does not take this answer.
         """
         from cmbagent_nb.workflow.commands import send
-        from cmbagent_nb.workflow.gates import check_answer
+        from cmbagent_nb.workflow.gates import check_answer, usual
 
         gate = self._gate(id)
         options = frozenset(str(option["id"]) for option in gate["context"]["options"])
-        if resolution == "approved" and "approved" not in options and "retry" in options:
-            resolution = "retry"
+        resolution = usual("approve", options) if resolution == "approved" else resolution
         check_answer(options, resolution, feedback)
         live = self._live
         if live is not None:
@@ -354,9 +353,11 @@ class Run:
         )
 
     def reject(self, id: str | None = None, feedback: str = "", by: str = "you") -> None:
-        """Answer an open gate with a no: a plan is rejected, a failed step aborts the run."""
-        options = {option["id"] for option in self._gate(id)["context"]["options"]}
-        self.approve(id, "rejected" if "rejected" in options else "abort", feedback, by)
+        """Answer an open gate with a no: a plan is rejected, a failed step aborts the run, a skill is not used."""
+        from cmbagent_nb.workflow.gates import usual
+
+        options = [str(option["id"]) for option in self._gate(id)["context"]["options"]]
+        self.approve(id, usual("reject", options), feedback, by)
 
     def _gate(self, id: str | None) -> dict[str, Any]:
         gates = self.approvals()

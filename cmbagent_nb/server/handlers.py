@@ -33,7 +33,7 @@ from cmbagent_nb.errors import (
 from cmbagent_nb.server import reading
 from cmbagent_nb.server.places import Places, no_such
 from cmbagent_nb.workflow.commands import send
-from cmbagent_nb.workflow.gates import check_answer
+from cmbagent_nb.workflow.gates import check_answer, usual
 from cmbagent_nb.workflow.ownership import interrupt_orphans
 from cmbagent_nb.workflow.resume import RESUMABLE
 
@@ -372,7 +372,7 @@ class Answer(Handler):
             what = f"this gate is {gate['status']}"
             raise GateError(what, "The run has gone on; nothing is to be done.", id=reference)
         options = [str(option["id"]) for option in gate["context"].get("options", [])]
-        resolution = wanted if how == "resolve" else _usual(how, options)
+        resolution = wanted if how == "resolve" else usual(how, options)
         check_answer(frozenset(options), resolution, comment)
         run = workspace.run(gate["run_id"])
         run.approve(gate["id"], resolution, comment, by=ORIGIN)
@@ -382,16 +382,6 @@ class Answer(Handler):
 def _again(workspace: Workspace, gate: dict[str, Any]) -> dict[str, Any]:
     """Read a gate anew."""
     return {**gate, **(reading.approval(workspace.db, gate["id"]) or {})}
-
-
-def _usual(how: str, options: list[str]) -> str:
-    """Return the option that approving or rejecting means at a gate.
-
-    >>> _usual("approve", ["approved", "modified", "rejected"]), _usual("reject", ["retry", "skip", "abort"])
-    ('approved', 'abort')
-    """
-    wanted = ("approved", "retry") if how == "approve" else ("rejected", "abort")
-    return next((option for option in wanted if option in options), wanted[0])
 
 
 class Missing(Handler):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -291,6 +291,18 @@ class Gates:
         if gate is not None and not gate.future.done():
             gate.future.set_result(answer)
         return answer
+
+
+def usual(how: str, options: Collection[str]) -> str:
+    """Return the option that ``approve`` or ``reject`` means at a gate.
+
+    >>> usual("approve", ["approved", "modified", "rejected"]), usual("reject", ["retry", "skip", "abort"])
+    ('approved', 'abort')
+    >>> usual("approve", ["use", "plan"]), usual("reject", ["use", "plan"])
+    ('use', 'plan')
+    """
+    wanted = ("approved", "retry", "use") if how == "approve" else ("rejected", "abort", "plan")
+    return next((option for option in wanted if option in options), wanted[0])
 
 
 def check_answer(options: frozenset[str], resolution: str, feedback: str) -> None:
