@@ -40,6 +40,7 @@ def load_into(shell: Any) -> None:
         displays.for_type_by_name("cmbagent_nb.run", "Run", display_run)
         displays.for_type_by_name("cmbagent_nb.skills.library", "Skill", display_skill)
         displays.for_type_by_name("cmbagent_nb.library", "Library", display_library)
+        displays.for_type_by_name("cmbagent_nb.skills.learning.analytics", "SkillAnalytics", display_analytics)
         shell.events.register("pre_run_cell", cells.begin)
         shell.events.register("post_run_cell", _after_cell)
         _loaded = True
@@ -71,6 +72,13 @@ def display_library(library: Any) -> None:
     from cmbagent_nb.notebook.skill_library import SkillLibrary
 
     SkillLibrary(library.ws, library.search).show()
+
+
+def display_analytics(analytics: Any) -> None:
+    """Show how the skills are used, as charts."""
+    from cmbagent_nb.notebook.skill_charts import show_analytics
+
+    show_analytics(analytics)
 
 
 def _after_cell(_: Any) -> None:

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.browser
 
 PICTURES = os.environ.get("CMBAGENT_TEST_PICTURES", "")
 ROWS = ".cmbv-skill .cmbv-row"
+ANALYTICS = "cmb.Workspace().skill_analytics()"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def page() -> Iterator[Any]:
 
 def test_a_skill_is_found_and_run(lab: Lab, page: Any) -> None:
     notebook = Notebook.open(
-        page, lab, "library.ipynb", ["%load_ext cmbagent_nb", "import cmbagent_nb as cmb\ncmb.Workspace().library()"]
+        page, lab, "library.ipynb", ["%load_ext cmbagent_nb", "import cmbagent_nb as cmb\ncmb.Workspace().library()", ANALYTICS]
     )
     notebook.run(0)
     notebook.run(1)
@@ -56,10 +57,20 @@ def test_a_skill_is_found_and_run(lab: Lab, page: Any) -> None:
     page.set_viewport_size({"width": 760, "height": 1000})
     page.wait_for_timeout(300)
     keep(notebook, "library_dark_narrow")
+
+    page.set_viewport_size({"width": 1400, "height": 1000})
+    notebook.run(2)
+    page.wait_for_selector(".js-plotly-plot .bars .point")
+    said = notebook.text(2)
+    assert "Most used" in said and "hz-fit" in said
+    keep(notebook, "analytics_dark", 2)
+    notebook.theme("light")
+    page.wait_for_timeout(300)
+    keep(notebook, "analytics_light", 2)
     assert not [text for kind, text in page.console_lines if kind == "pageerror"]
     assert not page.foreign
 
 
-def keep(notebook: Notebook, name: str) -> None:
+def keep(notebook: Notebook, name: str, cell: int = 1) -> None:
     if PICTURES:
-        notebook.picture(1, Path(PICTURES) / f"{name}.png")
+        notebook.picture(cell, Path(PICTURES) / f"{name}.png")
