@@ -14,7 +14,9 @@ from cmbagent_nb.store import columns, frames
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.summary import node_summary
 from cmbagent_nb.store.tables import Table
+from cmbagent_nb.store.totals import TOTALS
 from cmbagent_nb.store.writer import Writer
+from cmbagent_nb.workflow.states import change_run
 
 from .stored import T0, Record
 
@@ -91,6 +93,29 @@ def test_one_run_one_session_or_all(db: Database, record: Record) -> None:
     assert list(frames.runs(db, session="Project X")["id"]) == [other.run]
     assert list(frames.runs(db, status="executing")["name"]) == ["planck"]
     assert list(frames.runs(db, mode="one_shot")["name"]) == []
+
+
+def test_what_runs_that_have_ended_spent_is_not_added_up_again(db: Database, record: Record) -> None:
+    """Their totals are kept with their rows, and are right again when one of them spends more."""
+    other = Record(record.writer, name="other")
+    for run in (record, other):
+        run.cost("engineer", cost=0.25)
+        run.cost("engineer", cost=0.5)
+    record.settle()
+    wanted = ["tokens", "cost_usd", "model_calls"]
+    listed = frames.runs(db).set_index("name")[wanted]
+    for run in (record, other):
+        record.writer.call(lambda c, run=run: change_run(c, run.run, "completed", reason="", by="engine")).result(20)
+    assert frames.runs(db).set_index("name")[wanted].equals(listed)
+    with record.writer.db.engine.connect().execution_options(writing=True) as connection, connection.begin():
+        connection.exec_driver_sql("DELETE FROM cost_records")  # whoever adds up now finds nothing
+    assert frames.runs(db).set_index("name")[wanted].equals(listed)
+    record.cost("engineer", cost=None)
+    record.settle()
+    again = frames.runs(db).set_index("name")
+    assert again.loc["other", wanted].tolist() == listed.loc["other"].tolist()
+    assert (again.loc["planck", "model_calls"], again.loc["planck", "cost_usd"] == 0.75) == (1, False)
+    assert not set(TOTALS) & set(again)
 
 
 def test_an_unknown_cost_is_missing_and_not_zero(db: Database, record: Record) -> None:

@@ -32,7 +32,8 @@ INTEGER = frozenset(
     {
         "attempt", "attempts", "branch_depth", "cached_tokens", "completion_tokens", "depth", "execution_order",
         "exit_code", "failure_count", "journal_position", "order_index", "ordinal", "pid", "prompt_tokens",
-        "size_bytes", "step_number", "success_count", "tokens", "total_tokens", "usage_count", "version",
+        "size_bytes", "step_number", "success_count", "tokens",
+        "total_calls", "total_tokens", "total_unknown_costs", "usage_count", "version",
     }
 )  # fmt: skip
 
@@ -45,7 +46,7 @@ COUNTED = frozenset({"cost_records", "dag_edges", "messages", "state_history"})
 _REAL = frozenset(
     {
         "avg_cost_usd", "avg_execution_time_s", "checkpoint_frequency_minutes", "cost_usd", "duration_ms",
-        "duration_s", "progress_percentage", "score", "share",
+        "duration_s", "progress_percentage", "score", "share", "total_cost_usd",
     }
 )  # fmt: skip
 

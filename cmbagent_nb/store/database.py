@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     T = TypeVar("T", bound=Table)
 
 #: The schema versions that this code knows, oldest first; the last is the current one.
-VERSIONS = ("0001", "0002", "0003", "0004")
+VERSIONS = ("0001", "0002", "0003", "0004", "0005")
 
 #: The name of the database file in a workspace.
 FILE_NAME = "cmbagent.db"

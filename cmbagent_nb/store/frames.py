@@ -21,6 +21,7 @@ from cmbagent_nb.store.database import Database, statement
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.store.presence import is_missing
 from cmbagent_nb.store.summary import node_summary
+from cmbagent_nb.store.totals import TOTALS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,19 +118,20 @@ def runs(
         conditions.append("r.mode = :mode")
         values["mode"] = mode
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    # Costs are added up for the runs that are wanted, not for all and then thrown away.
+    # Costs are added up for the runs that are wanted, and only for those that may spend more.
     sql = f"""
         WITH wanted AS (SELECT r.* FROM workflow_runs AS r {where})
         SELECT r.*, CASE WHEN r.ended_at < r.started_at THEN 0.0 ELSE r.ended_at - r.started_at END AS duration_s,
-               COALESCE(c.tokens, 0) AS tokens,
-               CASE WHEN c.unknown > 0 THEN NULL ELSE COALESCE(c.known, 0.0) END AS cost_usd,
-               COALESCE(c.calls, 0) AS model_calls
+               COALESCE(r.total_tokens, c.tokens, 0) AS tokens,
+               CASE WHEN COALESCE(r.total_unknown_costs, c.unknown, 0) > 0 THEN NULL
+                    ELSE COALESCE(r.total_cost_usd, c.known, 0.0) END AS cost_usd,
+               COALESCE(r.total_calls, c.calls, 0) AS model_calls
         FROM wanted AS r LEFT JOIN (
             SELECT run_id, SUM(total_tokens) AS tokens, SUM(cost_usd) AS known, COUNT(*) AS calls,
                    COUNT(*) - COUNT(cost_usd) AS unknown FROM cost_records
-            WHERE run_id IN (SELECT id FROM wanted) GROUP BY run_id) AS c ON c.run_id = r.id
+            WHERE run_id IN (SELECT id FROM wanted WHERE total_calls IS NULL) GROUP BY run_id) AS c ON c.run_id = r.id
         ORDER BY r.created_at DESC, r.id DESC"""
-    return _frame(db, sql, values)
+    return _frame(db, sql, values).drop(columns=list(TOTALS))
 
 
 def skills(db: Database) -> pd.DataFrame:

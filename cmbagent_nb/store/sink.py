@@ -21,6 +21,7 @@ from cmbagent_nb.store.batch import Batch, Statement, statements
 from cmbagent_nb.store.changes import CHANNEL, payload
 from cmbagent_nb.store.columns import COUNTED, SOFT_LINKS, key_of
 from cmbagent_nb.store.database import BUSY_TIMEOUT, Database
+from cmbagent_nb.store.totals import drop_totals
 from cmbagent_nb.store.trouble import UnclearError, is_transient
 from cmbagent_nb.store.values import Row, Scrub, prepare
 
@@ -230,6 +231,8 @@ class Sink:
             for values in self._execute(connection, item):
                 row = dict(zip(item.columns, values, strict=True))
                 faults.append(("update", item.table, row, MissingRowError("no such row")))
+        spent = {row.get("run_id") for row in batch.inserts.get("cost_records", ())}
+        drop_totals(connection, (run for run in spent if isinstance(run, str)), self._mark)
         return self._touched(connection, batch)
 
     def _write_singly(

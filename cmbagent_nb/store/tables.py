@@ -158,6 +158,11 @@ class WorkflowRun(Table, table=True):
     branch_depth: int = _integer(required=True, default=0)
     checkpoint_frequency_minutes: float | None = _real()
     meta: str | None = _text()
+    # What it has spent, since it has ended; NULL while it may spend more (see store/totals.py).
+    total_calls: int | None = _integer()
+    total_tokens: int | None = _integer()
+    total_cost_usd: float | None = _real()
+    total_unknown_costs: int | None = _integer()
 
 
 class Lease(Table, table=True):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import StateError
 from cmbagent_nb.store.json import to_json
+from cmbagent_nb.store.totals import keep_totals
 
 if TYPE_CHECKING:
     import asyncio
@@ -113,6 +114,8 @@ def change_run(
     current = _scalar(connection, "SELECT status FROM workflow_runs WHERE id = :id", id=run_id)
     if not _update(connection, "workflow_runs", "id = :key_id", {"key_id": run_id}, current, target, RUN, columns):
         return None
+    if target in ENDED:
+        keep_totals(connection, run_id)
     change = Change("workflow_run", run_id, current, target, columns)
     _history(connection, change, run_id, reason, by, now)
     return change
