@@ -74,11 +74,12 @@ def make_skill(
         place.write_text(content)
     (folder / library.NOTEBOOK).write_text(text)
     nodes = [{"id": f"step_{number}", "title": "Step"} for number in range(1, len(codes) + 1)]
+    task = row.pop("task", name)
     held = {
         "name": name,
-        "description": row.pop("description", name),
+        "description": task,
         "tags": [],
-        "task_pattern": row.pop("task", name),
+        "task_pattern": task,
         "input_schema": {path: describe(folder / library.ASSETS / path) for path in assets or {}},
         "output_schema": dict(made or {}),
         "preconditions": {},

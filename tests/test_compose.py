@@ -13,6 +13,7 @@ from cmbagent_nb.skills.compose import compose, plan
 from cmbagent_nb.skills.library import Skill
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.when import parse
+from cmbagent_nb.workspace import Workspace
 from tests.made_skills import make_skill
 from tests.skill_runs import Home
 
@@ -56,6 +57,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 @pytest.fixture(scope="module")
 def parts(home: Home) -> dict[str, Skill]:
     """A table, a fit of a table, and a note, each with a parameter n."""
+    return three(home, table="table", fit="fit", note="note")
+
+
+def three(home: Home, **tasks: str) -> dict[str, Skill]:
+    """Put three skills into the library, for these tasks."""
     table = make_skill(
         home,
         "table",
@@ -66,6 +72,7 @@ def parts(home: Home) -> dict[str, Skill]:
             Parameter("table_name", "str", "data/points.csv", kind="output"),
         ],
         made={"data/points.csv": SCHEMA, "data/summary.json": {"kind": "json", "type": "dict", "keys": ["rows"]}},
+        task=tasks["table"],
     )
     fit = make_skill(
         home,
@@ -74,6 +81,7 @@ def parts(home: Home) -> dict[str, Skill]:
         [Parameter("n", "int", 7), Parameter("table_file", "str", "input/points.csv", kind="input")],
         assets={"input/points.csv": "x,y\n0,0\n1,1\n2,2\n"},
         made={"data/fit.json": {"kind": "json", "type": "dict", "keys": ["slope", "n"]}},
+        task=tasks["fit"],
     )
     note = make_skill(
         home,
@@ -81,6 +89,7 @@ def parts(home: Home) -> dict[str, Skill]:
         [NOTE],
         [Parameter("n", "int", 1), Parameter("text", "str", "fine")],
         made={"data/note.txt": {"kind": "other"}},
+        task=tasks["note"],
     )
     return {"table": table, "fit": fit, "note": note}
 
@@ -213,3 +222,23 @@ def test_conditions_are_read_and_never_run() -> None:
                   "x > 1; y", "[x][0] > 1", "x + 1 > 2", "x > " + "1" * 600):  # fmt: skip
         with pytest.raises(SkillError):
             parse(wrong)
+
+
+def test_a_task_of_several_parts_finds_its_skills(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part of a task is matched, what feeds one another is put first, and the call composes them."""
+    monkeypatch.setenv("CMBAGENT_EMBEDDINGS", "tfidf")
+    home = Home(workspace.home, workspace.db, workspace.writer)
+    _ = three(home, table="simulate a table of points on a noisy line", fit="fit a straight line to points", note="n")
+    task = "Simulate a table of points on a noisy line, then fit a straight line to points."
+    found = workspace.find_composable(task, min_similarity=0.2)
+    assert found, workspace.explain_match("fit a straight line to points")
+    best = found[0]
+    assert ([skill.name for skill in best.skills], best.pattern) == (["table", "fit"], "sequential")
+    assert best.links[0]["from"] == "table:data/points.csv"
+    assert best.call == "ws.compose(NAME, skills=['table', 'fit'], pattern='sequential')"
+    assert workspace.find_composable("fit a straight line to points") == []
+    with pytest.raises(SkillError, match="nothing that fit reads"):
+        workspace.compose("wrong", ["note", "fit"])
+    assert workspace.suggest_skills() == []
+    assert workspace.trials().empty
+    assert set(workspace.skill_analytics().usage(7)["executions"]) == {0}
