@@ -214,9 +214,7 @@ class Attempt:
         if self._exit is not None and not await in_thread(_is, script, code_hash):
             # The code is another than the one whose end was written: its attempt begins anew.
             self._exit = None
-            await with_space(
-                self.context, prepare, self.context.work_dir, self.step.node_id, self.number, self._seeds
-            )
+            await with_space(self.context, prepare, self.context.work_dir, self.step.node_id, self.number, self._seeds)
         if self._exit is None:
             await with_space(self.context, _write, script, code)
         self.context.stream.emit("code_generated", node_id=self.step.node_id, path=f"codebase/{script.name}")
