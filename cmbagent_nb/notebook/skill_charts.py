@@ -6,6 +6,7 @@ without plotly shows; in the colours that read on both themes.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.notebook.timeline import MIMETYPE
@@ -46,13 +47,12 @@ def charts(analytics: SkillAnalytics, days: int = DAYS) -> list[tuple[str, dict[
     found = [
         ("Most used", top_figure(top), top[["name", "executions", "successes", "failures", "success_rate"]]),
         (f"Executions of the last {days} days", usage_figure(usage), usage[usage["executions"] > 0]),
-        (
-            "Time saved against planning anew",
-            saved_figure(cost),
-            cost[["name", "mean_s", "source_duration_s", "saved_s"]],
-        ),
-        ("Cost against planning anew", None, cost[["name", "cost_usd", "source_cost_usd", "saved_usd"]]),
     ]
+    known = cost[cost["source_duration_s"].notna()]
+    if not known.empty:
+        times = known[["name", "mean_s", "source_duration_s", "saved_s"]]
+        found.append(("Time saved against planning anew", saved_figure(known), times))
+        found.append(("Cost against planning anew", None, known[["name", "cost_usd", "source_cost_usd", "saved_usd"]]))
     if heat.to_numpy().any():
         found.append(("What the agents had to change", heat_figure(heat), heat.reset_index()))
     if not alike.empty:
@@ -68,7 +68,9 @@ def top_figure(top: pd.DataFrame) -> dict[str, Any]:
         _bar(names, rows["successes"].tolist(), "succeeded", OK.ink, across=True),
         _bar(names, rows["failures"].tolist(), "failed", FAIL.ink, across=True),
     ]
-    return _figure("Most used", bars, height=110 + 26 * len(names), barmode="stack")
+    figure = _figure("Most used", bars, height=110 + 26 * len(names), barmode="stack")
+    figure["layout"]["xaxis"]["dtick"] = _whole(rows["executions"].max())
+    return figure
 
 
 def usage_figure(usage: pd.DataFrame) -> dict[str, Any]:
@@ -83,14 +85,14 @@ def usage_figure(usage: pd.DataFrame) -> dict[str, Any]:
         _bar(days, usage["failures"].tolist(), "failed", FAIL.ink),
         adapted,
     ]
-    return _figure(f"Executions of the last {len(days)} days", bars, height=240, barmode="stack")
+    figure = _figure(f"Executions of the last {len(days)} days", bars, height=240, barmode="stack")
+    figure["layout"]["yaxis"]["dtick"] = _whole(usage["executions"].max())
+    return figure
 
 
-def saved_figure(cost: pd.DataFrame) -> dict[str, Any] | None:
+def saved_figure(cost: pd.DataFrame) -> dict[str, Any]:
     """Two bars a skill: an execution of it, and the run that it was made of."""
-    known = cost[cost["source_duration_s"].notna()].sort_values("saved_s").tail(MOST)
-    if known.empty:
-        return None
+    known = cost.sort_values("saved_s").tail(MOST)
     names = [esc(name) for name in known["name"]]
     bars = [
         _bar(names, known["mean_s"].round(2).tolist(), "as a skill", OK.ink, across=True),
@@ -110,6 +112,11 @@ def heat_figure(heat: pd.DataFrame) -> dict[str, Any]:
         "colorscale": [[0, "rgba(128,135,144,0.12)"], [1, WAIT.ink]], "showscale": False, "xgap": 2, "ygap": 2,
     }  # fmt: skip
     return _figure("What the agents had to change", [square], height=110 + 30 * len(names))
+
+
+def _whole(most: float) -> int:
+    """Return a step of whole numbers for an axis."""
+    return max(1, math.ceil(most / 6))
 
 
 def _bar(names: list[str], values: list[Any], what: str, colour: str, *, across: bool = False) -> dict[str, Any]:
