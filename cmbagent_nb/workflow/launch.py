@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,12 @@ from cmbagent_nb.workflow.motion import Motion
 from cmbagent_nb.workflow.ownership import HEARTBEAT, beat, owner
 from cmbagent_nb.workflow.plan import Plan
 from cmbagent_nb.workflow.restore import Past
+from cmbagent_nb.workflow.space import LOOK_AGAIN
+from cmbagent_nb.workflow.states import ACTIVE, Change, change_run
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from cmbagent_nb.agents.registry import Registry
     from cmbagent_nb.llm.call import CallInfo
     from cmbagent_nb.llm.spec import ModelSpec
@@ -188,13 +193,33 @@ async def _live(host: Host, request: Request, live: LiveRun, created: float, pas
         await _end_early(host, request, "failed", f"Internal error: {type(error).__name__}: {error}.")
     finally:
         heart.cancel()
-        await live.close_gate()
+        await _to_the_end(_see_to_the_end(host, request, live))
         live.stream.close()
         if host.live.get(request.run_id) is live:  # it may have been resumed meanwhile
             host.watcher.release(request.run_id)
             host.live.pop(request.run_id, None)
         live.ended.set_result(None)
         host.changes.tell([request.run_id])
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do this even if the run is cancelled once more; what goes wrong is logged."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    if not task.cancelled() and (error := task.exception()) is not None:
+        LOG.error("the end of a run could not be seen to", exc_info=error)
+
+
+async def _see_to_the_end(host: Host, request: Request, live: LiveRun) -> None:
+    """Close what is open still; a run whose end was not written, whatever went wrong there, has failed."""
+    await live.close_gate()
+    query = "SELECT r.status, l.owner FROM workflow_runs r JOIN leases l ON l.run_id = r.id WHERE r.id = :id"
+    rows = await in_thread(lambda: host.db.rows(query, id=request.run_id))
+    mine = host.live.get(request.run_id) is live and rows and rows[0]["owner"] == owner()
+    if mine and rows[0]["status"] in ACTIVE:
+        await _end_early(host, request, "failed", "Internal error: its end could not be written; see the log.")
 
 
 async def _prepare(host: Host, request: Request, live: LiveRun, created: float, past: Past) -> Context:
@@ -297,15 +322,23 @@ async def _beat(host: Host, request: Request, live: LiveRun) -> None:
 
 
 async def _end_early(host: Host, request: Request, status: str, error: str) -> None:
-    """End a run that never got as far as its engine."""
-    from cmbagent_nb.workflow.states import change_run
-
+    """End a run past its engine: one that never got as far as that, or whose end it could not write."""
     clean = host.writer.scrub(error)
-    future = host.writer.call(
-        lambda connection: change_run(
+
+    def end(connection: Connection) -> Change | None:
+        return change_run(
             connection, request.run_id, status, reason=clean, by="engine", values={"error": clean or None}
         )
-    )
-    change = await asyncio.shield(asyncio.wrap_future(future))
+
+    while True:
+        try:
+            change = await asyncio.shield(asyncio.wrap_future(host.writer.call(end)))
+        except StoreError as problem:  # the database cannot be written: its end waits, as long as the process lives
+            if host.writer.closing:
+                raise
+            LOG.warning("the end of run %s waits: %s", request.name, problem.what)
+            await asyncio.sleep(LOOK_AGAIN)
+        else:
+            break
     if change is not None:
         Kept(host.writer, request.work_dir).state(change)
