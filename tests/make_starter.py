@@ -26,6 +26,8 @@ from cmbagent_nb.skills.starter.install import FOLDER
 from cmbagent_nb.workspace import Workspace
 
 LICENCE = "Apache-2.0"
+#: Seconds for showing that the parameters have an effect: enough for each of them, on a busy machine too.
+PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,13 @@ def make(names: list[str], target: Path) -> dict[str, Skill]:
                 recipe = RECIPES[name]
                 if recipe.playbook not in runs:
                     runs[recipe.playbook] = _run(workspace, recipe.playbook)
-                options = {"tags": recipe.tags, "description": recipe.description}
+                options = {"tags": recipe.tags, "description": recipe.description, "liveness_s": PATIENCE_S}
                 skill = runs[recipe.playbook].extract_skill(name, recipe.steps, **options)
                 if not skill.verified:
                     raise RuntimeError(f"{name} was not verified: {skill.verification.get('reason')}")
+                unproven = skill.verification["liveness"]["unproven"]
+                if unproven:
+                    raise RuntimeError(f"{name} has parameters that were not shown to have an effect: {unproven}")
                 made[name] = skill
                 place = target / name
                 shutil.rmtree(place, ignore_errors=True)
