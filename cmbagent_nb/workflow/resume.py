@@ -75,10 +75,11 @@ def resume(
     if asked.get("replay_of"):
         raise StateError(f"run {row['name']} is a replay", "Replay the recorded run again.", run_id=run_id)
     options = options_from(asked)
+    plans = options.mode in PLANNED or bool(asked.get("offer"))
     kept_conduct = asked.get("conduct")
     conduct = conduct_of(run_id, kept_conduct, model) if conduct_of is not None and kept_conduct else None
     registry = registry.changed(asked.get("models", {}), asked.get("instructions", {}))
-    changes = host.writer.call(lambda connection: _take_over(connection, run_id, options.mode)).result()
+    changes = host.writer.call(lambda connection: _take_over(connection, run_id, plans)).result()
     kept = Kept(host.writer, work_dir)
     for change in changes:
         kept.state(change)
@@ -115,7 +116,7 @@ def resume(
     return run_live(host, request, row["created_at"], past=past)
 
 
-def _take_over(connection: Connection, run_id: str, mode: str) -> list[Change]:
+def _take_over(connection: Connection, run_id: str, plans: bool) -> list[Change]:
     """Take the lease and the status in one transaction: of two that try at once, one is refused."""
     from sqlalchemy import text
 
@@ -142,7 +143,7 @@ def _take_over(connection: Connection, run_id: str, mode: str) -> list[Change]:
         text("UPDATE commands SET handled_at = :now, outcome = 'dropped' WHERE run_id = :id AND handled_at IS NULL"),
         {"id": run_id, "now": now},
     )
-    target = "planning" if mode in PLANNED and not row.plan else "executing"
+    target = "planning" if plans and not row.plan else "executing"
     values = {"ended_at": None, "error": None, "owner": owner(), "last_heartbeat_at": now}
     changes = [change_run(connection, run_id, target, reason="resumed", by="you", values=values)]
     skipped = connection.execute(

@@ -31,6 +31,7 @@ BENCHMARKS = {
     "start": ("starting:start", False),
     "matching": ("matching:quality", False),
     "matching_speed": ("matching:speed", False),
+    "matching_share": ("matching:share", False),
     "optimize": ("optimizing:optimized", True),
     "compose": ("optimizing:composed", True),
     "peers": ("peers:peers", False),

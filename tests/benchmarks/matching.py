@@ -338,6 +338,31 @@ def speed() -> Iterator[Figure]:
         )
 
 
+def share() -> Iterator[Figure]:
+    """Matching's share of a run that looks for a skill, finds one and runs it, the model loaded."""
+    from cmbagent_nb.workspace import Workspace
+
+    task = "Fit H0 and Omega_m to the expansion rate H(z) measured by cosmic chronometers, and draw the fit"
+    with folder() as home:
+        os.environ["CMBAGENT_STARTER_SKILLS"] = "yes"
+        workspace = Workspace(home)
+        try:
+            shares, first = [], 0.0
+            for turn in range(4):
+                began = now()
+                run = workspace.one_shot(task, auto_match=True, gates="approve").wait(120)
+                seconds = now() - began
+                workspace.writer.barrier().result()
+                found = workspace.db.rows("SELECT * FROM skill_matches WHERE run_id = :id", id=run.id)[0]
+                if run.status != "completed" or found["status"] != "applied":
+                    raise SystemExit(f"The skill did not run: {run.error}")
+                part = found["duration_ms"] / 1e3 / seconds
+                shares, first = ([*shares, part], first) if turn else (shares, part)
+        finally:
+            workspace.close()
+    yield Figure("matching.share_of_a_run", median(shares) * 100, "%", 5.0, more={"first_with_model_load": first * 100})
+
+
 #: Nothing can be reached: whoever tries is sent to a port on which nobody listens.
 NO_NETWORK = dict.fromkeys(
     ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "HF_ENDPOINT"), "http://127.0.0.1:9"

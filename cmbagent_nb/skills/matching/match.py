@@ -45,11 +45,11 @@ _AT_ONCE, _AT_MOST = 12, 400
 _SHOWN_WORDS = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Match:
     """A skill that may fit a task, and why."""
 
-    skill: Skill = field(repr=False)
+    skill: Skill
     score: float
     semantic: float | None
     lexical: float
@@ -59,7 +59,7 @@ class Match:
     conditions: list[str]
     reason: str
     #: Which of the inputs at hand each of the skill's input parameters takes.
-    taken: dict[str, str] = field(default_factory=dict, repr=False)
+    taken: dict[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -94,6 +94,9 @@ class Match:
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version} ({self.score:.2f}): {self.reason}"
+
+    def __repr__(self) -> str:
+        return f"<Match {self}>"
 
 
 @dataclass(frozen=True)
