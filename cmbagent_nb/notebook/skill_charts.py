@@ -44,7 +44,7 @@ def charts(analytics: SkillAnalytics, days: int = DAYS) -> list[tuple[str, dict[
     cost = analytics.cost()
     heat = analytics.adaptations()
     alike = analytics.consolidation()
-    found = [
+    found: list[tuple[str, dict[str, Any] | None, pd.DataFrame]] = [
         ("Most used", top_figure(top), top[["name", "executions", "successes", "failures", "success_rate"]]),
         (f"Executions of the last {days} days", usage_figure(usage), usage[usage["executions"] > 0]),
     ]
