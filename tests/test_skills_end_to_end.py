@@ -70,7 +70,10 @@ def test_a_run_over_http_becomes_a_skill(workspace: Workspace, monkeypatch: pyte
     assert skill.steps == ["step_1", "step_2"]
     assert {item.name: item.default for item in skill.parameters} == {
         "X_MIN": 2.0,
+        "p0": [1.0, 1.0],
         "points_file": "input/points.parquet",
+        "fit_file": "data/fit.json",
+        "fit_png_file": "plots/fit.png",
     }
     assert skill.verification["summary"] == "2 of 2 files reproduced"
     provenance = json.loads(skill.notebook.read_text())["metadata"]["cmbagent_nb"]

@@ -159,13 +159,13 @@ class _Table:
             rows = self.rows.values()
             yield from [row.name for row in rows if row.kind != "value" and row.default == candidate.value]
         yield name
+        if candidate.kind != "value" and name.endswith("_file") and "." in candidate.value:
+            yield f"{name.removesuffix('_file')}_{candidate.value.rpartition('.')[2].lower()}_file"
         known = self._known(name)
         if known is not None and node_id not in known.steps:
             yield f"{name}_{node_id}"
         if candidate.kind == "value":
             yield f"{name}_value"
-        elif name.endswith("_file") and "." in candidate.value:
-            yield f"{name.removesuffix('_file')}_{candidate.value.rpartition('.')[2].lower()}_file"
         yield f"{name}_{node_id}"
         number = 2
         while True:
