@@ -246,6 +246,7 @@ def brief(snapshot: Snapshot) -> dict[str, Any]:
         "duration_s": round(row["elapsed_s"], 3),
         "files": sorted(str(file["file_path"]) for file in snapshot.files),
         "error": row["error"],
+        "skill": result.get("skill"),
     }
 
 
@@ -259,6 +260,12 @@ def ended(made: dict[str, Any]) -> str:
     for path in made["files"]:
         if path.startswith(("data/", "plots/")) or "/" not in path:
             parts.append(f"            {path}")
+    if (skill := made["skill"]) is not None:
+        parts.append(
+            f"  skill     {skill['name']} v{skill['version']}: {skill['summary']}"
+            if skill["skill_id"]
+            else f"  no skill  {skill['error']}"
+        )
     return "\n".join(parts)
 
 

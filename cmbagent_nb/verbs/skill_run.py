@@ -138,16 +138,20 @@ def _several(skill: Skill, name: str, value: Any) -> Any:
         return value
     from cmbagent_nb.skills.check import find_parameter
 
-    text = value.strip()
+    parameter, text = refuse(find_parameter, skill, name), value.strip()
     if text.startswith("["):
         try:
-            return json.loads(text)
+            found = json.loads(text)
         except ValueError as error:
             step = f"Write {name}=1,2 or {name}='[1, 2]'."
             raise UsageError(f"{name} is no list in JSON ({error})", step) from None
-    if refuse(find_parameter, skill, name).type == "list":
-        return [text]
-    return [part.strip() for part in text.split(",") if part.strip()]
+    elif parameter.type == "list":
+        found = [text]
+    else:
+        found = [part.strip() for part in text.split(",") if part.strip()]
+    if parameter.kind != "value" or parameter.type == "list":
+        return found
+    return [refuse(parameter.check, item, skill.name) for item in found]
 
 
 @verb(
