@@ -46,6 +46,10 @@ def folder_of(home: Path) -> Path:
     return Path(home) / "skills" / FOLDER
 
 
+#: Of each name: the digest of its value, and of the file that it is the path of, too; None where there is none.
+Digests = dict[str, list[str] | None]
+
+
 @dataclass(frozen=True)
 class Known:
     """A file as it was last hashed."""
@@ -90,7 +94,7 @@ class Results:
 
     # ---- the key
 
-    def _key(self, cell: Any, digests: dict[str, str | None], files: dict[str, Known]) -> str:
+    def _key(self, cell: Any, digests: Digests, files: dict[str, Known]) -> str:
         """Return the hash of all that a cell's results follow from.
 
         Its code; the imports and folders before it; the definitions and the values that it takes (parameters
@@ -173,13 +177,13 @@ class Results:
         cell: Any,
         place: Path,
         before: dict[str, Known],
-        digests: dict[str, str | None],
+        digests: Digests,
         leaves: list[str],
         seconds: float,
     ) -> None:
         assert self.store is not None
         after = self._listing()
-        if before.keys() - after.keys() or await self._digests(list(digests)) != digests:
+        if before.keys() - after.keys() or _values(await self._digests(list(digests))) != _values(digests):
             return  # it removed a file, or changed what it was given: that would not come back
         made = {
             name: known for name, known in after.items() if known.sha256 != getattr(before.get(name), "sha256", None)
@@ -230,7 +234,7 @@ class Results:
 
     # ---- the kernel
 
-    async def _digests(self, names: list[str]) -> dict[str, str | None]:
+    async def _digests(self, names: list[str]) -> Digests:
         if not names:
             return {}
         done, found = await self._call("digests", names)
@@ -294,3 +298,8 @@ def _notebook_nodes(outputs: list[Any]) -> list[Any]:
 
 def _read(path: Path) -> bytes:
     return path.read_bytes()
+
+
+def _values(digests: Digests) -> dict[str, str]:
+    """Return the digests of the values alone: a file that a name is the path of may have been made meanwhile."""
+    return {name: found[0] if found else "" for name, found in digests.items()}

@@ -88,6 +88,7 @@ class _Scan:
     functions: dict[str, set[str]] = field(default_factory=dict)
     #: Names that only definitions and imports bind, with their source.
     defined: dict[str, list[str]] = field(default_factory=dict)
+    imported: set[str] = field(default_factory=set)
 
 
 def of_notebook(notebook: NotebookNode) -> list[Flow]:
@@ -109,15 +110,16 @@ def flow(cells: list[Cell]) -> list[Flow]:
             scans.append(_scan(ast.parse(cell.code)))
         except SyntaxError:
             scans.append(None)
+    imported = frozenset().union(*(scan.imported for scan in scans if scan is not None))
     flows: list[Flow] = []
     for place, (cell, scan) in enumerate(zip(cells, scans, strict=True)):
         if scan is None:
             flows.append(Flow(cell.id, hindrances=("it is not plain Python",)))
             continue
         leaves = _leaves(scan, scans[place + 1 :])
-        found = _resolve(scan, cells[:place], scans[:place], flows)
+        found = _resolve(scan, cells[:place], scans[:place], flows, imported)
         later = [item.code for item in cells[place + 1 :] if item.role == "code"]
-        hindrances = [*found.hindrances, *_hindrances(cell.code, later)]
+        hindrances = [*found.hindrances, *_hindrances(cell.code, later, imported)]
         defined = [name for name in leaves if name in scan.defined]
         if defined:
             hindrances.append(f"later cells use what it defines or imports ({', '.join(defined[:3])})")
@@ -125,7 +127,9 @@ def flow(cells: list[Cell]) -> list[Flow]:
     return flows
 
 
-def _resolve(scan: _Scan, cells: list[Cell], scans: list[_Scan | None], flows: list[Flow]) -> Flow:
+def _resolve(
+    scan: _Scan, cells: list[Cell], scans: list[_Scan | None], flows: list[Flow], imported: frozenset[str]
+) -> Flow:
     """Tell by what earlier cells the names that a cell takes are bound: as values, or by definitions."""
     needs: dict[str, None] = {}
     definitions: dict[str, None] = {}
@@ -150,7 +154,7 @@ def _resolve(scan: _Scan, cells: list[Cell], scans: list[_Scan | None], flows: l
         for cell, own in binders:
             for text in own.defined[name] if cell.role != "preamble" else ():
                 definitions.setdefault(text)
-                hindrances += _hindrances(text, [])
+                hindrances += _hindrances(text, [], imported)
             waiting += sorted(own.functions.get(name, ()))
     if any(own is None for own in scans):
         hindrances.append("an earlier cell is not plain Python")
@@ -185,6 +189,12 @@ def _scan(tree: ast.Module) -> _Scan:
                 scan.defined.setdefault(name, []).append(ast.unparse(statement))
             else:
                 values.add(name)
+    scan.imported = {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+    }
     scan.defined = {name: texts for name, texts in scan.defined.items() if name not in values}
     return scan
 
@@ -324,12 +334,12 @@ def _stored(node: ast.AST) -> set[str]:
 # -- what stands in the way of keeping results --------------------------------------------------
 
 
-def _hindrances(code: str, later: list[str]) -> list[str]:
+def _hindrances(code: str, later: list[str], imported: frozenset[str]) -> list[str]:
     tree = ast.parse(code)
     found: dict[str, None] = {}
     seeded = any(name in _SEEDS for name in _calls(tree))
     for node in ast.walk(tree):
-        for why in _why(node, seeded):
+        for why in _why(node, seeded, imported):
             found.setdefault(why)
     if seeded and any(
         _GLOBAL_CHANCE.match(name) or name.startswith("random.") for text in later for name in _names_in(text)
@@ -340,7 +350,7 @@ def _hindrances(code: str, later: list[str]) -> list[str]:
     return list(found)
 
 
-def _why(node: ast.AST, seeded: bool) -> Iterator[str]:
+def _why(node: ast.AST, seeded: bool, imported: frozenset[str]) -> Iterator[str]:
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         for module in {name.partition(".")[0] for name in modules}:
@@ -354,12 +364,14 @@ def _why(node: ast.AST, seeded: bool) -> Iterator[str]:
             yield "it imports all names of a module"
     elif isinstance(node, (ast.Attribute, ast.Name)):
         name = dotted(node)
-        if name.partition(".")[0] in _NETWORK | _PROCESSES | _CHANCE and isinstance(node, ast.Attribute):
+        # a variable may be called like a module: signal.mean()
+        is_module = name.partition(".")[0] in imported
+        if is_module and name.partition(".")[0] in _NETWORK | _PROCESSES | _CHANCE and isinstance(node, ast.Attribute):
             yield f"it uses {name.partition('.')[0]}"
         elif _OUTSIDE.search(name):
             yield f"it uses {name}"
         elif (not seeded and _GLOBAL_CHANCE.match(name)) or (
-            not seeded and name.startswith("random.") and name.count(".") == 1 and name != "random.Random"
+            is_module and not seeded and name.startswith("random.") and name.count(".") == 1 and name != "random.Random"
         ):
             yield f"it uses chance without a seed ({name})"
         elif isinstance(node, ast.Name) and node.id in _UNSEEN:

@@ -93,20 +93,21 @@ class _Box:
         return {"series": [name, self.pack(value.name)]} if series else {"frame": name}
 
 
-def digests(namespace: dict[str, Any], names: list[str]) -> dict[str, str | None]:
-    """Return a digest of each name's value, or None; a text that is a file's path brings the file's content."""
-    found: dict[str, str | None] = {}
+def digests(namespace: dict[str, Any], names: list[str]) -> dict[str, list[str] | None]:
+    """Return two digests of each name's value, or None: of the value, and of the file that it is the path of, too."""
+    found: dict[str, list[str] | None] = {}
     for name in names:
         box = _Box(None)
         try:
             value = namespace[name]
             packed = json.dumps([type(value).__name__, box.pack(value)])
             box.digest.update(packed.encode("utf-8", "surrogatepass"))
+            alone = box.digest.hexdigest()
             _add_file(box, value)
         except (Refused, KeyError, OSError, TypeError, ValueError):
             found[name] = None
         else:
-            found[name] = box.digest.hexdigest()
+            found[name] = [alone, box.digest.hexdigest()]
     return found
 
 
