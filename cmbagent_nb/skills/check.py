@@ -27,13 +27,6 @@ from cmbagent_nb.skills.library import NOTEBOOK, Skill, check_notebook
 from cmbagent_nb.skills.model import Parameter
 
 
-def check_trusted(skill: Skill) -> None:
-    """Refuse a skill that came from elsewhere and that nobody has trusted, or whose files changed since."""
-    from cmbagent_nb.skills.sharing.trust import require_trust
-
-    require_trust(skill)
-
-
 def check_conditions(skill: Skill) -> list[str]:
     """Refuse a skill whose preconditions do not hold here; returns notes on what is not as it was.
 

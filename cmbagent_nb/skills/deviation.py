@@ -150,7 +150,8 @@ def _unlike(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> s
     if now.get("kind") != before.get("kind"):
         return f"cannot be read as {before['kind']}" + (f" ({now['note']})" if now.get("note") else "")
     if before["kind"] == "table":
-        gone = [name for name in before["columns"] if name not in now["columns"]]
+        # a column whose name is a number is a value of some grid, which a parameter may change
+        gone = [name for name in before["columns"] if name not in now["columns"] and not _is_number(name)]
         if gone and len(now["columns"]) < len(before["columns"]):
             return f"has no column {', '.join(gone)}"
         if before.get("rows") and not now.get("rows"):
@@ -160,6 +161,14 @@ def _unlike(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> s
     if before["kind"] == "json" and (now["type"] != before["type"] or (before["keys"] and not now["keys"])):
         return f"holds no {before['type']} with keys any more"
     return ""
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def renamed(skill: Skill, path: str, values: Mapping[str, Any]) -> str:

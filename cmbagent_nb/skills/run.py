@@ -22,11 +22,12 @@ from cmbagent_nb.errors import SkillError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills import deviation, rows, seen
 from cmbagent_nb.skills.cells_done import CellsDone, listing
-from cmbagent_nb.skills.check import check_conditions, check_parameters, check_trusted, find_parameter
+from cmbagent_nb.skills.check import check_conditions, check_parameters, find_parameter
 from cmbagent_nb.skills.engine import OnProgress, execute
 from cmbagent_nb.skills.execution import SkillExecution
 from cmbagent_nb.skills.ledger import Belongs, Ended, Ledger, numbers_in
 from cmbagent_nb.skills.library import NOTEBOOK, Skill, check_notebook
+from cmbagent_nb.skills.sharing.trust import require_trust
 from cmbagent_nb.skills.verify import fill
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def run_skill(
     """Run a skill and return what it came to; see :meth:`Skill.execute`."""
     from cmbagent_nb.skills.learning import trials
 
-    check_trusted(skill)
+    require_trust(skill)
     execution_id = new_id()
     skill = trials.choose(skill, execution_id, dict(given))
     text, values, notes = check_start(skill, given)
@@ -90,7 +91,7 @@ def resume_execution(
     """Go on with an execution after its last finished cell; see :meth:`Skill.resume`."""
     from cmbagent_nb.store.lookup import parsed
 
-    check_trusted(skill)
+    require_trust(skill)
     if given:
         raise SkillError(
             "an execution that is gone on with keeps its parameters",
@@ -126,7 +127,7 @@ def check_start(skill: Skill, given: Mapping[str, Any]) -> tuple[str, dict[str, 
     """Check all that can be checked before a start; returns the notebook, the values and notes."""
     from cmbagent_nb.skills.learning import preconditions
 
-    check_trusted(skill)
+    require_trust(skill)
     text = check_notebook(skill)
     values = check_parameters(skill, dict(given))
     preconditions.check(skill, values)

@@ -6,8 +6,8 @@
 | a result's range | ``meta["seen"]["metrics"]`` of the version: name → ``[min, max, how often]`` |
 | results by parameters and inputs | ``meta["seen"]["points"]``, the newest :data:`POINTS` of them |
 
-The first point is the run that the skill came from, where its files are still there. Only executions whose results
-were not unusual widen a range.
+The first point is the run that the skill came from, or the files that came with it, where they are still there. Only
+executions whose results were not unusual widen a range.
 """
 
 from __future__ import annotations
@@ -143,13 +143,10 @@ def baseline(skill: Skill) -> Numbers:
     """Return the numbers that the skill's run had made: its results with the defaults."""
     from cmbagent_nb.skills.ledger import numbers_in
 
-    if not skill.source_run_id:
-        return {}
-    found = skill.db.rows("SELECT work_dir FROM workflow_runs WHERE id = :id", id=skill.source_run_id)
-    folder = Path(found[0]["work_dir"] or "") if found else Path()
+    found = skill.db.rows("SELECT work_dir FROM workflow_runs WHERE id = :id", id=skill.source_run_id or "")
+    folder = Path(found[0]["work_dir"] or "") if found else skill.folder / "expected"
     names = [name for name in skill.output_schema if PurePosixPath(name).suffix.lower() == ".json"]
-    places = [name for name in names if found and (folder / name).is_file()]
-    return numbers_in(folder, places) if len(places) == len(names) else {}
+    return numbers_in(folder, names) if all((folder / name).is_file() for name in names) else {}
 
 
 def unusual(skill: Skill, values: Mapping[str, Any]) -> list[str]:

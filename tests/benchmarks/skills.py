@@ -1,0 +1,145 @@
+"""Skills: do they run with other parameters and inputs, how fast against the run they came from, and over a grid.
+
+What the comparison of speed compares, said plainly: the planned run's model replies come from a playbook, at once. Its
+time is therefore measured without any model, and ``model_seconds`` is added to it, which is not measured but reckoned:
+:data:`FIRST_TOKEN` seconds for each call and its reply at :data:`TOKENS_A_SECOND`. Without that part a skill is about
+as fast as its run, since both run the same code; that ratio is reported beside it and has no bar.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.workspace import Workspace
+from tests.benchmarks.measure import Figure, environment, folder, median, now
+
+#: How fast a model is reckoned to answer: seconds to its first token, tokens a second, characters a token.
+FIRST_TOKEN, TOKENS_A_SECOND, TOKEN = 1.0, 60.0, 3.5
+#: Demonstrations, with the mode in which they are run.
+DEMONSTRATIONS = ("mauna-loa", "hz-chronometers", "planck-desi")
+
+
+def skills_run() -> Iterator[Figure]:
+    """Every starter skill with each of its parameters changed, and with a new input of the same schema."""
+    with folder() as home, environment(home):
+        workspace = Workspace(home / "home")
+        workspace.install_starter_skills()
+        found: list[dict[str, Any]] = []
+        for skill in _starters(workspace):
+            for values in _variations(skill, home):
+                run = workspace.run_skill(skill, values, approve="").wait(300)
+                row = workspace.db.rows("SELECT meta FROM skill_executions WHERE run_id = :id", id=run.id)
+                calls = len(run.events().query("event_type == 'model_call'"))
+                found.append(
+                    {
+                        "skill": skill.name,
+                        "values": {name: str(value)[:60] for name, value in values.items()},
+                        "ok": run.status == "completed" and len(row) == 1,
+                        "error": run.error,
+                        "calls": calls,
+                    }
+                )
+        workspace.close()
+    share = sum(item["ok"] for item in found) / len(found) * 100
+    failed = [f"{item['skill']} {item['values']}: {item['error']}"[:200] for item in found if not item["ok"]]
+    more = {"runs": len(found), "skills": len({item["skill"] for item in found}), "failed": failed}
+    yield Figure("skills.run_with_changes", share, "% succeed", 95.0, at_least=True, more=more)
+    yield Figure("skills.model_calls", float(sum(item["calls"] for item in found)), "calls", 0.0, more=more)
+
+
+def _starters(workspace: Workspace) -> list[Skill]:
+    frame = workspace.skills()
+    return [workspace.skill(name) for name in frame[frame["status"] == "active"]["name"].unique()]
+
+
+def _variations(skill: Skill, home: Path) -> Iterator[dict[str, Any]]:
+    """Change one parameter after the other within what its kind allows, then give nine tenths of the input's rows."""
+    for item in skill.parameters:
+        if item.kind == "value" and item.choices:
+            others = [choice for choice in item.choices if choice != item.default]
+            if others:
+                yield {item.name: others[0]}
+        elif item.kind == "value" and item.type == "int":
+            yield {item.name: max(1, item.default - max(1, abs(item.default) // 10))}
+        elif item.kind == "value" and item.type == "float":
+            yield {item.name: item.default * 0.98}
+        elif item.kind == "input":
+            path = skill.assets / item.default
+            if path.suffix == ".parquet" and path.is_file():
+                frame = pd.read_parquet(path)
+                yield {item.name: frame.iloc[: max(1, len(frame) * 9 // 10)].reset_index(drop=True)}
+        elif item.kind == "output":
+            pure = Path(item.default)
+            yield {item.name: pure.with_name(f"{pure.stem}_again{pure.suffix}").as_posix()}
+
+
+def skills_speed() -> Iterator[Figure]:
+    """The demonstrations: the planned run, the skill made of it as a run, and as a notebook; medians of three."""
+    from importlib import import_module
+
+    from cmbagent_nb.llm.playbook import Playbook
+
+    with folder() as home, environment(home):
+        workspace = Workspace(home / "home")
+        for name in DEMONSTRATIONS:
+            playbook = Playbook.load(name)
+            module, _, function = playbook.inputs["df"].partition(":")
+            inputs = {"df": getattr(import_module(module), function)()}
+            options: dict[str, Any] = {"model": f"playbook:{name}", "mode": playbook.mode, "inputs": inputs}
+            run = workspace.start(playbook.task, **options).wait(300)
+            skill = run.extract_skill(name.replace("-", "_"), liveness_s=0)
+            assert run.status == "completed" and skill.status == "active", (run.error, skill.verification)
+            planned, as_run, as_notebook = [], [], []
+            for _ in range(3):
+                begun = now()
+                assert workspace.start(playbook.task, **options).wait(300).status == "completed"
+                planned.append(now() - begun)
+                begun = now()
+                done = workspace.run_skill(skill, approve="").wait(300)
+                as_run.append(now() - begun)
+                assert done.status == "completed" and done.cost_usd == 0.0, done.error
+                begun = now()
+                assert skill.run().success
+                as_notebook.append(now() - begun)
+            texts = [str(reply.text or reply.calls) for reply in playbook.replies.values()]
+            model = sum(FIRST_TOKEN + len(text) / TOKEN / TOKENS_A_SECOND for text in texts)
+            best = median(as_run)
+            more = {
+                "planned_seconds_without_model": median(planned),
+                "model_seconds": model,
+                "model_calls": len(texts),
+                "skill_as_run_seconds": best,
+                "skill_as_notebook_seconds": median(as_notebook),
+                "reckoned": f"{FIRST_TOKEN} s a call, {TOKENS_A_SECOND:g} tokens a second",
+            }
+            yield Figure(f"skills.faster.{name}", (median(planned) + model) / best, "×", 10.0, at_least=True, more=more)
+            yield Figure(f"skills.faster_without_model.{name}", median(planned) / best, "×", more=more)
+        workspace.close()
+
+
+def skills_sweep() -> Iterator[Figure]:
+    """A grid of eight on one kernel at a time, and on as many as there are processors."""
+    with folder() as home, environment(home):
+        workspace = Workspace(home / "home")
+        workspace.install_starter_skills()
+        skill = (
+            workspace.skill("table-exploration") if _has(workspace, "table-exploration") else _starters(workspace)[0]
+        )
+        value = next(item for item in skill.parameters if item.kind == "value" and item.type in ("int", "float"))
+        step = 1 if value.type == "int" else value.default / 100
+        grid = {value.name: [value.default + step * number for number in range(8)]}
+        times = []
+        for parallel in (1, os.cpu_count() or 1):
+            begun = now()
+            frame = skill.sweep(grid, parallel=parallel)
+            times.append(now() - begun)
+            assert (frame["status"] == "completed").all(), frame["error"].tolist()
+        workspace.close()
+    more = {"skill": skill.name, "parameter": value.name, "one_by_one": times[0], "parallel": times[1]}
+    yield Figure("skills.sweep_speedup", times[0] / times[1], "×", more=more | {"processors": os.cpu_count()})
