@@ -66,12 +66,12 @@ class Results:
         self.client, self.notebook, self.folder, self.store = client, notebook, folder, store
         self.own = {cell.get("id", ""): cell.metadata.get("cmbagent_nb", {}).get("cached") for cell in notebook.cells}
         self.files: dict[str, Known] = {}
-        self.packages = notebook.metadata.get("cmbagent_nb", {}).get("versions", {})
+        self.packages = _packages(notebook) if store is not None and any(self.own.values()) else None
 
     async def run(self, cell: Any, index: int) -> None:
         """Run a cell, or bring back what it made; like the client's own call, it raises when the cell fails."""
         wanted = self.own.get(cell.get("id", "")) if self.store is not None else None
-        if not wanted or self.store is None:
+        if not wanted or self.store is None or self.packages is None:
             await self.client.async_execute_cell(cell, index)
             return
         needs, leaves = list(wanted.get("needs", ())), list(wanted.get("leaves", ()))
@@ -100,15 +100,6 @@ class Results:
         Its code; the imports and folders before it; the definitions and the values that it takes (parameters
         and names of earlier cells); every file in the folder; the versions of Python, the machine and the packages.
         """
-        from importlib.metadata import PackageNotFoundError, version
-
-        packages = {}
-        for name in sorted(self.packages):
-            if name != "python":
-                try:
-                    packages[name] = version(name)
-                except PackageNotFoundError:
-                    packages[name] = ""
         before = []
         for other in self.notebook.cells:
             if other.get("id") == cell.get("id"):
@@ -122,7 +113,7 @@ class Results:
             "definitions": (self.own.get(cell.get("id", "")) or {}).get("code", ""),
             "needs": digests,
             "files": {name: known.sha256 for name, known in sorted(files.items())},
-            "packages": packages,
+            "packages": self.packages,
             "python": sys.version,
             "machine": [platform.machine(), sys.platform],
         }
@@ -303,3 +294,21 @@ def _read(path: Path) -> bytes:
 def _values(digests: Digests) -> dict[str, str]:
     """Return the digests of the values alone: a file that a name is the path of may have been made meanwhile."""
     return {name: found[0] if found else "" for name, found in digests.items()}
+
+
+def _packages(notebook: NotebookNode) -> dict[str, str] | None:
+    """Return the versions of the packages that a notebook uses, as they are here; None where that cannot be told."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from cmbagent_nb.skills.notebook import package_versions
+
+    names = set(notebook.metadata.get("cmbagent_nb", {}).get("versions", {})) - {"python"}
+    found: dict[str, str] = {}
+    try:
+        if not names:
+            return package_versions([cell.source for cell in notebook.cells if cell.cell_type == "code"])
+        for name in sorted(names):
+            found[name] = version(name)
+    except (SyntaxError, PackageNotFoundError):
+        return None
+    return found
