@@ -51,12 +51,13 @@ def run_skill(
     mode: str = "direct",
     trial_id: str | None = None,
     sweep_id: str | None = None,
+    execution_id: str | None = None,
 ) -> SkillExecution:
     """Run a skill and return what it came to; see :meth:`Skill.execute`."""
     from cmbagent_nb.skills.learning import trials
 
     require_trust(skill)
-    execution_id = new_id()
+    execution_id = execution_id or new_id()
     skill = trials.choose(skill, execution_id, dict(given))
     text, values, notes = check_start(skill, given)
     timeout_s = _limit(skill, timeout_s)
