@@ -176,7 +176,8 @@ class Source:
 
     def build(self, way: Way, without: frozenset[str] = frozenset()) -> Draft:
         """Build the notebook in one way."""
-        from cmbagent_nb.skills.cells import Script, make_cells
+        from cmbagent_nb.skills.cell_imports import Script
+        from cmbagent_nb.skills.cells import make_cells
         from cmbagent_nb.skills.dead_code import prune
         from cmbagent_nb.skills.notebook import Content, build
         from cmbagent_nb.skills.parameters import StepSource, find_parameters

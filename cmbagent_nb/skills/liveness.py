@@ -103,6 +103,10 @@ def prove(
     started = time.monotonic()
     if not parameters:
         return result
+    if baseline.duration_s > budget_s:
+        why = f"one run takes {baseline.duration_s:.0f} s, and all tries may take {budget_s:g} s"
+        result.unproven = dict.fromkeys((item.name for item in parameters), why)
+        return result
     trial = _Trial(notebook, parameters, assets, baseline, scratch, words, result, started + budget_s)
     try:
         with fork_stage(notebook) as stage:
