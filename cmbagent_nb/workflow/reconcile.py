@@ -107,7 +107,7 @@ def _tell(kept: Kept, stored: Rows, told: Rows) -> Iterator[str]:
 def _differs(table: str, name: str, value: Any, earlier: Mapping[str, Any]) -> bool:
     if name in _PASSING or (table, name) in _DERIVED or name.endswith("_at") or value == earlier.get(name):
         return False
-    return name in earlier or bool(value)
+    return name in earlier or not (value is None or value == 0)  # what was never told is as the table has it
 
 
 def _by_key(table: str, rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
