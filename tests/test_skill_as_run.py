@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cmbagent_nb.errors import SkillError, UsageError
+from cmbagent_nb.errors import SkillError, StateError, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.run import Run
 from cmbagent_nb.runtime import Runtime
@@ -330,6 +330,10 @@ def test_agents_go_on_where_it_deviates(ws: Workspace, monkeypatch: pytest.Monke
     skill = run.events().query("event_type == 'skill'")["event_subtype"].tolist()
     assert skill[0] == "start" and skill[-1] == "complete" and skill.count("adapted") >= 2
     assert ws.skill("pipeline").meta.get("seen") is None  # what agents made is no measure for the skill
+    again = run.extract_skill("pipeline_of_y", liveness_s=0)  # what was mended is a skill of its own
+    assert again.status == "active" and again.run().success, again.verification
+    with pytest.raises(StateError, match="one of a skill"):
+        run.replay()
 
 
 def test_a_changed_parameter_is_told_from_changed_code(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

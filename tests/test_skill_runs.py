@@ -44,6 +44,7 @@ json.dump({"total": float(df["x"].sum()), "per_bin": float(df["x"].sum()) / N_BI
 """
 REPORT = """
 import json
+import os
 import time
 from pathlib import Path
 
@@ -54,6 +55,8 @@ with open("data/log.txt", "a") as file:
 if Path("WAIT").exists():
     Path("waiting").touch()
     time.sleep(600)
+if Path("WAIT.die").exists():
+    os.kill(os.getpid(), 9)
 time.sleep(PAUSE_S)
 with open("data/log.txt", "a") as file:
     file.write(", reported\\n")
@@ -172,6 +175,22 @@ def test_a_killed_execution_goes_on_after_its_last_cell(home: Home, skill: Skill
     assert (row["status"], len(meta["resumed"]), sorted(meta["cells"])[-2:]) == ("completed", 1, ["step_1", "step_2"])
     with pytest.raises(SkillError, match="complete"):
         skill.resume(folder.name)
+
+
+def test_an_execution_whose_kernel_died_goes_on(skill: Skill) -> None:
+    """The kernel is shot in the second step: the execution failed, and goes on after the first."""
+    die = WAIT.with_suffix(".die") if WAIT.suffix else Path(f"{WAIT}.die")
+    die.touch()
+    try:
+        failed = skill.run(N_BINS=3)
+    finally:
+        die.unlink()
+    assert (failed.status, failed.deviations[0]["kind"]) == ("failed", "error")
+    assert "kernel died" in failed.error
+    seen: list[str] = []
+    done = skill.resume(failed.id, on_progress=lambda done, total, label: seen.append(label))
+    assert done.status == "completed" and done.metrics["per_bin"] == 2.0
+    assert "1. Count" not in seen and (done.work_dir / "data/log.txt").read_text() == "counted\nhalf a line, reported\n"
 
 
 def children(pid: int) -> list[int]:

@@ -110,9 +110,13 @@ class SkillRun:
         context.stream.emit("skill_execution_start", **inputs)
 
     def _reopen(self) -> bool:
+        from cmbagent_nb.skills import rows
         from cmbagent_nb.store.lookup import parsed
 
         assert self._ledger is not None
+        self.skill.writer.barrier().result()
+        # the process that had it may have died without a word
+        rows.interrupt_executions(self.skill.db, self.skill.writer)
         found = self.skill.db.rows("SELECT * FROM skill_executions WHERE id = :id", id=self.wish.execution_id)
         if not found:
             return False

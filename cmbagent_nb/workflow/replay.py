@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cmbagent_nb.errors import StateError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.llm.spec import ModelSpec
 from cmbagent_nb.store.archive import unarchive_run
@@ -58,6 +59,12 @@ def start_replay(host: Host, run_id: str, settings: Settings, registry: Registry
     row = host.db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run_id)[0]
     original = Path(row["work_dir"])
     asked = asked_for(row)
+    if asked.get("conduct"):
+        raise StateError(
+            f"run {row['name']} is one of a skill, and its code was not asked for",
+            "Run the skill again with the same parameters: ws.run_skill(…).",
+            run_id=run_id,
+        )
     folder = reserve(host.home / "runs", f"{row['name']}-replay")
     if (original / "input").is_dir():
         shutil.copytree(original / "input", folder / "input")

@@ -128,9 +128,7 @@ def skills_sweep() -> Iterator[Figure]:
     with folder() as home, environment(home):
         workspace = Workspace(home / "home")
         workspace.install_starter_skills()
-        skill = (
-            workspace.skill("table-exploration") if _has(workspace, "table-exploration") else _starters(workspace)[0]
-        )
+        skill = workspace.skill("table-exploration")
         value = next(item for item in skill.parameters if item.kind == "value" and item.type in ("int", "float"))
         step = 1 if value.type == "int" else value.default / 100
         grid = {value.name: [value.default + step * number for number in range(8)]}
