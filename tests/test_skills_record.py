@@ -87,7 +87,7 @@ def test_the_graph_is_kept_with_what_ran_side_by_side(home: Home) -> None:
 def test_a_range_brings_what_other_steps_made(home: Home) -> None:
     """Steps 2 to 4: what step 1 made is an input; an edge to it is none."""
     run_id = make_run(home, "Make, add, double, join.", DIAMOND)
-    skill = extract(home.db, home.writer, home.path, run_id, name="later", steps="2-4")
+    skill = extract(home.db, home.writer, home.path, run_id, name="later", steps="2-4", liveness_s=0)
     assert (skill.status, skill.steps) == ("active", ["step_2", "step_3", "step_4"]), skill.verification
     assert [path.name for path in skill.assets.rglob("*.txt")] == ["a.txt"]
     assert skill.parameters[0].kind == "input"
@@ -104,12 +104,15 @@ def test_steps_that_only_looked_are_left_out_unless_asked_for(home: Home) -> Non
         Step("print(open('data/n.txt').read())\n", depends_on=(2,)),
     ]
     run_id = make_run(home, "Look, then write.", steps)
-    skill = extract(home.db, home.writer, home.path, run_id, name="writes")
+    skill = extract(home.db, home.writer, home.path, run_id, name="writes", liveness_s=0)
     assert skill.steps == ["step_2", "step_3"], skill.verification
     provenance = json.loads(skill.notebook.read_text())["metadata"]["cmbagent_nb"]
     assert provenance["left_out"] == {"step_1": "it made no file that the results need"}
     assert provenance["dead_code"] == {"step_2": ["UNUSED"]}
-    assert extract(home.db, home.writer, home.path, run_id, name="writes", steps="1-2").steps == ["step_1", "step_2"]
+    assert extract(home.db, home.writer, home.path, run_id, name="writes", steps="1-2", liveness_s=0).steps == [
+        "step_1",
+        "step_2",
+    ]
 
 
 def test_an_unfinished_run_has_its_finished_steps(home: Home) -> None:
@@ -122,7 +125,7 @@ def test_an_unfinished_run_has_its_finished_steps(home: Home) -> None:
     )
     home.writer.barrier().result()
     for version in (1, 2):
-        skill = extract(home.db, home.writer, home.path, run_id, name="half")
+        skill = extract(home.db, home.writer, home.path, run_id, name="half", liveness_s=0)
         assert (skill.version, skill.status, skill.steps) == (version, "active", ["step_1", "step_2"])
     assert skill.dag_template["left_out"] == {"step_3": "it is running"}
 
@@ -143,7 +146,7 @@ def test_a_branch_shares_its_parents_steps(home: Home) -> None:
     record = read_record(home.db, branch)
     assert [item.node_id for item in record.steps] == ["step_1", "step_2"]
     assert "N_ITEMS" in record.steps[0].code
-    skill = extract(home.db, home.writer, home.path, branch, name="branched")
+    skill = extract(home.db, home.writer, home.path, branch, name="branched", liveness_s=0)
     assert skill.status == "active", skill.verification
     assert {"N_ITEMS", "FACTOR"} <= {item.name for item in skill.parameters}
     # A record that names itself as its parent does not go on for ever.
