@@ -57,6 +57,10 @@ def test_what_is_exported_arrives_unchanged(form: str, workspace: Workspace, oth
     again = workspace.import_skill(theirs.export(tmp_path / "again", form), name="another")
     assert again.verification["summary"] == theirs.verification["summary"]
     assert workspace.import_skill(place).id == mine.id, "the same files are the same skill"
+    if form == "json":
+        assert workspace.import_skill(json.loads(place.read_text())).id == mine.id
+        with pytest.raises(SkillRefused, match="no exported skill"):
+            workspace.import_skill({"format": "other"})
 
 
 def test_an_imported_skill_runs_once_it_is_trusted(workspace: Workspace, tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ BENCHMARKS = {
     "matching": ("matching:quality", False),
     "matching_speed": ("matching:speed", False),
     "matching_share": ("matching:share", False),
+    "starter": ("sharing:installed", False),
+    "sharing": ("sharing:travelled", True),
     "optimize": ("optimizing:optimized", True),
     "compose": ("optimizing:composed", True),
     "peers": ("peers:peers", False),

@@ -221,9 +221,14 @@ def from_json(text: str) -> Package:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise refused(f"it cannot be read as JSON ({type(error).__name__})") from None
+    return from_value(value)
+
+
+def from_value(value: Any) -> Package:
+    """Read a package from what its JSON says, as a request to a server holds it."""
     if not isinstance(value, dict) or value.get("format") != _JSON_FORMAT or not isinstance(value.get("files"), dict):
-        raise refused("the JSON file is no exported skill", "Name a file that `skill export` made.")
-    newer(value.get("version"), "the JSON file")
+        raise refused("the JSON is no exported skill", "Take what `skill export --format json` made.")
+    newer(value.get("version"), "the JSON")
     return _collected(_entries(value["files"]))
 
 

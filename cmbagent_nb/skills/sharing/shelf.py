@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,8 +33,10 @@ class Place(Protocol):
 class Shelf:
     """The methods of a workspace about skills that were made elsewhere."""
 
-    def import_skill(self: Place, source: str | Path, *, name: str | None = None) -> Skill:
+    def import_skill(self: Place, source: str | Path | Mapping[str, Any], *, name: str | None = None) -> Skill:
         """Take a skill from an exported folder, JSON file or zip archive; nothing of it is run.
+
+        ``source`` is its place, or what the JSON file says as a dictionary.
 
         It is untrusted: look at ``skill.code()``, then ``skill.trust()``. A name that exists gets a new version; the
         same files twice are the same skill.
@@ -47,7 +50,14 @@ class Shelf:
         from cmbagent_nb.skills.sharing.take import read, take
 
         taken = read(source)
-        return take(self.db, self.writer, self.home, taken, name=name, came_from=str(source))[0]
+        return take(
+            self.db,
+            self.writer,
+            self.home,
+            taken,
+            name=name,
+            came_from="" if isinstance(source, Mapping) else str(source),
+        )[0]
 
     def add_skill_source(
         self: Place, name: str, location: str | Path, kind: str = "", *, trusted: bool = False

@@ -16,6 +16,7 @@ import keyword
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from cmbagent_nb.skills.sharing.package import (
     ROW,
     Package,
     check_path,
+    from_value,
     newer,
     read_package,
     refused,
@@ -69,15 +71,15 @@ class Taken:
     content_hash: str
 
 
-def read(place: str | Path) -> Taken:
-    """Read a package and check all of it; writes nothing.
+def read(place: str | Path | Mapping[str, Any]) -> Taken:
+    """Read a package (a place, or what an exported JSON file says) and check all of it; writes nothing.
 
     Raises
     ------
     SkillRefused
         Something about it is not right; the text says what.
     """
-    return check(read_package(place))
+    return check(from_value(dict(place)) if isinstance(place, Mapping) else read_package(place))
 
 
 def check(package: Package, *, ours: bool = False) -> Taken:
