@@ -162,6 +162,7 @@ def compose(
     """
     from cmbagent_nb.skills.composed import build, row_of, verify_composition
     from cmbagent_nb.skills.notebook import notebook_text
+    from cmbagent_nb.skills.versions import artifacts_of
 
     planned = plan(name, skills, pattern, when=when, connect=connect, share=share)
     home, first = planned.components[0].skill.home, planned.components[0].skill
@@ -177,6 +178,9 @@ def compose(
         (folder / library.NOTEBOOK).write_text(notebook_text(notebook), encoding="utf-8")
         library.write_verification(folder, report)
         row = row_of(planned, notebook, report, description, sorted(set(tags)))
+        schemas = {**row["input_schema"], **row["output_schema"]}
+        made = row["output_schema"]
+        row["artifacts"] = artifacts_of(notebook, planned.parameters, schemas, folder / library.ASSETS, made)
         return library.add(first.db, first.writer, home, folder, row)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

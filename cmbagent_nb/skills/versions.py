@@ -7,15 +7,19 @@ name means the older version from the next call on, and a newer one can be broug
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError, SkillNotFound
 
 if TYPE_CHECKING:
     import pandas as pd
+    from nbformat import NotebookNode
     from sqlalchemy import Connection
 
     from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.model import Parameter
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
@@ -150,3 +154,25 @@ def _current(found: list[dict[str, Any]]) -> int | None:
     """Return the version that the name means: the newest active one, or the newest where none is."""
     active = [row["version"] for row in found if row["status"] == "active"]
     return max(active or [row["version"] for row in found], default=None)
+
+
+def artifacts_of(
+    notebook: NotebookNode, parameters: list[Parameter], schemas: dict[str, Any], assets: Path, made: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Return the artifacts of a version that was made of other notebooks: its code by node, schemas and assets."""
+    from cmbagent_nb.skills.artifacts import artifact_rows
+    from cmbagent_nb.skills.model import StepCode
+
+    codes: dict[str, str] = {}
+    for cell in notebook.cells:
+        node = cell.metadata.get("cmbagent_nb", {}).get("node_id")
+        if cell.cell_type == "code" and node:
+            codes[node] = f"{codes[node]}\n{cell.source}" if node in codes else cell.source
+    last = next(reversed(codes), None)
+    steps = [
+        StepCode(
+            node, node, "", "", code, f"codebase/{node}.py", "", made=dict.fromkeys(made if node == last else (), "")
+        )
+        for node, code in codes.items()
+    ]
+    return artifact_rows(steps, list(codes.values()), parameters, schemas, assets)

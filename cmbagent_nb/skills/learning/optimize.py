@@ -188,6 +188,7 @@ def _add(skill: Skill, changed: Changed, report: dict[str, Any], reason: str) ->
     """Put the new version into the library: active if it is verified and better, else a draft."""
     from cmbagent_nb.skills import library
     from cmbagent_nb.skills.notebook import notebook_hash, notebook_text
+    from cmbagent_nb.skills.versions import artifacts_of
 
     making = skill.home / "skills" / ".making"
     making.mkdir(parents=True, exist_ok=True)
@@ -218,6 +219,13 @@ def _add(skill: Skill, changed: Changed, report: dict[str, Any], reason: str) ->
                 "optimized_from": {"skill_id": skill.id, "version": skill.version},
                 "changes": [item.as_dict() for item in changed.applied],
             },
+            "artifacts": artifacts_of(
+                changed.notebook,
+                changed.parameters,
+                {**skill.input_schema, **skill.output_schema},
+                folder / library.ASSETS,
+                skill.output_schema,
+            ),
         }
         return library.add(skill.db, skill.writer, skill.home, folder, row)
     finally:
