@@ -338,6 +338,7 @@ def test_a_sweep_can_be_stopped(skill: Skill) -> None:
     assert frame["execution_id"].isna().sum() >= 2
 
 
+@pytest.mark.full
 def test_a_sweep_runs_on_dask(skill: Skill) -> None:
     """A worker of a local cluster, with its own writer on the same workspace; what fails there is a row here."""
     pytest.importorskip("distributed")
