@@ -21,7 +21,7 @@ from cmbagent_nb.skills.matching import embedder, index, weights
 from cmbagent_nb.skills.matching.feedback import Feedback, alike
 from cmbagent_nb.skills.matching.fill import named_values
 from cmbagent_nb.skills.matching.hybrid import Lexicon, calibrate, combine
-from cmbagent_nb.skills.matching.index import texts
+from cmbagent_nb.skills.matching.index import meaning, wording
 from cmbagent_nb.skills.matching.structure import compare
 from cmbagent_nb.skills.matching.tfidf import Index
 from cmbagent_nb.skills.model import Parameter
@@ -224,15 +224,15 @@ def test_an_excerpt_of_a_public_set() -> None:
     """Forty tasks of bfcl-eval: the right tool first, and a score that tells when it is not there."""
     excerpt = json.loads((ROOT / "tests" / "bfcl_multiple_excerpt.json").read_text(encoding="utf-8"))
     data = read(excerpt["asked"], excerpt["answers"])
-    said = [texts(as_row(tool)) for tool in data.tools]
+    rows = [as_row(tool) for tool in data.tools]
     model = embedder.choose("onnx") if HAS_ONNX else None
-    meaning = None if model is None else model.encode(data.tasks) @ model.encode([item.meaning for item in said]).T
+    cosines = None if model is None else model.encode(data.tasks) @ model.encode([meaning(row) for row in rows]).T
     right, fitting, foreign = 0, [], []
     for task, own in enumerate(data.right):
         names = data.names
         for kept in (range(len(names)), [place for place in range(len(names)) if names[place] != names[own]]):
-            lexical = Lexicon([said[place].words for place in kept]).scores(data.tasks[task])
-            semantic = None if meaning is None else meaning[task, list(kept)]
+            lexical = Lexicon([wording(rows[place]) for place in kept]).scores(data.tasks[task])
+            semantic = None if cosines is None else cosines[task, list(kept)]
             scores = calibrate(combine(semantic, lexical), with_meaning=semantic is not None)
             if len(kept) == len(names):
                 right += names[int(np.argmax(scores))] == names[own]

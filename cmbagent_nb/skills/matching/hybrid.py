@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbagent_nb.skills.matching.tfidf import Index
+from cmbagent_nb.skills.matching.tfidf import Index, plain
 
 Scores = NDArray[np.float32]
 
@@ -52,8 +52,9 @@ class Lexicon:
     """Texts as n-grams and as words, to be compared with a task."""
 
     def __init__(self, texts: list[str]) -> None:
-        self._characters = Index(texts)
-        self._words = Index(texts, "words")
+        said = [plain(text) for text in texts]
+        self._characters = Index(said, are_plain=True)
+        self._words = Index(said, "words", are_plain=True)
 
     def scores(self, task: str) -> Scores:
         """Return how much of its words each text shares with a task, from 0 to 1."""

@@ -39,29 +39,32 @@ _BATCH = 16
 _COLUMNS = "id, name, version, description, tags, task_pattern, parameters, task_embedding, embedding_model"
 
 
-@dataclass(frozen=True)
-class Texts:
-    """What is compared of a skill: for its meaning, and for its words."""
+def meaning(row: dict[str, Any]) -> str:
+    """Return what a model sees of a skill's row.
 
-    meaning: str
-    words: str
-
-
-def texts(row: dict[str, Any]) -> Texts:
-    """Return the texts of a skill's row.
-
-    >>> texts({"name": "tt_peaks", "description": "Find the peaks.", "task_pattern": "Find the peaks.",
-    ...        "parameters": [{"name": "lmax", "help": "the largest multipole"}], "tags": ["cmb"]})
-    Texts(meaning='tt peaks. Find the peaks. lmax', words='tt peaks. Find the peaks. lmax the largest multipole cmb')
+    >>> meaning({"name": "tt_peaks", "description": "Find the peaks.", "task_pattern": "Find the peaks.",
+    ...          "parameters": [{"name": "lMax", "help": "the largest multipole"}], "tags": ["cmb"]})
+    'tt peaks. Find the peaks. l max'
     """
+    names = [plain(str(item.get("name", ""))) for item in row["parameters"] or []]
+    return " ".join([f"{plain(row['name'])}. {_said(row)}", *names]).strip()
+
+
+def wording(row: dict[str, Any]) -> str:
+    """Return what is compared of a skill's row word by word.
+
+    >>> wording({"name": "tt_peaks", "description": "Find the peaks.", "task_pattern": "", "tags": ["cmb"],
+    ...          "parameters": [{"name": "lmax", "help": "the largest multipole"}]})
+    'tt_peaks. Find the peaks. lmax the largest multipole cmb'
+    """
+    helps = [f"{item.get('name', '')} {item.get('help') or ''}".strip() for item in row["parameters"] or []]
+    return " ".join([f"{row['name']}. {_said(row)}", *helps, *(str(tag) for tag in row["tags"] or [])]).strip()
+
+
+def _said(row: dict[str, Any]) -> str:
+    """Return a skill's description, and its task where that says more."""
     description, task = (row["description"] or "").strip(), (row["task_pattern"] or "").strip()
-    said = description if not task or task == description else f"{description} {task}".strip()
-    parameters = row["parameters"] or []
-    names = [plain(str(item.get("name", ""))) for item in parameters]
-    helps = [f"{name} {item.get('help') or ''}".strip() for name, item in zip(names, parameters, strict=True)]
-    head = f"{plain(row['name'])}. {said}"
-    tags = [str(tag) for tag in row["tags"] or []]
-    return Texts(" ".join([head, *names]).strip(), " ".join([head, *helps, *tags]).strip())
+    return description if not task or task == description else f"{description} {task}".strip()
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Library:
         self._state: tuple[int, str | None] | None = None
         self._ids: list[str] = []
         self._made_by: list[str | None] = []
-        self._texts: list[Texts] = []
+        self._rows: list[dict[str, Any]] = []
         self._names: list[str] = []
         self._name_of: NDArray[np.int64] = np.zeros(0, np.int64)
         self._lexicon = Lexicon([])
@@ -123,9 +126,9 @@ class Library:
         self._names = list(dict.fromkeys(row["name"] for row in rows))
         place_of = {name: place for place, name in enumerate(self._names)}
         self._name_of = np.array([place_of[row["name"]] for row in rows], np.int64)
-        self._texts = [texts(row) for row in rows]
-        self._lexicon = Lexicon([item.words for item in self._texts])
-        stored = [bytes(row["task_embedding"] or b"") for row in rows]
+        self._lexicon = Lexicon([wording(row) for row in rows])
+        stored = [bytes(row.pop("task_embedding") or b"") for row in rows]
+        self._rows = rows
         length = max(map(len, stored), default=0)
         self._vectors = np.zeros((len(rows), length // 4), np.float32)
         self._made_by = [None] * len(rows)
@@ -148,7 +151,7 @@ class Library:
         made: list[tuple[bytes, str, str]] = []
         for first in range(0, len(missing), _BATCH):
             places = missing[first : first + _BATCH]
-            vectors = embedder.encode([self._texts[place].meaning for place in places])
+            vectors = embedder.encode([meaning(self._rows[place]) for place in places])
             if self._vectors.shape[1] != vectors.shape[1]:
                 self._vectors = np.zeros((len(self._ids), vectors.shape[1]), np.float32)
             self._vectors[places] = vectors

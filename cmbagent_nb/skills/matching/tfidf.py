@@ -64,7 +64,10 @@ def plain(text: str) -> str:
     >>> plain("planck_tt-Chi2  fitH0")
     'planck tt chi2 fit h0'
     """
-    return _OTHER.sub(" ", _CAMEL.sub(" ", text[:LONGEST])).strip().casefold()
+    text = text[:LONGEST]
+    if not text.islower():
+        text = _CAMEL.sub(" ", text)
+    return _OTHER.sub(" ", text).strip().casefold()
 
 
 def words(text: str) -> list[str]:
@@ -93,8 +96,8 @@ def stem(word: str) -> str:
 
 
 def _grams(texts: Sequence[str]) -> tuple[NDArray[np.uint32], Terms]:
-    """Return the n-grams of texts: for each the number of its text and the number that stands for it."""
-    padded = [f" {' '.join(plain(text).split())} " for text in texts]
+    """Return the n-grams of plain texts: for each the number of its text and the number that stands for it."""
+    padded = [f" {text} " for text in texts]
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "replace"), dtype=np.uint32).astype(np.uint64)
     owner = np.repeat(np.arange(len(padded), dtype=np.uint32), [len(text) for text in padded])
     letters = codes != _SPACE
@@ -128,7 +131,7 @@ def _word_numbers(texts: Sequence[str]) -> tuple[NDArray[np.uint32], Terms]:
     owners: list[int] = []
     terms: list[int] = []
     for place, text in enumerate(texts):
-        found = [number for word in _WORD.findall(plain(text)) if (number := _number(word))]
+        found = [number for word in _WORD.findall(text) if (number := _number(word))]
         pairs = [(first * 0x9E3779B1 ^ second) & 0xFFFFFFFF for first, second in pairwise(found)]
         owners += [place] * (len(found) + len(pairs))
         terms += found
@@ -160,8 +163,10 @@ class Index:
     [1.0, 0.0]
     """
 
-    def __init__(self, texts: Sequence[str], kind: str = "characters") -> None:
+    def __init__(self, texts: Sequence[str], kind: str = "characters", *, are_plain: bool = False) -> None:
         self.size = len(texts)
+        if not are_plain:
+            texts = [plain(text) for text in texts]
         self._take_apart = KINDS[kind]
         owners, terms, counts = self._counted(texts)
         order = np.argsort(terms, kind="stable")
@@ -192,7 +197,7 @@ class Index:
 
     def query(self, text: str) -> Query:
         """Take a question apart."""
-        _, terms = self._take_apart([text])
+        _, terms = self._take_apart([plain(text)])
         found, counts = np.unique(terms, return_counts=True)
         if not len(self._terms) or not len(found):
             return Query(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
