@@ -74,7 +74,7 @@ class ForkStage:
         empty = scratch / "empty"
         empty.mkdir()
         self._process = subprocess.Popen(
-            [sys.executable, str(_CHILD)],
+            [sys.executable, "-P", str(_CHILD)],  # -P: our own modules must not stand in for the code's
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -1,4 +1,4 @@
-"""The process that tries a notebook's cells with other values: ``python rehearsal_child.py``, driven over its pipes.
+"""The process that tries a notebook's cells with other values, driven over its pipes.
 
 It loads the libraries that the cells import once, and forks for each try: a try begins in a second-hand interpreter
 that has imported and done nothing, in its own folder, and leaves nothing behind. One JSON object a line comes in and
@@ -127,6 +127,9 @@ def _run(wanted: dict[str, Any], codes: list[types.CodeType], has_parameters: li
         os.setpgid(0, 0)
         os.chdir(wanted["folder"])
         sys.path.insert(0, "")
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)  # what the code asks for must not come from our pipe
+        sys.stdin = os.fdopen(os.dup(0), encoding="utf-8")
         # Only what is printed is kept: warnings go elsewhere.
         output = os.open(wanted["printed"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(output, 1)
