@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from cmbagent_nb.skills.learning.dataflow import Flow
 
-FOLDER = ".results"
+FOLDER = "results"
 LARGEST = 2 * 2**30
 #: A result of one cell larger than this is not kept.
 LARGEST_RESULT = 256 * 2**20
@@ -42,8 +42,8 @@ _PATIENCE_S = 120.0
 
 
 def folder_of(home: Path) -> Path:
-    """Return where a workspace keeps results of cells."""
-    return Path(home) / "skills" / FOLDER
+    """Return where a workspace keeps results of cells: beside the skills, since a backup can do without."""
+    return Path(home) / FOLDER
 
 
 #: Of each name: the digest of its value, and of the file that it is the path of, too; None where there is none.
