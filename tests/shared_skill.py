@@ -25,7 +25,7 @@ def cell(source: str, name: str, tag: str) -> dict[str, Any]:
         "cell_type": "code",
         "id": name,
         "source": source,
-        "metadata": {"tags": [tag]},
+        "metadata": {"tags": [tag], **({"cmbagent_nb": {"node_id": name}} if tag == "step" else {})},
         "outputs": [],
         "execution_count": None,
     }

@@ -69,6 +69,8 @@ def test_an_imported_skill_runs_once_it_is_trusted(workspace: Workspace, tmp_pat
         with pytest.raises(SkillUntrusted, match="not trusted"):
             attempt()
     assert not (workspace.home / "skills" / "power_sum" / "runs").exists()
+    kinds = {row["artifact_type"] for row in workspace.db.rows("SELECT artifact_type FROM skill_artifacts")}
+    assert kinds == {"code", "config", "data_schema", "asset"}
     shown = skill.code()
     assert "float(line) ** power" in shown and "input/numbers.txt" in shown
     assert "<script" not in type(shown)("<script>")._repr_html_()

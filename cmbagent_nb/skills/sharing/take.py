@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import keyword
@@ -19,6 +20,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError
@@ -162,6 +164,7 @@ def take(
         write_files(_kept(taken.package), folder)
         (folder / library.ASSETS).mkdir(exist_ok=True)
         library.write_verification(folder, report)
+        row["artifacts"] = _artifacts(taken, folder / library.ASSETS)
         return library.add(db, writer, Path(home), folder, row), True
     except OSError as error:
         raise SkillError(
@@ -301,6 +304,31 @@ def _valid(notebook: dict[str, Any]) -> None:
             f"its notebook is not valid: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             path=NOTEBOOK,
         ) from None
+
+
+def _artifacts(taken: Taken, assets: Path) -> list[dict[str, Any]]:
+    """Return the rows of what the skill consists of, as those of a skill that is made here."""
+    from cmbagent_nb.skills.versions import artifacts_of
+
+    cells = [
+        SimpleNamespace(cell_type=cell["cell_type"], metadata=cell["metadata"], source="".join(cell["source"]))
+        for cell in json.loads(taken.package.text(NOTEBOOK))["cells"]
+        if cell["cell_type"] != "code" or _is_python("".join(cell["source"]))
+    ]
+    notebook: Any = SimpleNamespace(cells=cells)
+    schemas = {**(taken.row.get("input_schema") or {}), **(taken.row.get("output_schema") or {})}
+    made = (taken.row.get("postconditions") or {}).get("files") or []
+    parameters = [Parameter.from_dict(item) for item in taken.row["parameters"]]
+    return artifacts_of(notebook, parameters, schemas, assets, [str(path) for path in made])
+
+
+def _is_python(source: str) -> bool:
+    """Tell whether a cell is plain Python; one with magics is passed over."""
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _made_with(taken: Taken) -> str:
