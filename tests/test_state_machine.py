@@ -283,4 +283,4 @@ def test_no_sequence_of_commands_and_crashes_leaves_the_machine(monkeypatch: pyt
 
 @pytest.mark.full
 def test_no_long_sequence_of_commands_and_crashes_leaves_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(150, 40, monkeypatch)
+    machine(60, 30, monkeypatch)
