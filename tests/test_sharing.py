@@ -85,6 +85,13 @@ def test_an_imported_skill_runs_once_it_is_trusted(workspace: Workspace, tmp_pat
     assert verified.verification["summary"] == "1 of 1 file reproduced"
 
 
+def test_a_cell_that_is_not_python_can_be_shared(workspace: Workspace, tmp_path: Path) -> None:
+    made = package(code="%matplotlib inline\n" + CODE)
+    skill = workspace.import_skill(put(made, tmp_path / "in"))
+    assert "%matplotlib inline" in skill.code()
+    assert skill.trust().run().success
+
+
 def test_a_claim_that_is_not_true_does_not_stand(workspace: Workspace, tmp_path: Path) -> None:
     """It says that it was verified; here it makes something else, and becomes a draft."""
     wrong = resealed(package(), **{"expected/data/total.json": b'{"total": 15.0}'})

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 _LARGEST_NOTEBOOK = 16 * 2**20
 _LARGEST_ROW = 4 * 2**20
 _NBFORMAT, _NBFORMAT_MINOR = 4, 5
+#: What reading a text as Python may raise.
+_UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
 _TYPES = frozenset({"int", "float", "str", "bool", "list"})
 _KINDS = frozenset({"value", "input", "output"})
 #: What a column of ``skill.json`` must be, if it is there at all.
@@ -313,20 +315,23 @@ def _artifacts(taken: Taken, assets: Path) -> list[dict[str, Any]]:
     cells = [
         SimpleNamespace(cell_type=cell["cell_type"], metadata=cell["metadata"], source="".join(cell["source"]))
         for cell in json.loads(taken.package.text(NOTEBOOK))["cells"]
-        if cell["cell_type"] != "code" or _is_python("".join(cell["source"]))
     ]
     notebook: Any = SimpleNamespace(cells=cells)
     schemas = {**(taken.row.get("input_schema") or {}), **(taken.row.get("output_schema") or {})}
-    made = (taken.row.get("postconditions") or {}).get("files") or []
+    made = [str(path) for path in (taken.row.get("postconditions") or {}).get("files") or []]
     parameters = [Parameter.from_dict(item) for item in taken.row["parameters"]]
-    return artifacts_of(notebook, parameters, schemas, assets, [str(path) for path in made])
+    try:
+        return artifacts_of(notebook, parameters, schemas, assets, made)
+    except _UNPARSED:  # a cell with magics, say: the others count
+        notebook.cells = [cell for cell in cells if _is_python(cell.source)]
+        return artifacts_of(notebook, parameters, schemas, assets, made)
 
 
 def _is_python(source: str) -> bool:
     """Tell whether a cell is plain Python; one with magics is passed over."""
     try:
         ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except _UNPARSED:
         return False
     return True
 
