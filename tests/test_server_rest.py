@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import http.cookiejar
 import json
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -25,72 +21,10 @@ from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.writer import Writer
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer
+from tests.rest_server import TOKEN, Server
 from tests.team import code
 
-TOKEN = "a-token-of-the-tests"
 NOW = 1_700_000_000.0
-
-
-class Server:
-    """A Jupyter server with nothing of the user's, and a way to ask it."""
-
-    def __init__(self, folder: Path, homes: list[Path]) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
-        listing = folder / "workspaces.json"
-        listing.write_text(json.dumps({"workspaces": [{"path": str(home), "opened_at": NOW} for home in homes]}))
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("CMBAGENT", "JUPYTER"))
-        }
-        environment |= {
-            "CMBAGENT_HOME": str(folder / "default"),
-            "CMBAGENT_WORKSPACES_FILE": str(listing),
-            "JUPYTER_CONFIG_DIR": str(folder / "config"),
-            "JUPYTER_DATA_DIR": str(folder / "data"),
-            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
-            "PYTHONPATH": str(Path(__file__).parent.parent),
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "jupyter_server",
-            "--no-browser",
-            "--allow-root",
-            f"--port={self.port}",
-            "--port-retries=0",
-            f"--IdentityProvider.token={TOKEN}",
-            f"--ServerApp.root_dir={folder}",
-            "--ServerApp.jpserver_extensions={'cmbagent_nb.server': True}",
-        ]
-        self.log = (folder / "server.log").open("w+")
-        self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log, cwd=folder)
-        until = time.monotonic() + 60
-        while self.process.poll() is None and time.monotonic() < until:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api", timeout=5).close()
-                return
-            except OSError:
-                time.sleep(0.05)  # a port that opens cannot be awaited
-        raise AssertionError(Path(self.log.name).read_text())
-
-    def ask(self, path: str, body: Any = None, *, token: str = TOKEN, raw: bytes | None = None) -> tuple[int, Any]:
-        """Send a request below ``/cmbagent/api`` and return status and JSON."""
-        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"token {token}"} if token else {}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/cmbagent/api/{path}", data, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.loads(error.read())
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-        self.log.close()
 
 
 def seed(home: Path, name: str, *, gates: int = 0) -> str:

@@ -65,7 +65,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         try:
             output = execute(
                 workspace,
-                f"skill extract {run_id[-8:]} --steps 1-2 --name line --tags fit,demo --public --description 'A line' --json",
+                f"skill extract {run_id[-8:]} --steps 1-2 --name line --tags fit,demo --public"
+                " --description 'A line' --json",
             )
         finally:
             workspace.close()

@@ -4,7 +4,7 @@
 |---|---|
 | who may ask | whoever may use the Jupyter server: its authentication, its XSRF check, its authorizer |
 | work on the database | in a thread, never on the server's event loop |
-| an error | ``{"error", "next_step"}`` with 400 wrong use, 404 not there, 409 not now or not one, 500 our fault |
+| an error | ``{"error", "next_step", "message"}`` with the status that :func:`.base.status_of` gives |
 | an answer to a gate, pause, resume | is replied to once the run's owner has acted; after two seconds with 202 |
 | no run goes on in the server | what was interrupted or failed is resumed by a notebook or the command line |
 """
@@ -12,26 +12,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from jupyter_server.auth.decorator import authorized
-from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
-from tornado import web
 
-from cmbagent_nb.errors import (
-    AmbiguousReference,
-    CMBAgentError,
-    GateError,
-    RunNotFound,
-    StateError,
-    UsageError,
-)
+from cmbagent_nb.errors import GateError, RunNotFound, StateError, UsageError
 from cmbagent_nb.server import reading
-from cmbagent_nb.server.places import Places, no_such
+from cmbagent_nb.server.base import ORIGIN, Handler, guarded, shown
+from cmbagent_nb.server.places import Places
 from cmbagent_nb.workflow.commands import send
 from cmbagent_nb.workflow.gates import check_answer, usual
 from cmbagent_nb.workflow.ownership import interrupt_orphans
@@ -40,161 +28,9 @@ from cmbagent_nb.workflow.resume import RESUMABLE
 if TYPE_CHECKING:
     from cmbagent_nb.workspace import Workspace
 
-T = TypeVar("T")
-
-#: Who has decided, as the record has it.
-ORIGIN = "you, over REST"
-
 #: Seconds to wait for the owner of a run to act on an answer, and between two looks.
 PATIENCE = 2.0
 LOOK = 0.05
-
-
-class Handler(APIHandler):
-    """What all handlers share: places, threads and errors."""
-
-    auth_resource = "cmbagent"
-
-    def initialize(self, places: Places) -> None:
-        """Take the workspaces that are served."""
-        self.places = places
-
-    async def answer(self, work: Callable[..., Any], *arguments: Any) -> None:
-        """Run blocking work in a thread and send what it returns as JSON."""
-        self.reply(await self.thread(work, *arguments))
-
-    async def thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Run blocking work in a thread."""
-        return await asyncio.to_thread(work, *arguments)
-
-    def reply(self, data: Any) -> None:
-        """Send data as JSON."""
-        self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(data, default=str))
-
-    def write_error(self, status_code: int, **details: Any) -> None:
-        """Send an error as JSON that says what to do next."""
-        error = details.get("exc_info", (None, None, None))[1]
-        if isinstance(error, CMBAgentError):
-            status_code = status_of(error)
-            what, next_step = f"{error.what[:1].upper()}{error.what[1:]}.", error.next_step
-        elif isinstance(error, web.HTTPError):
-            what = str(error.log_message or error.reason or "The request was refused")
-            next_step = _NEXT.get(status_code, "")
-        else:
-            what, next_step = f"The server failed ({type(error).__name__}).", "See the log of the Jupyter server."
-        self.set_status(status_code)
-        self.reply({"error": what, "next_step": next_step, "message": f"{what} {next_step}".strip()})
-
-    def log_exception(self, *details: Any) -> None:
-        """Log our own errors in a line: they are answers, not faults."""
-        if isinstance(details[1], CMBAgentError):
-            self.log.info("cmbagent: %s", details[1])
-        else:
-            super().log_exception(*details)
-
-    def number(self, name: str, default: int, most: int) -> int:
-        """Read a whole number from the query."""
-        text = self.get_query_argument(name, str(default))
-        try:
-            value = int(text)
-        except ValueError:
-            raise UsageError(f"{name} is {text!r}, not a whole number", f"Leave it out for {default}.") from None
-        if not 0 <= value <= most:
-            raise UsageError(f"{name} is {value}", f"It can be 0 to {most}.")
-        return value
-
-    def body(self) -> dict[str, Any]:
-        """Read the request's JSON object; nothing is an empty one."""
-        data = self.get_json_body()
-        if data is None:
-            return {}
-        if not isinstance(data, dict):
-            raise UsageError("the body is not a JSON object", 'Send something like {"comment": "…"}.')
-        return data
-
-    def text(self, data: dict[str, Any], name: str) -> str:
-        """Read a text from the request's body."""
-        value = data.get(name, "")
-        if value is not None and not isinstance(value, str):
-            raise UsageError(f"{name} is not a text", f"Send it as a JSON string, or leave {name} out.")
-        return value or ""
-
-    def find_run(self, reference: str) -> tuple[Path, Workspace, str]:
-        """Find the workspace and the id of a run by id, name, or a unique part of its id.
-
-        Raises
-        ------
-        RunNotFound
-            No workspace has it.
-        AmbiguousReference
-            More than one run fits.
-        """
-        found, _ = self.places.read(lambda workspace: _find(workspace, reference))
-        fitting = [(home, workspace, fit) for home, workspace, fit in found if fit is not None]
-        for _, _, fit in fitting:
-            if isinstance(fit, AmbiguousReference):
-                raise fit
-        if not fitting:
-            raise no_such("run", reference)
-        if len(fitting) > 1:
-            raise AmbiguousReference(
-                f"{reference!r} fits runs in {len(fitting)} workspaces",
-                "Use the whole id.",
-                reference=reference,
-                candidates=[fit for _, _, fit in fitting],
-            )
-        home, workspace, fit = fitting[0]
-        return home, workspace, str(fit)
-
-    def find_approval(self, reference: str) -> tuple[Workspace, dict[str, Any]]:
-        """Find the workspace and the row of a gate by its id.
-
-        Raises
-        ------
-        RunNotFound
-            No workspace has it.
-        """
-        found, _ = self.places.read(lambda workspace: reading.approval(workspace.db, reference))
-        for home, workspace, row in found:
-            if row is not None:
-                return workspace, {**row, "workspace": str(home)}
-        raise no_such("gate", reference)
-
-
-def _find(workspace: Workspace, reference: str) -> str | AmbiguousReference | None:
-    """Return the id of the run that fits in a workspace; that several do is an answer too."""
-    from cmbagent_nb.store.lookup import find_run
-
-    try:
-        return str(find_run(workspace.db, reference)["id"])
-    except RunNotFound:
-        return None
-    except AmbiguousReference as error:
-        return error
-
-
-def status_of(error: CMBAgentError) -> int:
-    """Return the HTTP status for one of our errors."""
-    if isinstance(error, RunNotFound):
-        return 404
-    if isinstance(error, AmbiguousReference | StateError):
-        return 409
-    if isinstance(error, GateError) and not hasattr(error, "resolution"):
-        return 409  # it is about the gate, not about the answer
-    return 400 if isinstance(error, UsageError) else 500
-
-
-_NEXT = {
-    400: "Check the request's body.",
-    403: "Sign in to the Jupyter server, or send its token.",
-    405: "See which methods this address takes.",
-}
-
-
-def guarded(method: Callable[..., Awaitable[None]]) -> Callable[..., Any]:
-    """Let only those in whom the Jupyter server lets in."""
-    return web.authenticated(authorized(method))
 
 
 class Runs(Handler):
@@ -216,11 +52,7 @@ class Runs(Handler):
             if str(home) in silent:  # whoever looks marks them as interrupted; the next look shows it
                 interrupt_orphans(workspace.db, workspace.writer)
         rows.sort(key=lambda row: row["created_at"] or 0.0, reverse=True)
-        shown = [
-            {"workspace": str(problem.workspace), "error": problem.error, "next_step": problem.next_step}
-            for problem in problems
-        ]
-        return {"runs": rows[:limit], "problems": shown}
+        return {"runs": rows[:limit], "problems": shown(problems)}
 
 
 class Run(Handler):
@@ -397,6 +229,8 @@ class Missing(Handler):
 
 def routes(base_url: str, places: Places | None = None) -> list[tuple[str, type[Handler], dict[str, Any]]]:
     """Return the handlers with their addresses below ``base_url``."""
+    from cmbagent_nb.server.skill_handlers import skill_routes
+
     shared = {"places": places or Places()}
     root = url_path_join(base_url, "cmbagent", "api")
     one = "([^/]+)"
@@ -408,5 +242,6 @@ def routes(base_url: str, places: Places | None = None) -> list[tuple[str, type[
         (f"{root}/approvals/pending", Pending, shared),
         (f"{root}/approvals/{one}/(approve|reject|resolve)", Answer, shared),
         (f"{root}/approvals/{one}", Approval, shared),
+        *skill_routes(root, shared),
         (f"{root}/.*", Missing, shared),
     ]
