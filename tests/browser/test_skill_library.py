@@ -31,9 +31,8 @@ def page() -> Iterator[Any]:
 
 
 def test_a_skill_is_found_and_run(lab: Lab, page: Any) -> None:
-    notebook = Notebook.open(
-        page, lab, "library.ipynb", ["%load_ext cmbagent_nb", "import cmbagent_nb as cmb\ncmb.Workspace().library()", ANALYTICS]
-    )
+    library = "import cmbagent_nb as cmb\ncmb.Workspace().library()"
+    notebook = Notebook.open(page, lab, "library.ipynb", ["%load_ext cmbagent_nb", library, ANALYTICS])
     notebook.run(0)
     notebook.run(1)
     page.wait_for_selector(ROWS)
