@@ -350,6 +350,7 @@ class Workspace(Shelf, Finder, Workshop):
         plan: Mapping[str, Any] | None,
     ) -> Run:
         """Start a run of the skill that was named for a task; values that the task names are filled in."""
+        from cmbagent_nb.skills.matching.conditions import check
         from cmbagent_nb.skills.matching.fill import named_values
         from cmbagent_nb.skills.matching.offering import record_named
 
@@ -357,7 +358,11 @@ class Workspace(Shelf, Finder, Workshop):
             raise UsageError("a plan and a skill are given, and a skill is a plan", "Leave one of them out.")
         self.open_library()
         skill = self.skill(name)
-        values = {**named_values(task, skill.parameters), **(parameters or {})}
+        inputs = dict(options.pop("inputs", None) or {})
+        taken = check(skill, inputs).taken
+        own = {parameter: inputs.pop(name) for parameter, name in taken.items() if name in inputs}
+        values = {**named_values(task, skill.parameters), **own, **(parameters or {})}
+        options["inputs"] = inputs
         run = self.run_skill(skill, values, task=task, model=model, max_cost_usd=max_cost_usd, **options)
         record_named(self.host, run.id, self._session(self.settings.session), task, skill.id)
         return run

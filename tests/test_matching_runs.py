@@ -185,6 +185,9 @@ def test_a_skill_that_is_named_is_used(workspace: Workspace, skill: str, team: O
     assert [(item["status"], item["mode"]) for item in matches(workspace, run)] == [("accepted", "manual")]
     given = workspace.one_shot(TASK, skill="galaxy_counts", skill_parameters={"width": 0.5}).wait(60)
     assert json.loads((given.work_dir / "data" / "counts.json").read_text())["width"] == 0.5
+    table = pd.DataFrame({"z": [0.1, 0.9], "mag": [1, 2]})
+    own = workspace.one_shot(TASK, skill="galaxy_counts", inputs={"survey": table, "width": 0.4}).wait(60)
+    assert json.loads((own.work_dir / "data" / "counts.json").read_text()) == {"bins": 2, "width": 0.4, "total": 2}
     assert team.count == 0
     with pytest.raises(SkillNotFound):
         workspace.one_shot(TASK, skill="no_such_skill")

@@ -23,8 +23,9 @@ class Conditions:
 def check(skill: Skill, inputs: Mapping[str, Any] | None) -> Conditions:
     """Check a skill's preconditions against this machine and, where data is given, against the data.
 
-    Each parameter for an input file takes the first of the inputs that fits it: one of its own name before others.
-    Where data is given that no parameter can take, the skill would not look at it, which is a condition unmet.
+    Each parameter for an input file takes the first of the inputs that fits it: one of its own name before others. Any
+    other parameter takes the input of its name. Where data is given that no parameter can take, the skill would not
+    look at it, which is a condition unmet.
     """
     from cmbagent_nb.skills.check import check_conditions
 
@@ -37,9 +38,13 @@ def check(skill: Skill, inputs: Mapping[str, Any] | None) -> Conditions:
         return Conditions(unmet)
     taken: dict[str, str] = {}
     reasons: list[str] = []
-    for parameter in (item for item in skill.parameters if item.kind == "input"):
-        own = parameter.name.casefold().removesuffix("_file")
-        names = sorted((name for name in inputs if name not in taken.values()), key=lambda name: name.casefold() != own)
+    for parameter in (item for item in skill.parameters if item.kind != "output"):
+        own = parameter.name.casefold()
+        own = own.removesuffix("_file") if parameter.kind == "input" else own
+        free = [name for name in inputs if name not in taken.values()]
+        names = sorted(free, key=lambda name: name.casefold() != own)
+        if parameter.kind == "value":
+            names = [name for name in names if name.casefold() == own]
         for name in names:
             problem = _problem(skill, parameter.name, inputs[name])
             if not problem:

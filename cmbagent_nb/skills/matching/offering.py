@@ -144,12 +144,14 @@ class SkillOffer:
         said = named_values(context.task, found.skill.parameters)
         known = {item.name for item in found.skill.parameters}
         given = {name: value for name, value in self._wanted.parameters.items() if name in known}
-        values = {**said, **given}
+        taken = taken_values(found.taken, inputs)
+        files = {item.name for item in found.skill.parameters if item.kind == "input"}
+        values = {**said, **{name: value for name, value in taken.items() if name not in files}, **given}
         try:
             made = prepare(
                 found.skill,
                 values,
-                taken_values(found.taken, inputs),
+                {name: value for name, value in taken.items() if name in files},
                 settings=self._settings,
                 registry=self._registry,
                 task=context.task,
