@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from cmbagent_nb.store.json import clean, from_json, to_json
+from cmbagent_nb.store.json import clean, from_json, from_json_all, to_json
 
 texts = st.text(st.characters(blacklist_categories=()))  # lone surrogates too
 numbers = st.integers() | st.floats() | st.integers(min_value=-(10**40), max_value=10**40)
@@ -53,6 +53,17 @@ def same(one: Any, other: Any) -> bool:
             math.copysign(1, other),
         )
     return bool(one == other)
+
+
+@given(st.lists(st.none() | st.just("") | values.map(to_json), max_size=6))
+def test_texts_read_together_are_what_they_are_one_by_one(found: list[str | None]) -> None:
+    assert same(from_json_all(found), [from_json(text) for text in found])
+
+
+def test_of_texts_read_together_one_that_is_no_json_is_told() -> None:
+    for odd in ("1,2", "[1", "]", "1],[2"):
+        with pytest.raises(ValueError, match=r"\w"):
+            from_json_all(["1", odd])
 
 
 @given(values)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.store.archived import archived_runs, record_of
 from cmbagent_nb.store.columns import BOOLEAN, JSON
 from cmbagent_nb.store.database import Database, statement
-from cmbagent_nb.store.json import from_json
+from cmbagent_nb.store.json import from_json_all
 from cmbagent_nb.store.presence import is_missing
 from cmbagent_nb.store.summary import node_summary
 from cmbagent_nb.store.totals import TOTALS
@@ -205,7 +205,7 @@ def _series(name: str, values: Sequence[Any]) -> Any:
     if name.endswith("_at"):
         return _times(values)
     if name in JSON:
-        return _objects([None if value is None else from_json(value) for value in values])
+        return _objects(from_json_all(values))
     if name in BOOLEAN:
         return _objects([None if value is None else bool(value) for value in values], boolean=True)
     if name in _INTEGERS:

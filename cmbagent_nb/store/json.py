@@ -28,7 +28,7 @@ import enum
 import math
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -81,6 +81,23 @@ def from_json(text: str | bytes | None) -> Any:
     value = orjson.loads(text)
     marker = b'"$' if isinstance(text, bytes) else '"$'
     return _untagged(value) if marker in text else value  # type: ignore[operator]
+
+
+def from_json_all(texts: Sequence[str | None]) -> list[Any]:
+    """Read each text, as :func:`from_json` does, at less cost a text.
+
+    >>> from_json_all(['{"a":1}', None, '{"$bytes":"eA=="}', ""])
+    [{'a': 1}, None, b'x', None]
+    """
+    together = f"[{','.join([text or 'null' for text in texts])}]"
+    if '"$' not in together:
+        try:
+            values: list[Any] = orjson.loads(together)
+        except orjson.JSONDecodeError:
+            return [from_json(text) for text in texts]  # one of them is no JSON: it is that which is told
+        if len(values) == len(texts):
+            return values
+    return [from_json(text) for text in texts]
 
 
 def clean(text: str) -> str:
