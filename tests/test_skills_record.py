@@ -72,6 +72,7 @@ def test_the_graph_is_kept_with_what_ran_side_by_side(home: Home) -> None:
     assert (row["visibility"], json.loads(row["agent_sequence"])) == ("public", ["engineer"] * 4)
     assert {"mine", "txt"} <= set(json.loads(row["tags"]))
     assert json.loads(row["postconditions"])["files"] == [f"data/{name}.txt" for name in "abcd"]
+    _an_edit_keeps_the_graph(home, skill)
     artifacts = rows(home, "SELECT * FROM skill_artifacts WHERE skill_id = :id ORDER BY id", id=skill.id)
     assert [(item["artifact_type"], item["name"]) for item in artifacts] == [
         *(("code", f"step_{number}") for number in (1, 2, 3, 4)),
@@ -82,6 +83,19 @@ def test_the_graph_is_kept_with_what_ran_side_by_side(home: Home) -> None:
         1, ["N_ITEMS", "a_file"],
     )  # fmt: skip
     assert json.loads(artifacts[4]["content"])["N_ITEMS"] == 4
+
+
+def _an_edit_keeps_the_graph(home: Home, skill: Any) -> None:
+    """Of an edit, the graph has the steps whose cells are still there; the run is not what it is compared with."""
+    book = json.loads(skill.notebook.read_text())
+    book["cells"] = [cell for cell in book["cells"] if cell["id"] not in ("step_3", "step_4")]
+    place = home.path / "less.ipynb"
+    place.write_text(json.dumps(book))
+    less = skill.edit(place, liveness_s=0)
+    assert (less.version, less.status, less.source_run_id) == (2, "active", None), less.verification
+    assert [node["id"] for node in less.dag_template["nodes"]] == ["step_1", "step_2"]
+    assert (less.dag_template["edges"], less.dag_template["parallel"]) == ([["step_1", "step_2"]], [])
+    assert less.postconditions["files"] == ["data/a.txt", "data/b.txt"]
 
 
 def test_a_range_brings_what_other_steps_made(home: Home) -> None:

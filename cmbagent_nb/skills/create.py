@@ -86,8 +86,8 @@ def edit(
 ) -> Skill:
     """Make the next version of a skill from an edited copy of its notebook; verified like the first.
 
-    Inputs that do not lie beside the copy are those of the skill. The new version keeps the skill's tags, task, run
-    and graph, and what is known of the parameters that it still has.
+    Inputs that do not lie beside the copy are those of the skill. The new version keeps the skill's tags, task and
+    graph, and what is known of the parameters that it still has.
     """
     from cmbagent_nb.skills.sharing.trust import require_trust
 
@@ -260,7 +260,7 @@ def _row(folder: Path, about: About, draft: Draft, report: Report, places: dict[
     node = {"id": "step_1", "title": about.name, "agent": "", "instructions": about.description, "made": sorted(places)}
     graph = {"nodes": [node], "edges": [], "parallel": [], "gates": [], "retry": {}, "mode": "skill"}
     outside = list(parent.preconditions.get("files") or ()) if parent is not None else []
-    kept = _kept(parent) if parent is not None else {}
+    kept = _kept(parent, notebook) if parent is not None else {}
     return {
         "name": about.name,
         "session_id": about.session_id,
@@ -281,7 +281,7 @@ def _row(folder: Path, about: About, draft: Draft, report: Report, places: dict[
         "trusted": True,
         "visibility": "private",
         "verification": {**report.as_dict(), "compared_with": "its own first run"},
-        "meta": {"reason": about.reason} if about.reason else None,
+        "meta": _meta(about),
         "artifacts": artifact_rows(
             [step], ["\n\n".join(draft.codes)], draft.parameters, {**input_schema, **output_schema}, assets
         ),
@@ -289,13 +289,30 @@ def _row(folder: Path, about: About, draft: Draft, report: Report, places: dict[
     }
 
 
-def _kept(parent: Skill) -> dict[str, Any]:
-    """Return what an edited version keeps of the skill that it was made from."""
+def _meta(about: About) -> dict[str, Any] | None:
+    edited = {"edited_from": about.parent.id, "source_run_id": about.parent.source_run_id} if about.parent else {}
+    return {**({"reason": about.reason} if about.reason else {}), **edited} or None
+
+
+def _kept(parent: Skill, notebook: NotebookNode) -> dict[str, Any]:
+    """Return what an edited version keeps of the skill that it was made from.
+
+    The run is not among it: the new version need not make what the run had made. Of the graph, it has the steps whose
+    cells are still there.
+    """
     from cmbagent_nb.store.lookup import parsed
 
     row = parsed(parent.db.rows("SELECT * FROM skills WHERE id = :id", id=parent.id)[0])
-    names = (
-        "task_pattern", "source_run_id", "source_step_range", "dag_template", "agent_sequence", "visibility",
-        "parent_skill_id",
-    )  # fmt: skip
-    return {name: row[name] for name in names} | {"parent_skill_id": parent.id}
+    kept = {name: row[name] for name in ("task_pattern", "agent_sequence", "visibility")} | {
+        "parent_skill_id": parent.id
+    }
+    there = {cell.metadata.get("cmbagent_nb", {}).get("node_id") for cell in notebook.cells}
+    graph = row["dag_template"] or {}
+    nodes = [item for item in graph.get("nodes", ()) if item.get("id") in there]
+    if nodes:
+        names = {item["id"] for item in nodes}
+        edges = [edge for edge in graph.get("edges", ()) if set(edge) <= names]
+        groups = [[name for name in group if name in names] for group in graph.get("parallel", ())]
+        parallel = [group for group in groups if len(group) > 1]
+        kept["dag_template"] = {**graph, "nodes": nodes, "edges": edges, "parallel": parallel}
+    return kept
