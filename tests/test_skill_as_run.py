@@ -240,6 +240,18 @@ def test_a_deviation_fails_where_nobody_may_mend_it(ws: Workspace, options: dict
     assert row["meta"]["deviations"][0]["node_id"] == "step_1"
 
 
+def test_a_redo_needs_somebody_to_do_it(ws: Workspace) -> None:
+    """A person asks for other code and there is no model: the step fails and says what would help."""
+    run = ws.run_skill("faulty", approve="after_step")
+    asked = threading.Event()
+    stop = run.subscribe(lambda: asked.set() if run.approvals() else None)
+    assert asked.wait(30) or run.approvals()
+    stop()
+    run.approve(resolution="redo", feedback="Use more rows.")
+    run.wait(30)
+    assert run.status == "failed" and "there is no model" in str(run.error)
+
+
 def test_a_run_of_a_skill_is_cancelled(ws: Workspace) -> None:
     """Its process dies with it, and the execution says so."""
     run = ws.run_skill("faulty", {"FAULT": "slow"})

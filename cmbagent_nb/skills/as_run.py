@@ -132,10 +132,10 @@ class SkillRun:
 
     # ---- the code of a step
 
-    async def ready(self, context: Context, step: Step, attempt: int, failures: Sequence[Failure]) -> Ready | None:
+    async def ready(self, context: Context, step: Step, *, other: bool) -> Ready | None:
         """Return the skill's code for a first attempt; in guided mode as an agent has fitted it to the task."""
         code = self.scripts.get(step.node_id)
-        if code is None or attempt > 1 or failures:
+        if code is None or other:
             if not self.has_model:
                 raise self._refusal(step, "there is no model that could write other code for it")
             return None

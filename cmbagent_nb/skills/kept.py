@@ -14,7 +14,7 @@ import types
 from typing import Any
 
 #: Bytes that one name, and all of them, may take.
-LARGEST, MOST = 64 * 2**20, 512 * 2**20
+LARGEST, MOST = 64 * 2**20, 192 * 2**20
 _OWN = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
 _GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 

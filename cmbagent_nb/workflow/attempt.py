@@ -194,8 +194,9 @@ class Attempt:
     async def _get_code(self, spec: AgentSpec) -> _Written:
         """Take the code that is ready, or ask the agent for it."""
         context, conduct = self.context, self.context.conduct
-        if conduct is not None and not self.comments:
-            ready = await conduct.ready(context, self.step, self.number, self.failures)
+        if conduct is not None:
+            other = self.number > 1 or bool(self.failures or self.comments)
+            ready = await conduct.ready(context, self.step, other=other)
             if ready is not None:
                 return _Written(ready.code, ready.filename, ready.explanation, None, ready=ready)
         from cmbagent_nb.agents.replies import Code

@@ -51,8 +51,10 @@ class Conduct(Protocol):
     def seeds(self) -> Sequence[str]:
         """Return files of the work dir that every attempt gets, besides the input and what came before."""
 
-    async def ready(self, context: Context, step: Step, attempt: int, failures: Sequence[Failure]) -> Ready | None:
+    async def ready(self, context: Context, step: Step, *, other: bool) -> Ready | None:
         """Return the code of an attempt; ``None`` asks the step's agent.
+
+        ``other`` tells that it has to be other code: the first has failed, or a person wants it done differently.
 
         Raises
         ------
