@@ -56,7 +56,7 @@ export class SkillRow {
     this.node.dataset.status = skill.status;
     this.node.dataset.tone = shown.tone;
     setText(this._glyph, shown.glyph);
-    setText(this._name, `${skill.name} v${skill.version}`);
+    setText(this._name, skill.name);
     setText(this._status, skill.trusted ? shown.label : `${shown.label}, not trusted`);
     setText(this._facts, facts(skill));
     this._head.title = skill.description ?? '';
@@ -86,15 +86,15 @@ export class SkillRow {
 
 function parameterItem(parameter: ISkill['parameters'][number]): HTMLElement {
   const unit = parameter.unit ? ` [${parameter.unit}]` : '';
-  return element('li', 'cmb-step', '', [
-    element('code', 'cmb-step-title', `${parameter.name} = ${JSON.stringify(parameter.default)}${unit}`),
-    element('span', 'cmb-faint', parameter.help ?? '')
+  return element('li', 'cmb-parameter', '', [
+    element('code', '', `${parameter.name} = ${JSON.stringify(parameter.default)}${unit}`),
+    element('div', 'cmb-faint', parameter.help ?? '')
   ]);
 }
 
 function facts(skill: ISkill): string {
   const used = skill.usage_count ?? 0;
-  const parts = [used ? `${skill.success_count ?? 0} of ${used} runs succeeded` : 'not run yet'];
+  const parts = [`v${skill.version}`, used ? `${skill.success_count ?? 0} of ${used} runs succeeded` : 'not run yet'];
   if (skill.avg_execution_time_s !== null && skill.avg_execution_time_s !== undefined) {
     parts.push(duration(skill.avg_execution_time_s));
   }

@@ -192,3 +192,26 @@ def test_a_gate_marks_the_tab_and_a_dead_server_is_named(
         assert page.locator(".cmb-gate").is_visible(), "what was known stays"
     run.cancel()
     run.wait(10)
+
+
+def test_the_skills_of_a_workspace_are_searched_in_the_panel(workspace: Workspace, lab: Lab) -> None:
+    workspace.install_starter_skills()
+    with browser_page(width=1000, height=900) as page:
+        panel = open_panel(page, lab)
+        panel.get_by_role("tab", name="Skills").click()
+        rows = panel.locator(".cmb-skills .cmb-run")
+        rows.first.wait_for(timeout=20_000)
+        assert rows.count() == 6
+        assert not sideways(panel)
+        picture(page, "panel_skills_light")
+        panel.get_by_role("searchbox").fill("chronometers")
+        page.wait_for_function("() => document.querySelectorAll('.cmb-skills .cmb-run').length === 1")
+        rows.first.locator(".cmb-run-head").click()
+        assert "%cmbagent skill show hz-fit" in rows.first.inner_text()
+        assert "W = -1" in rows.first.inner_text()
+        theme(page, "Dark")
+        picture(page, "panel_skills_dark")
+        panel.get_by_role("searchbox").fill("no such words")
+        panel.get_by_text("No skill has these words.").wait_for()
+        panel.get_by_role("tab", name="Runs").click()
+        panel.get_by_text("No runs yet").wait_for()
