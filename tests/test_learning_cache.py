@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -12,7 +13,9 @@ import pytest
 from cmbagent_nb.skills.engine import Executed, execute
 from cmbagent_nb.skills.learning import in_kernel
 from cmbagent_nb.skills.learning.cache import mark, prune
+from cmbagent_nb.skills.learning.change import make
 from cmbagent_nb.skills.learning.dataflow import Cell, flow, of_notebook
+from cmbagent_nb.skills.learning.recommend import Recommendation
 
 FIRST = """\
 import numpy as np
@@ -165,3 +168,43 @@ def test_digests_are_of_values(tmp_path: Path) -> None:
     assert [one == two for one, two in zip(first["p"] or [], second["p"] or [], strict=True)] == [True, False]
     assert in_kernel.digests({"a": [1, 2]}, ["a"]) != {"a": first["a"]}
     assert json.dumps(first)
+
+
+def test_a_slow_part_takes_in_what_it_stands_on() -> None:
+    """The slow statement and what makes its random generator become a cell that needs the seed alone."""
+    code = (
+        "def f(g):\n    return g.normal(size=9)\nrng = np.random.default_rng(seed)\nx = f(rng)  # slow\nprint(x, label)"
+    )
+    new = nbformat.v4
+    about = {"tags": ["step"], "cmbagent_nb": {"node_id": "step_1", "fresh_kernel": True}}
+    book = new.new_notebook(
+        cells=[
+            new.new_code_cell("seed = 1\nlabel = 'a'", id="parameters", metadata={"tags": ["parameters"]}),
+            new.new_code_cell("import numpy as np", id="imports", metadata={"tags": ["imports"]}),
+            new.new_code_cell(code, id="step_1", metadata=about),
+        ],
+        metadata={"cmbagent_nb": {"steps": [{"node_id": "step_1", "code_hash": "0"}]}},
+    )
+    change = {"cache": {"cell": "step_1"}}
+    wanted = Recommendation("slow_cell", "step_1", "slow", change=change)
+    skill = SimpleNamespace(parameters=[], preconditions={})
+    made = make(
+        skill,  # type: ignore[arg-type] # as much of a skill as is looked at
+        book,
+        [wanted],
+        lambda divided: {cell.id: 2.0 if "slow" in cell.source else 0.0 for cell in divided.cells},
+    )
+    assert made.applied == [wanted]
+    cells = made.notebook.cells[2:]
+    assert [cell.source for cell in cells] == [
+        "def f(g):\n    return g.normal(size=9)",
+        "rng = np.random.default_rng(seed)\nx = f(rng)  # slow",
+        "print(x, label)",
+    ]
+    kept = [cell.metadata["cmbagent_nb"].get("cached") for cell in cells]
+    assert (kept[0], kept[2]) == (None, None)
+    assert (kept[1]["needs"], kept[1]["leaves"]) == (["seed"], ["x"])
+    assert kept[1]["code"]
+    assert [cell.metadata["cmbagent_nb"]["fresh_kernel"] for cell in cells] == [True, False, False]
+    # cells of a step that share names are no scripts of their own any more
+    assert "code_hash" not in made.notebook.metadata["cmbagent_nb"]["steps"][0]

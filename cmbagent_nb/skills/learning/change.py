@@ -13,6 +13,7 @@ from cmbagent_nb.skills.model import Parameter, type_of
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+    from cmbagent_nb.skills.learning.dataflow import Flow
     from cmbagent_nb.skills.learning.recommend import Recommendation
     from cmbagent_nb.skills.library import Skill
 
@@ -155,23 +156,54 @@ def _keep_results(made: Changed, cell_id: str, profile: Profile | None) -> bool:
     pieces = split.statements(cell.source)
     if len(pieces) > 1 and profile is not None:
         seconds = profile(split.apart(made.notebook, cell_id, pieces))
-        ids = split.part_ids(cell_id, len(pieces))
-        times = [seconds.get(item, 0.0) for item in ids]
+        times = [seconds.get(item, 0.0) for item in split.part_ids(cell_id, len(pieces))]
         runs = split.slow_pieces(times, [split.defines(item) for item in pieces])
-        groups, slow = split.grouped(pieces, runs)
-        if slow and len(groups) > 1:
-            divided = split.apart(made.notebook, cell_id, groups)
-            names = split.part_ids(cell_id, len(groups))
-            flows = {item.id: item for item in of_notebook(divided)}
-            fit = [names[place] for place in slow if flows[names[place]].plain]
-            fewer = any(flows[name].depends < whole.depends for name in fit)
-            if fit and (fewer or not whole.plain):
-                for part in divided.cells:
-                    if part.get("id") in fit:
-                        cache.mark(part, flows[part["id"]])
-                made.notebook = divided
-                return True
+        for number in range(len(runs)):
+            _extend(made.notebook, cell_id, pieces, runs, number)
+        divided, flows = _divided(made.notebook, cell_id, pieces, runs)
+        fit = [item for item in flows if item.plain]
+        fewer = any(item.depends < whole.depends for item in fit)
+        if fit and (fewer or not whole.plain):
+            marked = {item.id: item for item in fit}
+            for part in divided.cells:
+                if part.get("id") in marked:
+                    cache.mark(part, marked[part["id"]])
+            made.notebook = divided
+            return True
     if not whole.plain:
         return False
     cache.mark(cell, whole)
     return True
+
+
+def _extend(notebook: NotebookNode, cell_id: str, pieces: list[str], runs: list[tuple[int, int]], number: int) -> None:
+    """Take the statements before a slow part into it, as long as it then depends on no more parameters.
+
+    What it needs is then rather parameters than objects that have no digest, such as a random generator.
+    """
+    from cmbagent_nb.skills.learning import split
+
+    least = runs[number - 1][1] if number else 0
+    wanted = _divided(notebook, cell_id, pieces, runs)[1][number]
+    first, after = runs[number]
+    while first > least and not split.defines(pieces[first - 1]):
+        tried = [*runs[:number], (first - 1, after), *runs[number + 1 :]]
+        found = _divided(notebook, cell_id, pieces, tried)[1][number]
+        if found.depends != wanted.depends or (wanted.plain and not found.plain):
+            return
+        first -= 1
+        runs[number] = (first, after)
+
+
+def _divided(
+    notebook: NotebookNode, cell_id: str, pieces: list[str], runs: list[tuple[int, int]]
+) -> tuple[NotebookNode, list[Flow]]:
+    """Divide a cell around its slow parts; returns the notebook and what each of these parts needs and leaves."""
+    from cmbagent_nb.skills.learning import split
+    from cmbagent_nb.skills.learning.dataflow import of_notebook
+
+    groups, slow = split.grouped(pieces, runs)
+    divided = split.apart(notebook, cell_id, groups)
+    flows = {item.id: item for item in of_notebook(divided)}
+    ids = split.part_ids(cell_id, len(groups))
+    return divided, [flows[ids[place]] for place in slow]
