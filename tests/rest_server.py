@@ -19,7 +19,7 @@ TOKEN = "a-token-of-the-tests"
 class Server:
     """A Jupyter server with nothing of the user's, and a way to ask it."""
 
-    def __init__(self, folder: Path, homes: list[Path]) -> None:
+    def __init__(self, folder: Path, homes: list[Path], **variables: str) -> None:
         self.folder = folder
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -38,6 +38,7 @@ class Server:
             "JUPYTER_DATA_DIR": str(folder / "data"),
             "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
             "PYTHONPATH": str(Path(__file__).parent.parent),
+            **variables,
         }
         command = [
             sys.executable,
