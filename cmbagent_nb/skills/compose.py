@@ -160,7 +160,8 @@ def compose(
 
     It is active when all is equal, else a draft with the reason. See :func:`plan` for the other parameters.
     """
-    from cmbagent_nb.skills.composed import build, row_of, verify_composition
+    from cmbagent_nb.skills.composed import build, row_of
+    from cmbagent_nb.skills.composed_verify import verify_composition
     from cmbagent_nb.skills.notebook import notebook_text
     from cmbagent_nb.skills.versions import artifacts_of
 
