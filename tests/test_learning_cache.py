@@ -100,6 +100,9 @@ def test_what_would_not_come_back_is_not_kept(tmp_path: Path) -> None:
     ):
         assert run(notebook(code, use), tmp_path / str(number), store)[1] is False
         assert not list(store.glob("??/*/entry.json")), code
+    anew = notebook("n = (n, n)\nvalue = n", use)
+    assert [run(anew, tmp_path / f"anew{number}", store)[1] for number in (1, 2)] == [False, True]
+    prune(store, largest=0)
     changed = notebook("value = [1]", "value.append(2)", "assert value == [1, 2]", kept="second")
     run(changed, tmp_path / "changed", store)
     assert not list(store.glob("??/*/entry.json"))

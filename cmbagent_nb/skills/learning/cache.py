@@ -88,7 +88,8 @@ class Results:
         await self.client.async_execute_cell(cell, index)
         seconds = time.monotonic() - began
         try:
-            await self._keep(cell, place, before, digests, leaves, seconds)
+            given = {name: found for name, found in digests.items() if name not in wanted.get("rebinds", ())}
+            await self._keep(cell, place, before, given, leaves, seconds)
         except OSError:
             return  # a full disk: the result is not kept, and the execution goes on
 
@@ -253,7 +254,12 @@ class Results:
 
 def mark(cell: Any, flow: Flow) -> None:
     """Say of a cell that its results are to be kept."""
-    about = {"needs": list(flow.needs), "leaves": list(flow.leaves), "code": flow.code}
+    about = {
+        "needs": list(flow.needs),
+        "leaves": list(flow.leaves),
+        "rebinds": list(flow.rebinds),
+        "code": flow.code,
+    }
     cell.metadata.setdefault("cmbagent_nb", {})["cached"] = about
 
 

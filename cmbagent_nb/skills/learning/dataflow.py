@@ -70,6 +70,8 @@ class Flow:
     depends: frozenset[str] = frozenset()
     #: Names of its own that later cells use.
     leaves: tuple[str, ...] = ()
+    #: Needed names that it binds anew, which is no change of what it was given.
+    rebinds: tuple[str, ...] = ()
     hindrances: tuple[str, ...] = ()
 
     @property
@@ -123,7 +125,9 @@ def flow(cells: list[Cell]) -> list[Flow]:
         defined = [name for name in leaves if name in scan.defined]
         if defined:
             hindrances.append(f"later cells use what it defines or imports ({', '.join(defined[:3])})")
-        flows.append(replace(found, id=cell.id, leaves=leaves, hindrances=tuple(dict.fromkeys(hindrances))))
+        rebinds = tuple(name for name in found.needs if name in scan.bound)
+        hindered = tuple(dict.fromkeys(hindrances))
+        flows.append(replace(found, id=cell.id, leaves=leaves, rebinds=rebinds, hindrances=hindered))
     return flows
 
 
@@ -160,7 +164,7 @@ def _resolve(
         hindrances.append("an earlier cell is not plain Python")
     text = "\n".join(definitions)
     code = hashlib.sha256(text.encode()).hexdigest() if text else ""
-    return Flow("", tuple(sorted(needs)), code, frozenset(depends), (), tuple(hindrances))
+    return Flow("", tuple(sorted(needs)), code, frozenset(depends), hindrances=tuple(hindrances))
 
 
 def _leaves(scan: _Scan, later: list[_Scan | None]) -> tuple[str, ...]:
