@@ -468,3 +468,46 @@ def test_rows_do_not_wait_long_and_calls_not_at_all(db: Database, writer: Writer
     for future in [writer.call(lambda c: c.exec_driver_sql("SELECT 1").scalar()) for _ in range(200)]:
         assert future.result(30) == 1
     assert time.perf_counter() - start < 200 * 0.002
+
+
+def test_rows_handed_over_after_the_close_are_kept_whoever_gave_up_waiting(db: Database, tmp_path: Path) -> None:
+    """A barrier that nobody waits for any more takes no row with it, and the next writer's barrier has them all."""
+    writer = Writer(db)
+    record = Record(writer)
+    writer.close()
+    writer._idle = False  # as when the thread has ended and nobody has looked after it yet
+    first = record.event("tool_call")
+    given_up, waited = writer.barrier(), writer.barrier()
+    refused, unasked = writer.call(lambda _: 1), writer.call(lambda _: 1)
+    assert given_up.cancel() and unasked.cancel()
+    second = record.event("tool_call")
+    writer._idle = True
+    third = record.event("tool_call")  # its caller sees to the rest
+    waited.result(0)
+    with pytest.raises(StoreError, match="closed"):
+        refused.result(0)
+    with closing(Writer(db)) as later:
+        later.barrier().result(30)
+        found = {row["id"] for row in db.rows("SELECT id FROM execution_events")}
+    assert {first, second, third} <= found
+    assert not list(tmp_path.glob("unwritten-*"))
+
+
+def test_rows_after_the_close_that_no_file_takes_are_told(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the disk full, whoever waits hears of it, and who only hands over sees no error."""
+    writer = Writer(db)
+    record = Record(writer)
+    writer.close()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Unwritten, "keep", full)
+    writer._idle = False
+    record.event("tool_call")
+    waited = writer.barrier()
+    writer._idle = True
+    record.event("tool_call")
+    with pytest.raises(StoreError, match="No space left"):
+        waited.result(0)
+    assert writer.faults

@@ -302,6 +302,8 @@ class Writer:
         try:
             if batch:
                 self._write(batch)
+            elif self._barriers and self._unwritten.waiting:
+                self._take_in()  # whoever waits here reads next: also what a process before this one had left
         except Exception as error:  # a fault of ours: no caller may wait for ever because of it
             log.exception("the writer failed")
             for operation, table, row in batch.rows():
@@ -512,17 +514,33 @@ class Writer:
         """Deal with what is handed over after the end: rows are kept in a file, calls fail."""
         with self._close_lock:
             batch = Batch()
+            waiting: list[tuple[concurrent.futures.Future[Any], StoreError | None]] = []
             while self._queue:
                 kind, first, second, third = self._queue.popleft()
                 if kind == _BARRIER:
-                    first.set_result(None)
+                    waiting.append((first, None))
                 elif kind == _CALL:
-                    second.set_exception(StoreError("the workspace is closed", "Make a new Workspace."))
+                    waiting.append((second, StoreError("the workspace is closed", "Make a new Workspace.")))
                 else:
                     self._gather(batch, (kind, first, second, third))
             self._journals.close()
+            refused: StoreError | None = None
             if batch:
-                self._unwritten.keep(batch.rows())
+                try:
+                    self._unwritten.keep(batch.rows())
+                except (
+                    OSError
+                ) as error:  # neither a database nor a file: whoever hands a row over hears of it in the log
+                    refused = _unreachable(error)
+                    for operation, table, row in batch.rows():
+                        self._fault(operation, table, row, error)
+            for future, closed in waiting:
+                if not future.set_running_or_notify_cancel():
+                    continue
+                if closed is None and refused is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(closed or refused)
 
 
 def _trouble(error: Exception, what: str) -> str:

@@ -167,6 +167,7 @@ class Host:
         self.watcher = Watcher(self.db, self.writer, self.changes.hear)
         self.writer.on_commit(self.changes.tell)
         opened(home)
+        self.writer.barrier().result()  # rows that could not be written when the last process ended are taken in
         #: Runs whose process had died, found when this host opened.
         self.interrupted = interrupt_orphans(self.db, self.writer)
         # The writer says good-bye after this: it was made before.

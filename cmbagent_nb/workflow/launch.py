@@ -20,7 +20,7 @@ from cmbagent_nb.workflow.context import Context, Options
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.motion import Motion
-from cmbagent_nb.workflow.ownership import HEARTBEAT, beat, owner
+from cmbagent_nb.workflow.ownership import HEARTBEAT, beat, check_owner, owner
 from cmbagent_nb.workflow.plan import Plan
 from cmbagent_nb.workflow.restore import Past
 from cmbagent_nb.workflow.space import LOOK_AGAIN
@@ -147,8 +147,8 @@ def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
             },
         },
     )
-    kept.session(request.session_id)
     host.writer.insert("leases", {"run_id": request.run_id, "owner": owner(), "heartbeat_at": created})
+    kept.session(request.session_id)
     host.writer.barrier().result()
     return run_live(host, request, created, past)
 
@@ -326,6 +326,7 @@ async def _end_early(host: Host, request: Request, status: str, error: str) -> N
     clean = host.writer.scrub(error)
 
     def end(connection: Connection) -> Change | None:
+        check_owner(connection, request.run_id)
         return change_run(
             connection, request.run_id, status, reason=clean, by="engine", values={"error": clean or None}
         )

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.errors import StateError
 from cmbagent_nb.store.json import from_json, to_json
 from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.states import ACTIVE, UNFINISHED, change_node, change_run
@@ -105,12 +106,32 @@ def beat(connection: Connection, run_id: str) -> bool:
     return bool(kept.rowcount)
 
 
+def check_owner(connection: Connection, run_id: str) -> None:
+    """Refuse to go on within a transaction that writes the statuses of a run which another process has taken over.
+
+    A machine that was asleep may wake up as the former owner of a run: what it had in hand is not written any more.
+
+    Raises
+    ------
+    StateError
+        The run belongs to another process.
+    """
+    from sqlalchemy import text
+
+    held = connection.execute(text("SELECT owner FROM leases WHERE run_id = :run"), {"run": run_id}).scalar()
+    if held is not None and held != owner():
+        raise StateError("the run was taken over by another process", "Look at it with %cmbagent show.", run_id=run_id)
+
+
 def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
     """Mark the runs whose process has died as interrupted; returns their ids."""
     active = ", ".join(repr(status) for status in ACTIVE)
     rows = db.rows(
-        "SELECT r.id AS id, r.work_dir AS work_dir, l.owner AS owner, l.heartbeat_at AS heartbeat_at"
-        f" FROM workflow_runs r JOIN leases l ON l.run_id = r.id WHERE r.status IN ({active})"
+        # A process may have died after it had written the run's row and before it had written the lease.
+        "SELECT r.id AS id, r.work_dir AS work_dir, COALESCE(l.owner, r.owner) AS owner,"
+        " COALESCE(l.heartbeat_at, r.last_heartbeat_at) AS heartbeat_at"
+        f" FROM workflow_runs r LEFT JOIN leases l ON l.run_id = r.id WHERE r.status IN ({active})"
+        " AND COALESCE(l.owner, r.owner) IS NOT NULL"
     )
     orphans: list[str] = []
     if not rows:
@@ -135,6 +156,14 @@ def _interrupt(connection: Connection, run_id: str, dead_owner: str) -> bool:
         text("UPDATE leases SET owner = :me, heartbeat_at = :now WHERE run_id = :run AND owner = :dead"),
         {"me": owner(), "now": now, "run": run_id, "dead": dead_owner},
     )
+    if taken.rowcount != 1:
+        taken = connection.execute(
+            text(
+                "INSERT INTO leases (run_id, owner, heartbeat_at) SELECT id, :me, :now FROM workflow_runs"
+                " WHERE id = :run AND owner = :dead AND NOT EXISTS (SELECT 1 FROM leases WHERE run_id = :run)"
+            ),
+            {"me": owner(), "now": now, "run": run_id, "dead": dead_owner},
+        )
     if taken.rowcount != 1:
         return False
     reason, by = "its process ended", "lease"

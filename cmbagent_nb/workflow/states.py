@@ -6,6 +6,7 @@ Invariants
 - The row in ``state_history`` is written in the same transaction.
 - A step's row and its node in the graph always have the same status.
 - Changing to the status that is already there is no change: nothing is written.
+- A process whose run another has taken over changes nothing any more.
 """
 
 from __future__ import annotations
@@ -315,7 +316,14 @@ class States:
     async def _apply(self, change_status: Any) -> Change | None:
         import asyncio
 
-        future: asyncio.Future[Change | None] = asyncio.wrap_future(self._writer.call(change_status))
+        from cmbagent_nb.workflow.ownership import check_owner
+
+        def work(connection: Connection) -> Change | None:
+            check_owner(connection, self._run_id)
+            change: Change | None = change_status(connection)
+            return change
+
+        future: asyncio.Future[Change | None] = asyncio.wrap_future(self._writer.call(work))
         # A cancelled run still has to know how its change ended: the transaction is not undone by cancelling.
         change = await asyncio.shield(future)
         if change is not None:
