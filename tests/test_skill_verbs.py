@@ -264,7 +264,9 @@ def test_a_sweep_is_a_row_for_each_combination(ws: Workspace) -> None:
     assert {row["status"] for row in rows} == {"completed"}
     assert len({row["execution_id"] for row in rows}) == 2
     assert len({row["sweep_id"] for row in as_json(ws, "skill executions line")}) == 1
-    assert "X_MIN" in execute(ws, "skill compare-runs line").text
+    beside = execute(ws, "skill compare-runs line").text.splitlines()
+    assert [line.split()[-2:] for line in beside if line.startswith("parameter X_MIN")] == [["3", "1"]]
+    assert not any(line.startswith("parameter points_file") for line in beside)
 
 
 def test_a_skill_as_a_run(ws: Workspace) -> None:
@@ -307,6 +309,15 @@ def test_a_task_finds_its_skill_and_another_none(ws: Workspace) -> None:
     assert "--explain" in execute(ws, "skill match 'Bake a cake with apples'").text
     explained = as_json(ws, "skill match 'Bake a cake with apples' --explain")
     assert [(row["name"], row["fits"]) for row in explained] == [("line", False)]
+
+
+def test_skills_that_do_a_task_together(ws: Workspace) -> None:
+    make_skill(home_of(ws), "mean", ["x = 1"], task="Compute the mean and the median of the heights of the trees.")
+    asked = f"'{TASK.rstrip('.')}; compute the mean and the median of the heights of the trees'"
+    found = as_json(ws, f"skill composable {asked}")
+    assert [item["name"] for item in found[0]["skills"]] == ["line", "mean"]
+    assert "--skills line,mean --pattern" in execute(ws, f"skill composable {asked}").text
+    assert as_json(ws, "skill composable 'Bake a cake with apples'") == []
 
 
 def test_what_was_done_three_times_is_suggested(ws: Workspace) -> None:

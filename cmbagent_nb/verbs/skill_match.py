@@ -67,6 +67,30 @@ def _first(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 @verb(
+    "skill composable",
+    arg("task", nargs="+", metavar="TASK", help="what is to be done, in words; it has several parts"),
+    arg("--limit", dest="k", type=count, default=3, metavar="N", help="at most so many, the best (3)"),
+    group="skills",
+    aliases=("find-composable",),
+)
+def composable(call: Call) -> Output:
+    """Find skills that do a task together, with the call that composes them; none where a part has no skill."""
+    found = call.ws.find_composable(" ".join(call.options.task), k=call.options.k)
+
+    def text() -> str:
+        if not found:
+            return f"No skills do this together. Look for one: {call.prog} skill match --explain TASK."
+        lines = []
+        for item in found:
+            names = ",".join(skill.name for skill in item.skills)
+            lines += [f"{' + '.join(skill.name for skill in item.skills)} ({item.pattern}): {item.reason}"]
+            lines += [f"  {call.prog} skill compose --skills {names} --pattern {item.pattern} --name NAME"]
+        return "\n".join(lines)
+
+    return Output([item.as_dict() for item in found], text)
+
+
+@verb(
     "skill suggest",
     arg("--limit", type=count, default=10, metavar="N", help="at most so many, the best (10)"),
     group="skills",

@@ -184,10 +184,19 @@ def compare_runs(call: Call) -> Output:
 
     def text() -> str:
         lines = rows(frame)
-        same = [name for name in frame.columns if len({json.dumps(row[name], default=str) for row in lines}) == 1]
-        kept = ("execution_id", "status", "duration_s")
-        shown = [str(name) for name in frame.columns if name in kept or name not in same or len(lines) < 2]
-        none = f"There are no executions yet. Make one with {call.prog} skill run {skill.name}."
-        return grid(lines, shown, none)
+        if not lines:
+            return f"There are no executions yet. Make one with {call.prog} skill run {skill.name}."
+        kept = ("status", "duration_s")
+        names = [str(name) for name in frame.columns if name != "execution_id"]
+        differ = [name for name in names if len({json.dumps(line[name], default=str) for line in lines}) > 1]
+        shown = [name for name in names if name in kept or name in differ or len(lines) == 1]
+        heads = [line["execution_id"][-8:] for line in lines]
+        table = [
+            {"": name, **{head: line[name] for head, line in zip(heads, lines, strict=True)}}
+            for name in shown
+            if any(line[name] is not None for line in lines)
+        ]
+        alike = len(names) - len(shown)
+        return grid(table, ["", *heads], "") + (f"\n{alike} more are alike." if alike else "")
 
     return Output(frame, text, display=frame)
