@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -242,3 +245,22 @@ def test_a_task_of_several_parts_finds_its_skills(workspace: Workspace, monkeypa
     assert workspace.suggest_skills() == []
     assert workspace.trials().empty
     assert set(workspace.skill_analytics().usage(7)["executions"]) == {0}
+
+
+def test_as_one_script(parts: dict[str, Skill], tmp_path: Path) -> None:
+    """As the code of a run, a composition is one script, in which a condition decides, too; texts stay whole."""
+    from cmbagent_nb.skills.composed import build
+    from cmbagent_nb.skills.script import scripts
+    from cmbagent_nb.skills.verify import fill
+
+    chosen = [parts["table"], parts["fit"], parts["note"]]
+    planned = plan("script", chosen, "conditional", when="rows > 4")
+    (one,) = scripts(build(planned), planned.parameters, {"table_n": 3, "text": "a\n  b"})
+    for path, expected in ((tmp_path / "few", "note"), (tmp_path / "many", "fit")):
+        fill(path, tmp_path / "none")
+        code = one.code if expected == "note" else one.code.replace("table_n = 3", "table_n = 30")
+        (path / "script.py").write_text(code)
+        subprocess.run([sys.executable, "script.py"], cwd=path, check=True, timeout=60)
+        made = {item.parent.parent.name for item in path.glob("*/data/*") if item.parent.parent.name != "table"}
+        assert made == {expected}
+    assert (tmp_path / "few/note/data/note.txt").read_text() == "n is 1: a\n  b\n"

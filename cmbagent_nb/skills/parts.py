@@ -38,3 +38,50 @@ def is_left_out(cell: Any, folder: Path) -> bool:
         if taken.get(name) is False:
             return True
     return False
+
+
+def is_composed(notebook: Any) -> bool:
+    """Tell whether a notebook is a composition of skills."""
+    return "composition" in notebook.metadata.get("cmbagent_nb", {})
+
+
+def in_one_script(notebook: Any) -> tuple[list[str], list[str]]:
+    """Return what must stand first in a script, and the code of a composition; below an ``if`` what is decided about.
+
+    In a script the parts share a process, as they do when the notebook is run by hand.
+    """
+    import libcst as cst
+
+    future: list[str] = []
+    made: list[str] = []
+    waiting: list[str] = []
+    decided: tuple[str, str] = ("", "")
+
+    def close() -> None:
+        if waiting:
+            module = cst.parse_module("\n\n".join(waiting) + "\n")
+            block = cst.If(test=cst.Name(decided[1]), body=cst.IndentedBlock(body=module.body))
+            made.append(cst.Module(body=[block]).code)
+            waiting.clear()
+
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type != "code" or not cell.source.strip() or "parameters" in tags:
+            continue
+        lines = cell.source.splitlines()
+        future += [line for line in lines if line.startswith("from __future__")]
+        source = "\n".join(line for line in lines if not line.startswith("from __future__"))
+        own = component(cell)
+        inside = bool(decided[0]) and (own == decided[0] or own.startswith(f"{decided[0]}/"))
+        if not inside:
+            close()
+            decided = ("", "")
+        if cell.metadata.get("cmbagent_nb", {}).get("decides") and not inside:
+            decided = (own, f"taken_{len(made)}")
+            made.append(f"{source}\n{decided[1]} = taken")
+        elif inside:
+            waiting.append(source)
+        else:
+            made.append(source)
+    close()
+    return list(dict.fromkeys(future)), made

@@ -25,6 +25,7 @@ import libcst as cst
 from cmbagent_nb.skills.cells_done import steps_of_a_run
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.notebook import FOLDERS
+from cmbagent_nb.skills.parts import in_one_script, is_composed
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -58,7 +59,7 @@ def are_apart(notebook: NotebookNode) -> bool:
         for cell in notebook.cells
         if cell.cell_type == "code" and cell.source.strip() and not _PREAMBLE & set(cell.metadata.get("tags", []))
     ]
-    return bool(cells) and apart.issuperset(cells)
+    return bool(cells) and apart.issuperset(cells) and not is_composed(notebook)
 
 
 def scripts(notebook: NotebookNode, parameters: list[Parameter], values: Mapping[str, Any]) -> list[StepScript]:
@@ -69,6 +70,10 @@ def scripts(notebook: NotebookNode, parameters: list[Parameter], values: Mapping
             StepScript(node_id, _script(imports, parameters, values, source)) for node_id, source in cells_of(notebook)
         ]
     given = [item for item in parameters if item.name in values]
+    if is_composed(notebook):
+        first, code = in_one_script(notebook)
+        lines = [*first, _tagged(notebook, "parameters"), assignments(given, values), *code]
+        return [StepScript(WHOLE, _plain("\n\n".join(line for line in lines if line.strip())))]
     lines = [_tagged(notebook, "parameters"), assignments(given, values), _tagged(notebook, "imports")]
     lines += [_tagged(notebook, "setup"), *(source for _, source in cells_of(notebook))]
     return [StepScript(WHOLE, _plain("\n\n".join(line for line in lines if line.strip())))]
