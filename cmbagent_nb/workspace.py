@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, NoModel, UsageError
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.keeping import Keeping
 from cmbagent_nb.settings import Settings, default_home, load_settings
 from cmbagent_nb.skills.matching.finder import Finder
 from cmbagent_nb.skills.sharing.shelf import Shelf
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.host import Host
 
 
-class Workspace(Shelf, Finder, Workshop):
+class Workspace(Keeping, Shelf, Finder, Workshop):
     """One store plus one folder of runs.
 
     Parameters
@@ -240,7 +240,7 @@ class Workspace(Shelf, Finder, Workshop):
         )
         after = wanted_skill(create_skill, skill_name)
         spec, no_model = self._model_of(model, task, may_lack=wish.looks)
-        host, session_id = self.host, self._session(settings.session)
+        host, session_id = self.host, self.session_id()
         # Everything that can be refused has been: from here on something is made.
         run_name, folder, stored = self._make_folder(task, name, work_dir, inputs, may_clear=may_clear)
         request = Request(
@@ -327,7 +327,7 @@ class Workspace(Shelf, Finder, Workshop):
             parameters or {},
             settings=settings,
             registry=self.agents(),
-            session_id=self._session(settings.session),
+            session_id=self.session_id(),
             model=spec,
             task=task,
             mode=mode,
@@ -364,7 +364,7 @@ class Workspace(Shelf, Finder, Workshop):
         values = {**named_values(task, skill.parameters), **own, **(parameters or {})}
         options["inputs"] = inputs
         run = self.run_skill(skill, values, task=task, model=model, max_cost_usd=max_cost_usd, **options)
-        record_named(self.host, run.id, self._session(self.settings.session), task, skill.id)
+        record_named(self.host, run.id, self.session_id(), task, skill.id)
         return run
 
     def _model_of(self, model: str | None, task: str, *, may_lack: bool) -> tuple[ModelSpec, CMBAgentError | None]:
@@ -481,112 +481,16 @@ class Workspace(Shelf, Finder, Workshop):
             raise NoModel("there is no model, and no playbook was recorded for this task", HOW_TO_SET)
         return ModelSpec.parse(f"playbook:{playbook}")
 
-    # ---- keeping runs
-
-    def archive(self, older_than: str | float | None = None, *, dry_run: bool = False) -> list[dict[str, Any]]:
-        """Move the rows of runs that ended long ago out of the database, into Parquet files; they read as before.
-
-        Parameters
-        ----------
-        older_than
-            A span such as ``90d``; the setting ``archive_days`` when not given.
-        dry_run
-            Only tell which runs that would be.
-
-        Returns
-        -------
-        list of dict
-            The runs, with ``rows``, ``size_bytes`` and ``folder`` when they were archived.
-        """
-
-        from dataclasses import asdict
-
-        from cmbagent_nb.workflow.retention import archive, due, span
-
-        seconds = span(self.settings.archive_days if older_than is None else older_than)
-        if dry_run:
-            return [{name: run[name] for name in ("id", "name", "status", "ended_at")} for run in due(self.db, seconds)]
-        return [asdict(item) for item in archive(self.db, self.writer, seconds)]
-
-    def unarchive(self, reference: str) -> Run:
-        """Bring the rows of an archived run back into the database; returns the run.
-
-        Raises
-        ------
-        StateError
-            The run is not archived.
-        StoreError
-            Its archive is not there or damaged.
-        """
-        from cmbagent_nb.store.archive import unarchive_run
-
-        found = self.run(reference)
-        unarchive_run(self.db, self.writer, found.id)
-        return found
-
-    def compact(self) -> int:
-        """Give the space of deleted and archived rows back to the disk; returns how many bytes that were."""
-        from cmbagent_nb.workflow.retention import compact
-
-        self.writer.barrier().result()
-        return compact(self.db)
-
-    def delete(self, reference: str) -> str:
-        """Delete a run for good: its rows, its archive, and its folder when that is the workspace's own.
-
-        Skills that were made of it stay. Returns what was done, in words.
-
-        Raises
-        ------
-        StateError
-            The run goes on.
-        """
-        from cmbagent_nb.workflow.retention import delete_run
-
-        return delete_run(self.db, self.writer, self.run(reference).id)
-
-    def import_dir(self, folder: str | Path, *, name: str | None = None, task: str = "", again: bool = False) -> Run:
-        """Take the work dir of a CMBAgent run into the record, as a run that has ended; its files are copied.
-
-        Raises
-        ------
-        InputError
-            It is no work dir of CMBAgent.
-        StateError
-            It was imported before, and ``again`` is not set.
-        """
-        from cmbagent_nb.workflow import folders
-        from cmbagent_nb.workflow.cmbagent_dir import read_work_dir
-        from cmbagent_nb.workflow.imported import import_run, refuse_again
-
-        found = read_work_dir(Path(folder))
-        if not again:
-            refuse_again(self.db, found)
-        chosen = name or folders.slug(task or found.task or found.folder.name)
-        work_dir = folders.reserve(self.home / "runs", chosen, named=name is not None)
-        session_id = self._session(self.settings.session)
-        return self.run(import_run(self.writer, session_id, found, work_dir, work_dir.name, task=task))
-
-    def backup(self, path: str | Path) -> Backup:
-        """Write the whole workspace into one file, while runs go on; see :func:`restore_workspace`.
-
-        Raises
-        ------
-        UsageError
-            The file is there already, or cannot be written.
-        """
-        from cmbagent_nb.workflow.backup import backup
-
-        self.writer.barrier().result()
-        return backup(self.db, Path(path))
-
-    def _session(self, name: str) -> str:
-        """Return the id of the session of this name, made if there is none."""
-        if name not in self._sessions:
-            self._sessions[name] = self.writer.call(lambda connection: _find_session(connection, name)).result()
-        return self._sessions[name]
-
     # ---- looking at runs
+
+    def session_id(self) -> str:
+        """Return the id of the session that new runs belong to; it is made with its first run."""
+        from cmbagent_nb.store.sessions import session_of
+
+        name = self.settings.session
+        if name not in self._sessions:
+            self._sessions[name] = self.writer.call(lambda connection: session_of(connection, name)).result()
+        return self._sessions[name]
 
     def run(self, reference: str) -> Run:
         """Return a run by its name, its id, or a unique beginning or end of its id.
@@ -622,21 +526,6 @@ class Workspace(Shelf, Finder, Workshop):
 
         return open_gates(self.db, None if run is None else self.run(run).id)
 
-    def skills(self) -> pd.DataFrame:
-        """Return the skills of the workspace."""
-        from cmbagent_nb.skills.rows import interrupt_executions
-        from cmbagent_nb.store import frames
-
-        self.open_library()
-        interrupt_executions(self.db, self.writer)
-        return frames.skills(self.db)
-
-    def skill_executions(self) -> pd.DataFrame:
-        """Return the executions of all skills, oldest first."""
-        from cmbagent_nb.skills.executions import executions
-
-        return executions(self.db, self.writer)
-
     def library(self, search: str = "") -> Library:
         """Return the skills to look through: in a notebook a browser with search, and a form for each."""
         from cmbagent_nb.library import Library
@@ -662,15 +551,8 @@ class Workspace(Shelf, Finder, Workshop):
         """
         from cmbagent_nb.skills.create import create
 
-        session_id = self._session(self.settings.session)
+        session_id = self.session_id()
         return create(self.db, self.writer, self.home, notebook, name=name, session_id=session_id, **options)
-
-    def skill(self, reference: str) -> Skill:
-        """Return a skill by its name or id; the newest version of a name."""
-        from cmbagent_nb.skills.library import find
-
-        self.open_library()
-        return find(self.db, self.writer, self.home, reference)
 
 
 def restore_workspace(file: str | Path, path: str | Path | None = None) -> Backup:
@@ -727,22 +609,6 @@ def planning_and_control(task: str, **options: Any) -> Run:
 def deep_research(task: str, **options: Any) -> Run:
     """Plan a task and carry it out with its context, in the default workspace; see :meth:`Workspace.deep_research`."""
     return Workspace().deep_research(task, **options)
-
-
-def _find_session(connection: Any, name: str) -> str:
-    from sqlalchemy import text
-
-    found = connection.execute(
-        text("SELECT id FROM sessions WHERE name = :name AND status = 'active' ORDER BY created_at"), {"name": name}
-    ).scalar()
-    if found is not None:
-        return str(found)
-    session_id = new_id()
-    connection.execute(
-        text("INSERT INTO sessions (id, name, status, created_at) VALUES (:id, :name, 'active', :now)"),
-        {"id": session_id, "name": name, "now": time.time()},
-    )
-    return session_id
 
 
 def _store_inputs(inputs: Mapping[str, Any] | None, folder: Path) -> list[dict[str, Any]]:

@@ -36,5 +36,5 @@ def test_sessions_keep_their_names_and_costs_their_models(tmp_path: Path, monkey
     for name, rows in before.items():
         assert workspace.run(name).costs()[costs].values.tolist() == rows
     # The session is known by its name again: another run belongs to it, and no second one of this name is made.
-    assert workspace._session("Project X") == workspace.run("project-x").session_id
+    assert Workspace(home, session="Project X").session_id() == workspace.run("project-x").session_id
     workspace.close()

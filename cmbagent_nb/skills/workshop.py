@@ -91,3 +91,25 @@ class Workshop:
 
         self.writer.barrier().result()
         return frame(self.db, self.writer)
+
+    def skills(self: Place) -> pd.DataFrame:
+        """Return the skills of the workspace."""
+        from cmbagent_nb.skills.rows import interrupt_executions
+        from cmbagent_nb.store import frames
+
+        self.open_library()
+        interrupt_executions(self.db, self.writer)
+        return frames.skills(self.db)
+
+    def skill_executions(self: Place) -> pd.DataFrame:
+        """Return the executions of all skills, oldest first."""
+        from cmbagent_nb.skills.executions import executions
+
+        return executions(self.db, self.writer)
+
+    def skill(self: Place, reference: str) -> Skill:
+        """Return a skill by its name or id; the newest version of a name."""
+        from cmbagent_nb.skills.library import find
+
+        self.open_library()
+        return find(self.db, self.writer, self.home, reference)
