@@ -38,3 +38,28 @@ def test_sessions_keep_their_names_and_costs_their_models(tmp_path: Path, monkey
     # The session is known by its name again: another run belongs to it, and no second one of this name is made.
     assert Workspace(home, session="Project X").session_id() == workspace.run("project-x").session_id
     workspace.close()
+
+
+def test_checkpoints_are_there_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those with a name and those without, and the run can be looked at as it stood at each of them."""
+    home = tmp_path / "home"
+    workspace = Workspace(home)
+    with OpenAIServer(lambda request: code("print(1)")) as server:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        run = workspace.one_shot("Print one.", model="openai:m", name="kept").wait(60)
+    columns = ["id", "node_id", "checkpoint_type", "journal_position", "created_at"]
+    before = run.checkpoints()[columns]
+    assert len(before) > 2
+    states = [run.at(place) for place in before.id]
+    workspace.close()
+    with (run.work_dir / "journal.jsonl").open("a") as journal:  # lines that are JSON, and none of ours
+        for kind, data in (("state", "null"), ("other", '"values"'), ("interrupted", "[]")):
+            journal.write(f'{{"v":1,"seq":900,"at":1.0,"kind":"{kind}","data":{data}}}\n')
+    for path in home.glob("cmbagent.db*"):
+        path.unlink()
+    assert repair_workspace(home) == ["kept"]
+    workspace = Workspace(home)
+    run = workspace.run("kept")
+    assert run.checkpoints()[columns].equals(before)
+    assert [run.at(place) for place in before.id] == states
+    workspace.close()

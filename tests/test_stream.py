@@ -172,3 +172,17 @@ def test_a_callback_can_be_stopped() -> None:
     stream.close()
     assert stream.drain(10)
     assert calls == [1]
+
+
+def test_a_callback_that_comes_after_the_end_leaves_no_thread() -> None:
+    """Nothing comes any more, so nothing waits for it."""
+    stream = Stream("run", "session")
+    stream.close()
+    heard: list[StreamEvent] = []
+    before = set(threading.enumerate())
+    stop = stream.on("*", heard.append)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
+    stop()
+    assert heard == []

@@ -126,6 +126,8 @@ def _value(name: str, value: Any) -> Any:
 
 def _apply(rows: Rows, entry: Entry) -> None:
     data = entry.data
+    if not isinstance(data, dict):
+        return
     if entry.kind == "state":
         _change_state(rows, data)
     elif entry.kind == "interrupted":

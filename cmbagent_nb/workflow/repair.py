@@ -51,6 +51,8 @@ def repair(home: Path, db: Database, writer: Writer) -> list[str]:
         if run is None or run["id"] in known:
             continue
         _take_in(writer, rows, run, session_name(path, run["session_id"]))
+        for row in _checkpoints(path, run):
+            writer.insert("checkpoints", row)
         repaired.append(str(run["name"]))
     writer.barrier().result()
     return repaired
@@ -64,9 +66,17 @@ def journals(home: Path) -> Iterator[Path]:
 def session_name(path: Path, session_id: str) -> str:
     """Return what a journal says that the run's session is called."""
     for entry in read_journal(path):
-        if entry.kind == "session" and entry.data.get("id") == session_id:
+        if entry.kind == "session" and entry.data["id"] == session_id:
             return str(entry.data["name"])
     return "default"  # a journal of before names were kept in it
+
+
+def _checkpoints(path: Path, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a run's checkpoints: each is the line of the journal that it names."""
+    place = {"run_id": run["id"], "session_id": run["session_id"]}
+    found = {entry.data["id"]: entry for entry in read_journal(path) if entry.kind == "checkpoint"}
+    for entry in found.values():
+        yield {**entry.data, **place, "journal_position": entry.seq}
 
 
 def _take_in(writer: Writer, rows: dict[str, list[dict[str, Any]]], run: dict[str, Any], session_name: str) -> None:

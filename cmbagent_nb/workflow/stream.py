@@ -90,6 +90,8 @@ class Stream:
         with self._lock:
             if not self._closed:
                 self._handlers.append(handler)
+            else:
+                handler.backlog.close()  # nothing comes any more: its thread ends
 
         def stop() -> None:
             with self._lock:
