@@ -607,9 +607,9 @@ class Run:
         ----------
         options
             ``tags``, ``description``, ``public``, ``on_progress``, ``timeout_s``, ``liveness_s``;
-            see :func:`cmbagent_nb.skills.extract.extract`.
+            see :func:`cmbagent_nb.skills.extracting.extract.extract`.
         """
-        from cmbagent_nb.skills.extract import extract
+        from cmbagent_nb.skills.extracting.extract import extract
 
         host = self._host
         return extract(host.db, host.writer, host.home, self.id, name=name, steps=steps, **options)

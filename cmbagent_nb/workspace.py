@@ -197,7 +197,7 @@ class Workspace(Keeping, Shelf, Finder, Workshop):
             There is no model, or it cannot be used; see the error's text.
         """
         from cmbagent_nb.run import Run
-        from cmbagent_nb.skills.after import make_after, wanted_skill
+        from cmbagent_nb.skills.extracting.after import make_after, wanted_skill
         from cmbagent_nb.skills.matching.wish import read_wish
         from cmbagent_nb.workflow import asked
         from cmbagent_nb.workflow.launch import Request, start
@@ -307,7 +307,7 @@ class Workspace(Keeping, Shelf, Finder, Workshop):
             A parameter, a file or a package that does not fit: told before anything starts.
         """
         from cmbagent_nb.run import Run
-        from cmbagent_nb.skills.start_run import start_run
+        from cmbagent_nb.skills.running.start_run import start_run
         from cmbagent_nb.workflow import asked
         from cmbagent_nb.workflow.conduct import NO_MODEL
 
@@ -409,9 +409,9 @@ class Workspace(Keeping, Shelf, Finder, Workshop):
             The run has ended, or belongs to a process that lives.
         """
         from cmbagent_nb.run import Run
-        from cmbagent_nb.skills.after import make_after
+        from cmbagent_nb.skills.extracting.after import make_after
         from cmbagent_nb.skills.matching.offering import offer_of
-        from cmbagent_nb.skills.start_run import conduct_of
+        from cmbagent_nb.skills.running.start_run import conduct_of
         from cmbagent_nb.store.archived import archived
         from cmbagent_nb.workflow.resume import resume
 
@@ -549,7 +549,7 @@ class Workspace(Keeping, Shelf, Finder, Workshop):
         SkillError
             It is no notebook that a skill can be made of; see the error's text.
         """
-        from cmbagent_nb.skills.create import create
+        from cmbagent_nb.skills.extracting.create import create
 
         session_id = self.session_id()
         return create(self.db, self.writer, self.home, notebook, name=name, session_id=session_id, **options)

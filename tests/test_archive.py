@@ -335,3 +335,21 @@ def test_whoever_goes_on_with_an_archived_run_has_its_rows_back(
     after = resumed.events()
     assert after.id.tolist()[: len(before)] == before
     assert after.execution_order.is_unique
+
+
+def test_what_the_library_learned_from_a_run_stays(store: tuple[Database, Writer]) -> None:
+    """A match outlives the archiving of its run, and a skill that was deleted meanwhile does not keep the run away."""
+    db, writer = store
+    record = a_run(writer)
+    skill = {"id": new_id(), "name": "fit", "version": 1, "status": "active", "created_at": T0}
+    writer.insert("skills", skill)
+    match = {"id": new_id(), "run_id": record.run, "skill_id": skill["id"], "status": "accepted", "created_at": T0}
+    writer.insert("skill_matches", match)
+    writer.barrier().result(30)
+    archive.archive_run(db, writer, record.run)
+    assert db.rows("SELECT status FROM skill_matches WHERE skill_id = :id", id=skill["id"]) == [{"status": "accepted"}]
+    writer.call(
+        lambda connection: connection.exec_driver_sql("DELETE FROM skills WHERE id = ?", (skill["id"],))
+    ).result(30)
+    archive.unarchive_run(db, writer, record.run)
+    assert db.rows("SELECT run_id, skill_id FROM skill_matches") == [{"run_id": record.run, "skill_id": None}]

@@ -12,10 +12,10 @@ import pytest
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills import library
-from cmbagent_nb.skills.compose import compose, plan
+from cmbagent_nb.skills.composing.compose import compose, plan
+from cmbagent_nb.skills.composing.when import parse
 from cmbagent_nb.skills.library import Skill
 from cmbagent_nb.skills.model import Parameter
-from cmbagent_nb.skills.when import parse
 from cmbagent_nb.workspace import Workspace
 from tests.made_skills import make_skill
 from tests.skill_runs import Home
@@ -249,9 +249,9 @@ def test_a_task_of_several_parts_finds_its_skills(workspace: Workspace, monkeypa
 
 def test_as_one_script(parts: dict[str, Skill], tmp_path: Path) -> None:
     """As the code of a run, a composition is one script, in which a condition decides, too; texts stay whole."""
-    from cmbagent_nb.skills.composed import build
-    from cmbagent_nb.skills.script import scripts
-    from cmbagent_nb.skills.verify import fill
+    from cmbagent_nb.skills.composing.composed import build
+    from cmbagent_nb.skills.running.script import scripts
+    from cmbagent_nb.skills.verifying.verify import fill
 
     chosen = [parts["table"], parts["fit"], parts["note"]]
     planned = plan("script", chosen, "conditional", when="rows > 4")

@@ -10,12 +10,12 @@ from typing import Any
 import nbformat
 import pytest
 
-from cmbagent_nb.skills.engine import Executed, execute
 from cmbagent_nb.skills.learning import in_kernel
 from cmbagent_nb.skills.learning.cache import mark, prune
 from cmbagent_nb.skills.learning.change import make
 from cmbagent_nb.skills.learning.dataflow import Cell, flow, of_notebook
 from cmbagent_nb.skills.learning.recommend import Recommendation
+from cmbagent_nb.skills.running.engine import Executed, execute
 
 FIRST = """\
 import numpy as np

@@ -13,7 +13,7 @@ from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills import library
 from cmbagent_nb.skills.learning.cache import folder_of
 from cmbagent_nb.skills.model import Parameter
-from cmbagent_nb.skills.run import SkillExecution
+from cmbagent_nb.skills.running.run import SkillExecution
 from tests.made_skills import again, executed, make_skill
 from tests.skill_runs import Home
 

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmbagent_nb.errors import CMBAgentError, SkillError, SkillRefused, SkillUntrusted, StateError, UsageError
-from cmbagent_nb.skills.again import verify_again
 from cmbagent_nb.skills.sharing import git, manifest
 from cmbagent_nb.skills.sharing import package as packages
 from cmbagent_nb.skills.sharing.about import slug
 from cmbagent_nb.skills.sharing.package import MANIFEST, NOTEBOOK, ROW, Package, check_path, from_json, to_json
+from cmbagent_nb.skills.verifying.again import verify_again
 from cmbagent_nb.workspace import Workspace
 from tests.shared_skill import CODE, notebook, package, put, resealed, row
 

@@ -15,7 +15,7 @@ from cmbagent_nb.errors import SkillError, StateError, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.run import Run
 from cmbagent_nb.runtime import Runtime
-from cmbagent_nb.skills.seen import ENOUGH, observe
+from cmbagent_nb.skills.running.seen import ENOUGH, observe
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer, text_of
 from tests.team import APPROVED, Team, code, plan

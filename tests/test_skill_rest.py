@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cmbagent_nb.skills.extract import extract
+from cmbagent_nb.skills.extracting.extract import extract
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.sharing.export import write_files
 from tests.made_skills import again, executed, make_skill

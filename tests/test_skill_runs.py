@@ -18,15 +18,15 @@ import pandas as pd
 import pytest
 
 from cmbagent_nb.errors import SkillError, UsageError
-from cmbagent_nb.skills.cells_done import CellsDone
-from cmbagent_nb.skills.check import check_conditions
-from cmbagent_nb.skills.deviation import Happened
-from cmbagent_nb.skills.deviation import find as deviations
-from cmbagent_nb.skills.engine import Executed, execute
-from cmbagent_nb.skills.extract import extract
+from cmbagent_nb.skills.extracting.extract import extract
 from cmbagent_nb.skills.library import Skill, find
-from cmbagent_nb.skills.run import run_skill
-from cmbagent_nb.skills.seen import ENOUGH, observe, ranges
+from cmbagent_nb.skills.running.cells_done import CellsDone
+from cmbagent_nb.skills.running.check import check_conditions
+from cmbagent_nb.skills.running.deviation import Happened
+from cmbagent_nb.skills.running.deviation import find as deviations
+from cmbagent_nb.skills.running.engine import Executed, execute
+from cmbagent_nb.skills.running.run import run_skill
+from cmbagent_nb.skills.running.seen import ENOUGH, observe, ranges
 from tests.skill_runs import Home, Step, make_run
 
 COUNT = """

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cmbagent_nb.skills.cell_imports import Script
-from cmbagent_nb.skills.cells import make_cells
+from cmbagent_nb.skills.extracting.cell_imports import Script
+from cmbagent_nb.skills.extracting.cells import make_cells
 
 
 def run_cells(codes: list[str], folder: Path) -> tuple[dict[str, Any], str]:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cmbagent_nb.skills.compare import Comparison, compare
+from cmbagent_nb.skills.verifying.compare import Comparison, compare
 
 
 def write(path: Path, value: Any) -> None:

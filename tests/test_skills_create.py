@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from cmbagent_nb.errors import SkillError
-from cmbagent_nb.skills.create import create
+from cmbagent_nb.skills.extracting.create import create
 from cmbagent_nb.skills.library import Skill
 from tests.skill_runs import Home
 

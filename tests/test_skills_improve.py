@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cmbagent_nb.errors import NoModel
-from cmbagent_nb.skills.extract import extract
+from cmbagent_nb.skills.extracting.extract import extract
 from tests.openai_server import OpenAIServer
 from tests.skill_runs import Home, Step, make_run
 from tests.team import Team

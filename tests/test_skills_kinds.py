@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmbagent_nb.skills.extract import extract
+from cmbagent_nb.skills.extracting.extract import extract
 from tests.skill_runs import Home, Step, make_run
 
 

@@ -22,9 +22,9 @@ import pytest
 from cmbagent_nb.errors import SkillError, SkillNotFound
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills import library, rows
-from cmbagent_nb.skills.engine import execute
-from cmbagent_nb.skills.extract import extract
+from cmbagent_nb.skills.extracting.extract import extract
 from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.running.engine import execute
 from tests.skill_runs import Home, Step, make_run
 
 CODE = '''"""Count the rows of a table above a limit."""

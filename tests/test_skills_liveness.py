@@ -12,13 +12,13 @@ import pandas as pd
 import psutil
 import pytest
 
-from cmbagent_nb.skills.dead_code import prune
-from cmbagent_nb.skills.extract import extract
-from cmbagent_nb.skills.liveness import Baseline, prove
+from cmbagent_nb.skills.extracting.dead_code import prune
+from cmbagent_nb.skills.extracting.extract import extract
 from cmbagent_nb.skills.model import Parameter
-from cmbagent_nb.skills.other_files import changed_copies
-from cmbagent_nb.skills.other_values import other_values
-from cmbagent_nb.skills.rehearsal import NoStageError, fork_stage
+from cmbagent_nb.skills.verifying.liveness import Baseline, prove
+from cmbagent_nb.skills.verifying.other_files import changed_copies
+from cmbagent_nb.skills.verifying.other_values import other_values
+from cmbagent_nb.skills.verifying.rehearsal import NoStageError, fork_stage
 from tests.skill_runs import Home, Step, make_run
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cmbagent_nb.errors import SkillError
+from cmbagent_nb.skills.extracting.parameters import StepSource, find_parameters
 from cmbagent_nb.skills.model import Parameter
-from cmbagent_nb.skills.parameters import StepSource, find_parameters
 
 
 def found(code: str, task: str = "", **options: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import pytest
 
 from cmbagent_nb.errors import SkillError, StepsNotFound
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.skills.extract import extract
-from cmbagent_nb.skills.record import read_record
+from cmbagent_nb.skills.extracting.extract import extract
+from cmbagent_nb.skills.extracting.record import read_record
 from tests.skill_runs import Home, Step, make_run
 
 

@@ -14,9 +14,9 @@ import pytest
 from cmbagent_nb import datasets
 from cmbagent_nb.errors import SkillError, SkillUntrusted
 from cmbagent_nb.llm.playbook import Playbook
-from cmbagent_nb.skills.again import verify_again
-from cmbagent_nb.skills.compare import compare
 from cmbagent_nb.skills.starter import install
+from cmbagent_nb.skills.verifying.again import verify_again
+from cmbagent_nb.skills.verifying.compare import compare
 from cmbagent_nb.workspace import Workspace
 from tests.make_starter import RECIPES, make
 from tests.shared_skill import package, put, resealed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from sqlalchemy import event as sqlalchemy_event
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.database import Database
+from cmbagent_nb.store.json import to_json
 from cmbagent_nb.store.spill import Unwritten
 from cmbagent_nb.store.writer import Writer
 
@@ -511,3 +513,35 @@ def test_rows_after_the_close_that_no_file_takes_are_told(db: Database, monkeypa
     with pytest.raises(StoreError, match="No space left"):
         waited.result(0)
     assert writer.faults
+
+
+@pytest.mark.parametrize(
+    "line", ['["insert", "sessions", "x"]', '["update", "sessions", null]', '["insert", [], {}]', ""]
+)
+def test_what_is_no_row_in_a_file_of_unwritten_ones_harms_no_other(db: Database, tmp_path: Path, line: str) -> None:
+    """The good rows of the file go in, and so does what is handed over; a file that cannot be read is left alone."""
+    session = {"id": new_id(), "name": "kept", "status": "active", "created_at": 1.0}
+    path = tmp_path / "unwritten-0.jsonl"
+    if line:
+        path.write_text(f"{line}\n{to_json(['insert', 'sessions', session])}\n")
+    else:
+        path.mkdir()
+    with closing(Writer(db)) as writer:
+        Record(writer).settle()
+        assert count(db, "workflow_runs") == 1
+        assert writer.faults == bool(line)
+    assert path.is_dir() if not line else db.rows("SELECT 1 FROM sessions WHERE name = 'kept'")
+
+
+def test_a_file_that_a_process_of_the_same_id_had_claimed_is_taken_in(db: Database, tmp_path: Path) -> None:
+    """In a container each start has the same process id: what the last one had in hand is not ours."""
+    session = {"id": new_id(), "name": "kept", "status": "active", "created_at": 1.0}
+    held = tmp_path / f"unwritten-0.jsonl.{os.getpid()}.taken"
+    held.write_text(to_json(["insert", "sessions", session]) + "\n")
+    with closing(Writer(db)) as writer:
+        writer.barrier().result(30)
+        assert held.exists()  # claimed since this process began
+    os.utime(held, (1.0, 1.0))
+    with closing(Writer(db)) as writer:
+        writer.barrier().result(30)
+    assert db.rows("SELECT name FROM sessions WHERE id = :id", id=session["id"]) and not held.exists()

@@ -157,7 +157,7 @@ class Line:
             import_heavy()
         if self._live:
             from cmbagent_nb.notebook.progress import progress_bar
-            from cmbagent_nb.skills import run
+            from cmbagent_nb.skills.running import run
 
             run.progress_display = progress_bar
 

@@ -24,8 +24,8 @@ from cmbagent_nb.render import skills as drawn
 from cmbagent_nb.render.text import esc
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.execution import SkillExecution
     from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.running.execution import SkillExecution
 
 #: Executions that the history shows.
 HISTORY = 8
@@ -124,7 +124,7 @@ class SkillCard:
 
     def run(self) -> None:
         """Check the form and run the skill with it, on a thread of its own."""
-        from cmbagent_nb.skills.check import check_parameters
+        from cmbagent_nb.skills.running.check import check_parameters
 
         if self.busy:
             return

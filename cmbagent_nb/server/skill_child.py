@@ -29,14 +29,14 @@ def extract(ws: Workspace, arguments: dict[str, Any], progress: Progress, _: thr
 
 def verify(ws: Workspace, arguments: dict[str, Any], progress: Progress, _: threading.Event) -> Any:
     """Verify a skill again."""
-    from cmbagent_nb.skills.again import verify_again
+    from cmbagent_nb.skills.verifying.again import verify_again
 
     return verify_again(ws.skill(arguments["skill"]), on_progress=progress).as_dict()
 
 
 def execute(ws: Workspace, arguments: dict[str, Any], progress: Progress, stop: threading.Event) -> Any:
     """Execute a skill under an id that the server knows already."""
-    from cmbagent_nb.skills.run import run_skill
+    from cmbagent_nb.skills.running.run import run_skill
 
     skill = ws.skill(arguments.pop("skill"))
     given = arguments.pop("parameters")

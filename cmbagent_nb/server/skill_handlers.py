@@ -221,7 +221,7 @@ class Execution(SkillHandler):
 
     def _find(self, reference: str, execution: str, job: Job | None) -> dict[str, Any]:
         from cmbagent_nb.server.reading import plain as row_of
-        from cmbagent_nb.skills.executions import find_execution
+        from cmbagent_nb.skills.running.executions import find_execution
 
         _, workspace, skill = self.find_skill(reference)
         try:
@@ -267,7 +267,7 @@ class Act(SkillHandler):
         await self.work("execute", home, arguments, wait, **about)
 
     def _checked(self, reference: str, given: dict[str, Any]) -> tuple[Path, Skill]:
-        from cmbagent_nb.skills.run import check_start
+        from cmbagent_nb.skills.running.run import check_start
 
         home, _, skill = self.find_skill(reference)
         checked(check_start, skill, given)
@@ -358,7 +358,7 @@ class Make(SkillHandler):
 
     def _fitting(self, arguments: dict[str, Any], references: list[str]) -> tuple[Path, list[str]]:
         """Find the skills and check that they fit together, before anything starts."""
-        from cmbagent_nb.skills.compose import plan
+        from cmbagent_nb.skills.composing.compose import plan
 
         found = [self.find_skill(reference) for reference in references]
         if len({home for home, _, _ in found}) > 1:

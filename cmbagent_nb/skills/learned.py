@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cmbagent_nb.skills.engine import OnProgress
     from cmbagent_nb.skills.learning.diff import NotebookDiff
     from cmbagent_nb.skills.learning.optimize import Optimization
     from cmbagent_nb.skills.learning.recommend import Recommendation
     from cmbagent_nb.skills.learning.trials import Trial
     from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.running.engine import OnProgress
 
 
 class Learned:
@@ -23,13 +23,13 @@ class Learned:
 
     def executions(self: Skill) -> pd.DataFrame:  # type: ignore[misc] # a base of Skill only
         """Return the executions of all versions of this skill's name, oldest first."""
-        from cmbagent_nb.skills.executions import executions
+        from cmbagent_nb.skills.running.executions import executions
 
         return executions(self.db, self.writer, self.name)
 
     def compare_runs(self: Skill, *executions: str) -> pd.DataFrame:  # type: ignore[misc]
         """Put executions beside each other, by their ids; the newest ten if none is named."""
-        from cmbagent_nb.skills.executions import compare
+        from cmbagent_nb.skills.running.executions import compare
 
         return compare(self.db, self.writer, self.name, executions)
 

@@ -93,7 +93,7 @@ class Skill(Learned, Runnable, Shareable):
         SkillError
             It is no notebook with a cell of parameters, or reads files that lie elsewhere.
         """
-        from cmbagent_nb.skills.create import edit
+        from cmbagent_nb.skills.extracting.create import edit
 
         return edit(self, notebook, reason=reason, **options)
 

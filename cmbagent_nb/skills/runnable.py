@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cmbagent_nb.skills.engine import OnProgress
-    from cmbagent_nb.skills.execution import SkillExecution
     from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.running.engine import OnProgress
+    from cmbagent_nb.skills.running.execution import SkillExecution
 
 
 class Runnable:
@@ -58,7 +58,7 @@ class Runnable:
         resume
             The id of an execution that did not come to its end; see :meth:`resume`.
         """
-        from cmbagent_nb.skills.run import resume_execution, run_skill
+        from cmbagent_nb.skills.running.run import resume_execution, run_skill
 
         options: dict[str, Any] = {"on_progress": on_progress, "timeout_s": timeout_s, "stop": stop}
         if resume is not None:
@@ -89,7 +89,7 @@ class Runnable:
         SkillError
             It is not trusted, its notebook was changed, or there is nothing to compare it with.
         """
-        from cmbagent_nb.skills.again import verify_again
+        from cmbagent_nb.skills.verifying.again import verify_again
 
         return verify_again(self, **options)
 
@@ -121,7 +121,7 @@ class Runnable:
         stop
             Set it from another thread to cancel what runs and what has not begun.
         """
-        from cmbagent_nb.skills.sweep import sweep
+        from cmbagent_nb.skills.running.sweep import sweep
 
         return sweep(
             self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cmbagent_nb.skills.composable import Proposal
+    from cmbagent_nb.skills.composing.composable import Proposal
     from cmbagent_nb.skills.learning.analytics import SkillAnalytics
     from cmbagent_nb.skills.learning.suggest import Suggestion
     from cmbagent_nb.skills.library import Skill
@@ -48,7 +48,7 @@ class Workshop:
         SkillError
             They do not fit together; ``problems`` has each reason.
         """
-        from cmbagent_nb.skills.compose import compose
+        from cmbagent_nb.skills.composing.compose import compose
 
         self.open_library()
         found = [self.skill(item) if isinstance(item, str) else item for item in skills]
@@ -56,7 +56,7 @@ class Workshop:
 
     def find_composable(self: Place, task: str, *, k: int = 3, min_similarity: float | None = None) -> list[Proposal]:
         """Return skills that together may do a task of several parts, with the call that composes them."""
-        from cmbagent_nb.skills.composable import find_composable
+        from cmbagent_nb.skills.composing.composable import find_composable
         from cmbagent_nb.skills.matching.match import match
 
         self.open_library()
@@ -103,7 +103,7 @@ class Workshop:
 
     def skill_executions(self: Place) -> pd.DataFrame:
         """Return the executions of all skills, oldest first."""
-        from cmbagent_nb.skills.executions import executions
+        from cmbagent_nb.skills.running.executions import executions
 
         return executions(self.db, self.writer)
 

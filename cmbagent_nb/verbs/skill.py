@@ -155,7 +155,7 @@ def edit(call: Call) -> Output:
 @verb("skill verify", SKILL, group="skills", aliases=("verify-skill",))
 def verify(call: Call) -> Output:
     """Run a skill with its defaults in a fresh kernel and compare what it makes with its run's files."""
-    from cmbagent_nb.skills.again import verify_again
+    from cmbagent_nb.skills.verifying.again import verify_again
 
     return made(call, verify_again(call.ws.skill(call.options.skill), on_progress=progress(call)))
 

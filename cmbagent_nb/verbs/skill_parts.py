@@ -57,7 +57,7 @@ def refuse(check: Callable[..., T], *arguments: Any) -> T:
 
 def checked(skill: Skill, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return values that the skill takes, and refuse others."""
-    from cmbagent_nb.skills.check import check_parameters
+    from cmbagent_nb.skills.running.check import check_parameters
 
     refuse(check_parameters, skill, dict(given))
     return dict(given)

@@ -13,8 +13,8 @@ from cmbagent_nb.verbs.run import wait
 from cmbagent_nb.verbs.skill_parts import SKILL, checked, progress, refuse, values
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.execution import SkillExecution
     from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.running.execution import SkillExecution
 
 _AS_RUN = ("guided", "adapt", "strict", "task", "model", "approve", "name")
 
@@ -93,7 +93,7 @@ def _ended(execution: SkillExecution) -> Output:
 )
 def resume(call: Call) -> Output:
     """Go on with an execution that was killed, stopped or failed, after its last finished cell."""
-    from cmbagent_nb.skills.executions import find_execution
+    from cmbagent_nb.skills.running.executions import find_execution
 
     row = find_execution(call.ws.db, call.ws.writer, call.options.execution)
     skill = call.ws.skill(row["skill_id"])
@@ -111,8 +111,8 @@ def resume(call: Call) -> Output:
 )
 def sweep(call: Call) -> Output:
     """Run a skill for every combination of values; a row of results for each."""
-    from cmbagent_nb.skills.check import check_parameters
-    from cmbagent_nb.skills.sweep import combinations
+    from cmbagent_nb.skills.running.check import check_parameters
+    from cmbagent_nb.skills.running.sweep import combinations
 
     options = call.options
     skill = call.ws.skill(options.skill)
@@ -136,7 +136,7 @@ def _several(skill: Skill, name: str, value: Any) -> Any:
     """Read the values of one parameter: ``1,2,3``, or JSON where a value has a comma or is a list itself."""
     if not isinstance(value, str):
         return value
-    from cmbagent_nb.skills.check import find_parameter
+    from cmbagent_nb.skills.running.check import find_parameter
 
     parameter, text = refuse(find_parameter, skill, name), value.strip()
     if text.startswith("["):

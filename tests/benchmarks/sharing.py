@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cmbagent_nb.errors import SkillUntrusted
-from cmbagent_nb.skills.again import verify_again
 from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.verifying.again import verify_again
 from cmbagent_nb.workspace import Workspace
 from tests.benchmarks.measure import ROUNDS, Figure, environment, folder, median, now
 from tests.make_starter import RECIPES

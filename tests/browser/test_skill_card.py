@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cmbagent_nb.skills.extract import extract
+from cmbagent_nb.skills.extracting.extract import extract
 from tests.browser.harness import Lab, Notebook, browser_page, lab_server
 from tests.skill_runs import Home, Step, make_run
 

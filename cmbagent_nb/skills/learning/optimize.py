@@ -31,9 +31,9 @@ from cmbagent_nb.skills.learning.statistics import quantile
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from cmbagent_nb.skills.engine import Executed, OnProgress
     from cmbagent_nb.skills.learning.change import Changed
     from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.running.engine import Executed, OnProgress
 
 #: What the row says of this version alone: why it was made, where it came from, who trusted its files.
 _NOT_PASSED_ON = frozenset({"deprecated", "reason", "origin", "trust"})
@@ -440,8 +440,8 @@ class Bench:
         import copy
 
         from cmbagent_nb.settings import load_settings
-        from cmbagent_nb.skills.engine import execute
-        from cmbagent_nb.skills.verify import fill
+        from cmbagent_nb.skills.running.engine import execute
+        from cmbagent_nb.skills.verifying.verify import fill
 
         folder = self.folder / f"run-{self.count}"
         self.count += 1
@@ -460,7 +460,7 @@ class Bench:
 
     def _differences(self, past: _Past, old: Path, new: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
         """Return the outputs of a past execution that differ from it, and how each compares."""
-        from cmbagent_nb.skills.compare import compare
+        from cmbagent_nb.skills.verifying.compare import compare
 
         different: dict[str, str] = {}
         files = []

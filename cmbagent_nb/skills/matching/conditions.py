@@ -27,7 +27,7 @@ def check(skill: Skill, inputs: Mapping[str, Any] | None) -> Conditions:
     other parameter takes the input of its name. Where data is given that no parameter can take, the skill would not
     look at it, which is a condition unmet.
     """
-    from cmbagent_nb.skills.check import check_conditions
+    from cmbagent_nb.skills.running.check import check_conditions
 
     unmet: list[str] = []
     try:
@@ -59,7 +59,7 @@ def check(skill: Skill, inputs: Mapping[str, Any] | None) -> Conditions:
 
 
 def _problem(skill: Skill, parameter: str, value: Any) -> str:
-    from cmbagent_nb.skills.check import check_parameters
+    from cmbagent_nb.skills.running.check import check_parameters
 
     try:
         check_parameters(skill, {parameter: value})

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import Registry
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
-    from cmbagent_nb.skills.start_run import Prepared
+    from cmbagent_nb.skills.running.start_run import Prepared
     from cmbagent_nb.workflow.context import Context
     from cmbagent_nb.workflow.gates import Answer
     from cmbagent_nb.workflow.host import Host
@@ -139,7 +139,7 @@ class SkillOffer:
         return found, None
 
     def _prepare(self, context: Context, found: Match, inputs: Mapping[str, Any]) -> _Choice | None:
-        from cmbagent_nb.skills.start_run import prepare
+        from cmbagent_nb.skills.running.start_run import prepare
 
         said = named_values(context.task, found.skill.parameters)
         known = {item.name for item in found.skill.parameters}
@@ -201,7 +201,7 @@ class SkillOffer:
     # ---- using it
 
     async def _take(self, context: Context, choice: _Choice, match_id: str) -> None:
-        from cmbagent_nb.skills.start_run import furnish
+        from cmbagent_nb.skills.running.start_run import furnish
 
         item = choice.match
         how = "asked" if self._wanted.ask else "auto"

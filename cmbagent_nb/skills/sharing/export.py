@@ -116,7 +116,7 @@ def environment() -> dict[str, str]:
 
 def _expected(skill: Skill) -> tuple[dict[str, bytes], list[str]]:
     """Return the files that the skill should make, and the names of those too large to travel."""
-    from cmbagent_nb.skills.again import originals
+    from cmbagent_nb.skills.verifying.again import originals
 
     kept: dict[str, bytes] = {}
     left_out = []

@@ -1,0 +1,252 @@
+"""What is checked before a skill starts: names, types, files, columns, packages. Nothing has been made by then.
+
+| told before, not after | how |
+|---|---|
+| a name that is no parameter, a value of the wrong type | :meth:`Parameter.check`, with the name that was meant |
+| a file that is not there, or lacks a column that the code names | its schema against that of the skill's own |
+| a package that is missing, or whose version the skill rules out | the skill's preconditions |
+| a file outside the skill that the code reads | the same |
+
+What does not forbid the start, such as another major version of a package, is a note of the execution.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cmbagent_nb.errors import SkillError
+from cmbagent_nb.skills.library import NOTEBOOK, Skill, check_notebook
+from cmbagent_nb.skills.model import Parameter
+
+
+def check_conditions(skill: Skill) -> list[str]:
+    """Refuse a skill whose preconditions do not hold here; returns notes on what is not as it was.
+
+    Preconditions are ``packages`` (name → the version that the skill was made with, or a range such as ``>=2,<4``)
+    and ``files`` (paths outside the skill that its code reads).
+    """
+    notes: list[str] = []
+    packages: dict[str, Any] = skill.preconditions.get("packages") or {}
+    missing = []
+    for name, wanted in packages.items():
+        found = _version(name)
+        if found is None:
+            missing.append(f"{name} {wanted}".strip())
+        elif problem := _differs(str(wanted), found):
+            if problem == "refused":
+                raise SkillError(
+                    f"skill {skill.name} needs {name} {wanted}, and {found} is installed",
+                    f"Install it with: pip install '{name}{wanted}'.",
+                    package=name,
+                    version=found,
+                )
+            notes.append(f"It was made with {name} {wanted}; {found} is installed.")
+    if missing:
+        raise SkillError(
+            f"skill {skill.name} needs packages that are not installed: {', '.join(missing)}",
+            f"Install them with: pip install {' '.join(item.split()[0] for item in missing)}.",
+            packages=[item.split()[0] for item in missing],
+        )
+    gone = [str(path) for path in skill.preconditions.get("files") or () if not Path(str(path)).exists()]
+    if gone:
+        raise SkillError(
+            f"skill {skill.name} reads {', '.join(gone)}, which is not there",
+            "Put it back: the skill reads it from this place.",
+            files=gone,
+        )
+    return notes
+
+
+def _version(name: str) -> str | None:
+    import platform
+
+    return platform.python_version() if name.casefold() == "python" else _installed(name, _stamp())
+
+
+def _stamp() -> tuple[int, ...]:
+    """Return what changes when a package is installed or removed: when each folder of packages last changed."""
+    stamp = []
+    for path in sys.path:
+        try:
+            stamp.append(Path(path or ".").stat().st_mtime_ns)
+        except OSError:
+            continue
+    return tuple(stamp)
+
+
+@lru_cache(maxsize=4096)
+def _installed(name: str, stamp: tuple[int, ...]) -> str | None:
+    """Return the version of a package, None when it is not there; reading it takes milliseconds, so it is kept."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _differs(wanted: str, found: str) -> str:
+    """Tell how an installed version differs: ``refused`` by a range, ``noted`` when another major one, or not.
+
+    >>> _differs("2.3.0", "3.1.1"), _differs(">=2,<3", "3.1.1"), _differs("2.3.0", "2.4.6")
+    ('noted', 'refused', '')
+    """
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        installed = Version(found)
+        if re.match(r"\s*[<>=!~]", wanted):
+            return "" if SpecifierSet(wanted).contains(installed, prereleases=True) else "refused"
+        return "" if not wanted or Version(wanted).major == installed.major else "noted"
+    except (InvalidSpecifier, InvalidVersion):
+        return ""  # a version that does not follow the rules says nothing
+
+
+def check_parameters(skill: Skill, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the values by the parameters' own names, converted; refuse what does not fit.
+
+    A name may be written in any case, and an input file's without its ``_file``.
+    """
+    values: dict[str, Any] = {}
+    chosen = frozenset(find_parameter(skill, name).name for name in given)
+    for name, value in given.items():
+        parameter = find_parameter(skill, name)
+        if parameter.name in values:
+            raise SkillError(f"parameter {parameter.name} is given twice", "Give it once.", parameter=parameter.name)
+        if parameter.kind == "input":
+            values[parameter.name] = _check_input(skill, parameter, value, chosen)
+        elif parameter.kind == "output":
+            values[parameter.name] = _check_output(skill, parameter, value)
+        else:
+            values[parameter.name] = parameter.check(value, skill.name)
+    _check_named_columns(skill, values)
+    return values
+
+
+def find_parameter(skill: Skill, name: str) -> Parameter:
+    lower = name.casefold()
+    tests: list[Callable[[str], bool]] = [
+        lambda known: known == name,
+        lambda known: known.casefold() == lower,
+        lambda known: known.casefold() == f"{lower}_file",
+    ]
+    for test in tests:
+        found = [item for item in skill.parameters if test(item.name)]
+        if len(found) == 1:
+            return found[0]
+    names = [item.name for item in skill.parameters]
+    folded = {item.casefold(): item for item in names}
+    close = difflib.get_close_matches(lower, folded, n=1)
+    hint = f"Did you mean {folded[close[0]]}? " if close else ""
+    known = f"It has: {', '.join(item.text() for item in skill.parameters)}." if names else "It has none."
+    raise SkillError(f"skill {skill.name} has no parameter {name!r}", hint + known, parameter=name)
+
+
+def _check_input(skill: Skill, parameter: Parameter, value: Any, chosen: frozenset[str]) -> Any:
+    """Return a path to a file that is there, or a variable that can be stored as one."""
+    if not isinstance(value, (str, os.PathLike)):
+        suffix = PurePosixPath(parameter.default).suffix.lower()
+        fits = {
+            ".parquet": "columns", ".feather": "columns", ".csv": "columns", ".tsv": "columns", ".npy": "dtype",
+        }.get(suffix)  # fmt: skip
+        if not (fits and hasattr(value, fits)) and not (suffix == ".json" and isinstance(value, (dict, list))):
+            raise SkillError(
+                f"parameter {parameter.name} of skill {skill.name} is a {suffix or 'plain'} file, "
+                f"which a {type(value).__name__} cannot be written as",
+                "Give the path of a file.",
+                parameter=parameter.name,
+            )
+        found = {"kind": "table", "columns": {str(name): "" for name in value.columns}} if fits == "columns" else {}
+        _check_columns(skill, parameter, found, "the variable", chosen)
+        return value
+    text = os.fspath(value)
+    if text == parameter.default:
+        return text
+    path = Path(text).expanduser().absolute()
+    if not path.is_file():
+        raise SkillError(
+            f"the file {text} for parameter {parameter.name} is not there",
+            "Check the path; it is taken from the current folder.",
+            parameter=parameter.name,
+            path=text,
+        )
+    from cmbagent_nb.skills.schema import describe
+
+    _check_columns(skill, parameter, describe(path), f"the file {text}", chosen)
+    return str(path)
+
+
+def _check_columns(
+    skill: Skill, parameter: Parameter, found: dict[str, Any], what: str, chosen: frozenset[str]
+) -> None:
+    from cmbagent_nb.skills.schema import missing_columns
+
+    expected = _expected(skill, parameter)
+    missing = missing_columns(expected, found, _code(skill, chosen)) if expected else []
+    if missing:
+        raise SkillError(
+            f"{what} for parameter {parameter.name} has no column {', '.join(missing)}",
+            f"Skill {skill.name} was made with the columns {', '.join(expected['columns'])}.",
+            parameter=parameter.name,
+            columns=missing,
+        )
+
+
+def _expected(skill: Skill, parameter: Parameter) -> dict[str, Any]:
+    """Return the schema of the file that an input parameter names by default."""
+    found: dict[str, Any] = skill.input_schema.get(parameter.default) or next(
+        (item for path, item in skill.input_schema.items() if PurePosixPath(path).name == parameter.default), {}
+    )
+    return found
+
+
+def _check_named_columns(skill: Skill, values: dict[str, Any]) -> None:
+    """Refuse a text that should name a column, as its default does, when the table has no such column."""
+    texts = [item for item in skill.parameters if item.kind == "value" and item.type == "str" and item.name in values]
+    for table in (item for item in skill.parameters if item.kind == "input" and texts):
+        columns = _expected(skill, table).get("columns") or {}
+        selectors = [item for item in texts if item.default in columns]
+        given = values.get(table.name, table.default)
+        if selectors and hasattr(given, "columns"):
+            columns = {str(name): "" for name in given.columns}
+        elif selectors and given != table.default:
+            from cmbagent_nb.skills.schema import describe
+
+            columns = describe(Path(given)).get("columns") or {}
+        for item in selectors:
+            if values[item.name] not in columns:
+                raise SkillError(
+                    f"the table for parameter {table.name} has no column {values[item.name]!r}, as {item.name} says",
+                    f"It has the columns {', '.join(columns)}.",
+                    parameter=item.name,
+                    columns=[values[item.name]],
+                )
+
+
+def _code(skill: Skill, chosen: frozenset[str] = frozenset()) -> str:
+    """Return the code of a skill, without the defaults of the parameters that are chosen."""
+    cells = json.loads(check_notebook(skill))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    default = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(chosen)))})\s*[:=]") if chosen else None
+    return "\n".join(line for line in text.splitlines() if default is None or not default.match(line))
+
+
+def _check_output(skill: Skill, parameter: Parameter, value: Any) -> str:
+    text = str(parameter.check(os.fspath(value) if isinstance(value, os.PathLike) else value, skill.name))
+    pure = PurePosixPath(text)
+    if not text.strip() or pure.is_absolute() or ".." in pure.parts or text == NOTEBOOK:
+        raise SkillError(
+            f"{text!r} for parameter {parameter.name} is not a file name within the execution's folder",
+            f"Give one such as {parameter.default}.",
+            parameter=parameter.name,
+        )
+    return text

@@ -1,0 +1,449 @@
+"""Executes a notebook with papermill in a kernel of its own.
+
+| invariant | how |
+|---|---|
+| no API key reaches the kernel | its environment is the allow-list of ``execution.environment`` |
+| the kernel is this interpreter | a kernel specification made here, not whatever ``python3`` resolves to |
+| nobody's working folder changes | the kernel gets its folder; papermill's ``cwd`` (a process-wide chdir) is not used |
+| nothing of it outlives the call | the kernel is killed with its process group, whatever happens |
+| it can be called from any thread, a running event loop or not | the kernel's loop is in a thread of its own |
+| callbacks come in the caller's thread | so that what they show lands in the caller's cell |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import logging
+import queue
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.skills.composing import parts
+from cmbagent_nb.skills.learning.cache import Results
+from cmbagent_nb.skills.running.names import kernel_call
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from cmbagent_nb.skills.running.cells_done import CellsDone, Going
+
+#: ``on_progress(done, total, label)``: cells done, cells in all, what is being done.
+OnProgress = Callable[[int, int, str], Any]
+
+ENGINE = "cmbagent_nb"
+_PARAMETERS = ("parameters", "injected-parameters")
+_PREAMBLE = frozenset({*_PARAMETERS, "imports", "setup"})
+#: Seconds that the kernel may take to start.
+START_TIMEOUT = 120.0
+
+
+@dataclass
+class Executed:
+    """An executed notebook: completed, or failed with the reason."""
+
+    notebook: NotebookNode
+    status: str  #: completed, failed, timeout, cancelled
+    error: str = ""
+    duration_s: float = 0.0
+    #: Seconds that each code cell took, by cell id.
+    cells: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Job:
+    """What one execution needs, handed through papermill to the engine."""
+
+    folder: Path
+    save_to: Path | None
+    deadline: float | None
+    report: Callable[[int, int, str], None]
+    stop: threading.Event
+    cells: CellsDone | None = None
+    results: Path | None = None
+    notebook: Any = None
+    loop: asyncio.AbstractEventLoop | None = None
+    task: asyncio.Task[Any] | None = None
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Stop the execution from another thread; once, so that the kernel's shutdown is not disturbed."""
+        self.stop.set()
+        loop, task = self.loop, self.task
+        if self.cancelled or loop is None or task is None:
+            return
+        self.cancelled = True
+        try:
+            loop.call_soon_threadsafe(task.cancel)
+        except RuntimeError:
+            return  # the loop has just closed: it is over anyway
+
+
+def execute(
+    notebook: NotebookNode,
+    folder: Path,
+    *,
+    parameters: dict[str, Any] | None = None,
+    save_to: Path | None = None,
+    timeout_s: float | None = None,
+    on_progress: OnProgress | None = None,
+    stop: threading.Event | None = None,
+    cells: CellsDone | None = None,
+    results: Path | None = None,
+) -> Executed:
+    """Execute a notebook in ``folder`` and return it with its outputs; a cell that fails is told, not raised.
+
+    Parameters
+    ----------
+    parameters
+        Values for names of the notebook's parameters cell.
+    save_to
+        Where the executed notebook is written, after every cell.
+    timeout_s
+        Seconds for all cells together; None means no limit.
+    on_progress
+        Called in this thread before each cell and at the end.
+    stop
+        Set it from another thread to stop the execution.
+    cells
+        Where each finished cell is noted; cells that it knows as finished are not run again.
+    results
+        Where results of cells are kept that an optimized version wants kept; None runs every cell.
+    """
+    events: queue.SimpleQueue[tuple[int, int, str] | None] = queue.SimpleQueue()
+    job = _Job(
+        folder=folder,
+        save_to=save_to,
+        deadline=None if timeout_s is None else time.monotonic() + timeout_s,
+        report=lambda done, total, label: events.put((done, total, label)),
+        stop=stop or threading.Event(),
+        cells=cells,
+        results=results,
+    )
+    ended: list[Executed | BaseException] = []
+
+    def work() -> None:
+        try:
+            ended.append(_execute(notebook, job, parameters or {}))
+        except BaseException as error:
+            ended.append(error)
+        finally:
+            events.put(None)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(work,), name="cmbagent-skill", daemon=True)
+    thread.start()
+    try:
+        _follow(events, job, on_progress)
+    except BaseException:
+        job.cancel()
+        thread.join()
+        raise
+    thread.join()
+    result = ended[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _follow(events: queue.SimpleQueue[tuple[int, int, str] | None], job: _Job, on_progress: OnProgress | None) -> None:
+    while True:
+        try:
+            event = events.get(timeout=0.2)
+        except queue.Empty:
+            if job.stop.is_set():
+                job.cancel()
+            continue
+        if event is None:
+            return
+        if on_progress is not None:
+            on_progress(*event)
+
+
+def _execute(notebook: NotebookNode, job: _Job, parameters: dict[str, Any]) -> Executed:
+    """Run papermill and sort its ways of failing into one result."""
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill import execute_notebook
+    from papermill.exceptions import PapermillExecutionError
+
+    _register()
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    started = time.monotonic()
+    status, error, executed = "completed", "", None
+    try:
+        executed = execute_notebook(
+            notebook,
+            None,
+            parameters=parameters,
+            engine_name=ENGINE,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            autosave_cell_every=0,
+            start_timeout=START_TIMEOUT,
+            job=job,
+        )
+    except PapermillExecutionError as failure:
+        status, error = "failed", f"{failure.ename}: {failure.evalue}"
+    except CellTimeoutError:
+        status, error = "timeout", "the notebook was stopped because it ran longer than it may"
+    except DeadKernelError:  # nbclient says so, too, when it is cancelled in the middle of a cell
+        status, error = "failed", "the notebook's kernel died"
+    except asyncio.CancelledError:
+        status, error = "cancelled", ""
+    if job.stop.is_set() and status != "completed":
+        status, error = "cancelled", "the execution was cancelled"
+    executed = executed if executed is not None else job.notebook if job.notebook is not None else notebook
+    _save(executed, job.save_to)
+    return Executed(executed, status, error, time.monotonic() - started, _cell_times(executed))
+
+
+def _cell_times(notebook: NotebookNode) -> dict[str, float]:
+    times = {}
+    for cell in notebook.cells:
+        seconds = cell.metadata.get("papermill", {}).get("duration")
+        if cell.cell_type == "code" and seconds is not None:
+            times[cell.get("id", "")] = round(float(seconds), 3)
+    return times
+
+
+def _save(notebook: NotebookNode, path: Path | None) -> None:
+    """Write the notebook without what only a live kernel can use."""
+    if path is None:
+        return
+    from cmbagent_nb.skills.notebook import notebook_text
+
+    notebook.metadata.pop("widgets", None)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(notebook_text(notebook), encoding="utf-8")
+    temporary.replace(path)
+
+
+def kernel_environment(scratch: Path) -> dict[str, str]:
+    """Return the environment of a skill's kernel: no key, no start-up files, pictures drawn to files."""
+    from cmbagent_nb.execution.environment import child_environment
+
+    return child_environment(
+        {
+            "IPYTHONDIR": str(scratch),
+            "MPLBACKEND": "Agg",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
+
+
+_lock = threading.Lock()
+
+
+def _register() -> None:
+    """Make papermill know our engine; its classes need papermill, which is imported late."""
+    with _lock:
+        from papermill.engines import Engine, papermill_engines
+
+        if ENGINE in papermill_engines._engines:
+            return
+
+        class SkillEngine(Engine):  # type: ignore[misc] # papermill has no types
+            """Runs a notebook in a kernel of this interpreter, in the job's folder."""
+
+            @classmethod
+            def execute_managed_notebook(
+                cls, nb_man: Any, kernel_name: str, *, job: _Job, start_timeout: float, **_options: Any
+            ) -> None:
+                job.notebook = nb_man.nb
+                asyncio.run(_run_cells(nb_man, job, start_timeout))
+
+        papermill_engines.register(ENGINE, SkillEngine)
+
+
+async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
+    from nbclient.exceptions import CellExecutionError
+    from papermill.clientwrap import PapermillNotebookClient
+
+    job.loop, job.task = asyncio.get_running_loop(), asyncio.current_task()
+    if job.stop.is_set():
+        raise asyncio.CancelledError
+    cells = [cell for cell in manager.nb.cells if runs(cell)]
+    scratch = Path(tempfile.mkdtemp(prefix="cmbagent-kernel-"))
+    log = (scratch / "kernel.log").open("wb")
+    kernel = _kernel_manager()
+    client = PapermillNotebookClient(
+        manager,
+        km=kernel,
+        timeout_func=lambda cell: _left(job.deadline),
+        startup_timeout=int(start_timeout),
+        kernel_name="python3",
+        store_widget_state=False,
+        shutdown_kernel="immediate",
+        coalesce_streams=True,
+    )
+    client.reset_execution_trackers()
+    job.report(0, len(cells), "starting the kernel")
+    kept = _Kept(client, manager.nb, job)
+    results = Results(client, manager.nb, job.folder, job.results)
+    try:
+        options = {"env": kernel_environment(scratch), "cwd": str(job.folder), "stdout": log, "stderr": log}
+        async with client.async_setup_kernel(cleanup_kc=True, **options):
+            done = 0
+            for index, cell in enumerate(manager.nb.cells):
+                if kept.has(cell) or parts.is_left_out(cell, job.folder):
+                    done += runs(cell)
+                    continue
+                if runs(cell):
+                    job.report(done, len(cells), cell_label(manager.nb.cells, index))
+                    await kept.load(cell)
+                manager.cell_start(cell, index)
+                began = time.monotonic()
+                try:
+                    if kept.used and cell.metadata.get("cmbagent_nb", {}).get("fresh_kernel"):
+                        before = [item for item in manager.nb.cells[:index] if parts.sets_up(item, cell)]
+                        await _restart(client, before, start_timeout)
+                    await results.run(cell, index)
+                except CellExecutionError as error:
+                    manager.cell_exception(cell, cell_index=index, exception=error)
+                    return
+                finally:
+                    manager.cell_complete(cell, cell_index=index)
+                    _save(manager.nb, job.save_to)
+                if runs(cell):
+                    done += 1
+                    await kept.note(cell, time.monotonic() - began)
+            job.report(done, len(cells), "done")
+    finally:
+        try:
+            if kernel.has_kernel:  # cancelled while it was starting
+                await kernel.shutdown_kernel(now=True)
+        finally:
+            log.close()
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def runs(cell: Any) -> bool:
+    """Tell whether a cell is one that is run."""
+    return cell.cell_type == "code" and bool(cell.source.strip())
+
+
+class _Kept:
+    """The checkpoints of a notebook that is executed: what is not run again, and what is noted."""
+
+    def __init__(self, client: Any, notebook: NotebookNode, job: _Job) -> None:
+        self.client, self.notebook, self.job = client, notebook, job
+        #: Whether the kernel has run a cell besides the parameters, imports and folders.
+        self.used = False
+        self._going: Going | None = None
+        self._apart: frozenset[str] = frozenset()
+        self._last = next((cell.get("id") for cell in reversed(notebook.cells) if runs(cell)), None)
+        if job.cells is not None:
+            from cmbagent_nb.skills.running.cells_done import steps_of_a_run
+
+            self._apart = steps_of_a_run(notebook)
+            self._going = job.cells.go_on(notebook, _PREAMBLE)
+            self._take_outputs()
+        self._loaded = self._going is None or self._going.names is None
+
+    def has(self, cell: Any) -> bool:
+        """Tell whether a cell has finished before and is not run again."""
+        return self._going is not None and cell.get("id") in self._going.skipped
+
+    async def load(self, cell: Any) -> None:
+        """Put the names back that finished cells left, before the first cell that needs them."""
+        if self._loaded or _is_preamble(cell) or self._going is None or self._going.names is None:
+            return
+        self._loaded = True
+        if await self._run(self._going.names.code(self._going.sources)):
+            raise RuntimeError("what the finished cells left in the kernel could not be put back")
+
+    async def note(self, cell: Any, seconds: float) -> None:
+        """Note that a cell has finished."""
+        self.used = self.used or not _is_preamble(cell)
+        if self.job.cells is None or _is_preamble(cell):
+            return
+        last, names = cell.get("id") == self._last, ""
+        if not last and cell.get("id") not in self._apart:
+            folder = self.job.cells.names_folder()
+            # what a kernel cannot keep is run again when that is needed
+            names = "" if await self._run(kernel_call("save", folder)) else folder.name
+        self.job.cells.finished(cell.get("id", ""), cell.source, seconds, last=last, names=names)
+
+    async def _run(self, code: str) -> bool:
+        """Run code of ours in the kernel, unseen; tell whether it failed."""
+        from nbclient.exceptions import DeadKernelError
+
+        channel = self.client.kc
+        request = channel.execute(code, silent=True, store_history=False, allow_stdin=False)
+        while True:
+            try:
+                reply = await channel.get_shell_msg(timeout=1)
+            except queue.Empty:
+                if not await self.client.km.is_alive():
+                    raise DeadKernelError("Kernel died") from None
+                continue
+            if reply["parent_header"].get("msg_id") == request:
+                return bool(reply["content"]["status"] != "ok")
+
+    def _take_outputs(self) -> None:
+        """Give finished cells the outputs that the executed notebook has of them."""
+        if self._going is None or not self._going.skipped or self.job.save_to is None:
+            return
+        from cmbagent_nb.skills.notebook import read_notebook
+
+        before = {cell.get("id"): cell for cell in read_notebook(self.job.save_to.read_text(encoding="utf-8")).cells}
+        for cell in self.notebook.cells:
+            if self.has(cell) and cell.get("id") in before:
+                cell.outputs = before[cell["id"]].outputs
+                cell.execution_count = before[cell["id"]].execution_count
+                cell.metadata["papermill"] = before[cell["id"]].metadata.get("papermill", {})
+
+
+def _is_preamble(cell: Any) -> bool:
+    return bool(_PREAMBLE & set(cell.metadata.get("tags", [])))
+
+
+async def _restart(client: Any, before: list[Any], patience: float) -> None:
+    """Give the next cell a fresh kernel in which only the parameters, imports and folders have been set up."""
+    await client.km.restart_kernel(now=True)
+    await client.kc.wait_for_ready(timeout=patience)
+    for index, cell in enumerate(before):
+        if cell.cell_type == "code" and _PREAMBLE & set(cell.metadata.get("tags", [])):
+            await client.async_execute_cell(copy.deepcopy(cell), index, store_history=False)
+
+
+def _left(deadline: float | None) -> int | None:
+    """Return the whole seconds that are left, at least one."""
+    return None if deadline is None else max(1, round(deadline - time.monotonic()))
+
+
+def _kernel_manager() -> Any:
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnInterpreter(KernelSpecManager):
+        """Knows one kernel: the interpreter that we run in."""
+
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            return KernelSpec(
+                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                display_name="Python 3",
+                language="python",
+                interrupt_mode="signal",
+            )
+
+    return AsyncKernelManager(kernel_name="python3", kernel_spec_manager=OwnInterpreter())
+
+
+def cell_label(cells: list[Any], index: int) -> str:
+    """Return what a cell does in a few words: its heading, or its tag."""
+    tags = cells[index].metadata.get("tags", [])
+    if "step" in tags and index > 0 and cells[index - 1].cell_type == "markdown":
+        return str(cells[index - 1].source.splitlines()[0].lstrip("# ").strip())
+    names = {"imports": "imports", "setup": "folders and inputs"} | dict.fromkeys(_PARAMETERS, "parameters")
+    return next((names[tag] for tag in tags if tag in names), f"cell {index + 1}")

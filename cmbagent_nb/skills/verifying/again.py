@@ -1,0 +1,146 @@
+"""Verifying a skill again: after an update of a library, or on another machine.
+
+The notebook in the library is run as it stands and compared with the files of the run that it came
+from, or with those that came with it (``expected/`` beside the notebook) when it was made elsewhere. What comes of it
+is kept: a draft that is reproduced becomes active, an active skill that is not any more becomes a draft.
+
+Fonts and drawing differ between systems and versions. A picture that came from another environment is compared by
+its size alone when its pixels differ, and the report says so.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.errors import RunNotFound, SkillError
+from cmbagent_nb.skills.extracting.record import RunRecord, choose, read_record
+from cmbagent_nb.skills.library import Skill, check_notebook, find, write_verification
+from cmbagent_nb.skills.verifying.compare import method
+from cmbagent_nb.skills.verifying.verify import Original, Report, verify
+
+if TYPE_CHECKING:
+    from cmbagent_nb.skills.model import StepCode
+    from cmbagent_nb.skills.running.engine import OnProgress
+
+#: The folder beside a notebook with the files that it should make.
+EXPECTED = "expected"
+
+
+def verify_again(skill: Skill, *, on_progress: OnProgress | None = None, timeout_s: float | None = None) -> Skill:
+    """Run a skill with its defaults in a fresh kernel, compare it with its run, and return it with the outcome.
+
+    Raises
+    ------
+    SkillError
+        The skill is not trusted, its notebook was changed, or there is nothing to compare it with.
+    """
+    from cmbagent_nb.skills.notebook import read_notebook
+    from cmbagent_nb.skills.sharing.trust import require_trust
+
+    require_trust(skill)
+    record, steps = _source(skill)
+    expected = originals(skill)
+    printed = "".join(step.printed for step in steps)
+    if not expected and not printed.strip():
+        raise SkillError(
+            f"there is nothing to compare skill {skill.name} v{skill.version} with: "
+            "its run is not in this workspace, and no files came with it",
+            f"Run it, and look at what it makes: %cmbagent skill run {skill.name}.",
+            skill=skill.name,
+        )
+    notebook = read_notebook(check_notebook(skill))
+    making = skill.home / "skills" / ".making"
+    making.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="verify-", dir=making))
+    try:
+        found = verify(
+            notebook,
+            skill.assets,
+            work,
+            expected,
+            printed=printed,
+            folders=[str(record.work_dir), *(step.folder for step in steps)] if record else (),
+            timeout_s=timeout_s,
+            on_progress=on_progress,
+        )
+        if record is None:
+            _other_pictures(skill, found, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    report = found.as_dict()
+    if record is None:
+        report |= {"compared_with": EXPECTED, "origin": skill.verification.get("origin")}
+    status = {("draft", True): "active", ("active", False): "draft"}.get(
+        (skill.status, report["verified"]), skill.status
+    )
+    skill.writer.update("skills", skill.id, {"verification": report, "status": status})
+    skill.writer.barrier().result()
+    write_verification(skill.folder, report)
+    return find(skill.db, skill.writer, skill.home, skill.id)
+
+
+def originals(skill: Skill) -> list[Original]:
+    """Return the files that a skill must make again: those of its run, or those that came with it."""
+    record, steps = _source(skill)
+    if record is None:
+        folder = skill.folder / EXPECTED
+        return [
+            Original(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file()
+        ]
+    places = {path: (Path(step.folder) / path, record.work_dir / path) for step in steps for path in step.made}
+    return [Original(path, own if own.is_file() else published) for path, (own, published) in sorted(places.items())]
+
+
+def _source(skill: Skill) -> tuple[RunRecord | None, list[StepCode]]:
+    """Return the run that a skill came from and its steps, as far as they are in this workspace.
+
+    A version that was edited makes what it made first, not what the run had made.
+    """
+    if not skill.source_run_id or (skill.folder / EXPECTED).is_dir():
+        return None, []
+    try:
+        record = read_record(skill.db, skill.source_run_id)
+    except RunNotFound:
+        return None, []
+    return record, choose(record, skill.steps)[0]
+
+
+def _other_pictures(skill: Skill, report: Report, work: Path) -> None:
+    """Pass over pixels that differ in pictures that were drawn elsewhere, if nothing else differs."""
+    from cmbagent_nb.skills.sharing.export import environment
+
+    origin: dict[str, Any] = skill.verification.get("origin") or {}
+    made_on, here = origin.get("made_on") or {}, environment()
+    differs = sorted(name for name in here if made_on.get(name) != here[name])
+    if not differs or not report.files:
+        return
+    files = []
+    for item in report.files:
+        old, new = skill.folder / EXPECTED / item.path, work / item.path
+        pictures = method(item.path)[0] == "decoded pixels" and not item.equal
+        if pictures and new.is_file() and _size(old) is not None and _size(old) == _size(new):
+            note = (
+                f"{item.path}: its pixels were not compared, since {', '.join(differs)} differ from where it was made"
+            )
+            report.notes.append(note)
+            files.append(replace(item, equal=True, how="size of the picture", detail=note))
+        else:
+            files.append(item)
+    report.files = files
+    different = [item for item in files if not item.equal]
+    report.verified = not different
+    report.reason = "; ".join(f"{item.path}: {item.detail}" for item in different[:3])
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except (OSError, UnidentifiedImageError):
+        return None
