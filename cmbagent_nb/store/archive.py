@@ -45,8 +45,8 @@ FOLDER = "archive"
 #: Tables of which a copy is archived and whose rows stay: they are few, and lists and sums over runs need them.
 STAYING = ("workflow_steps", "dag_nodes", "dag_edges", "cost_records")
 
-#: Tables with runs in them that are not a part of a run's record.
-_OTHERS = ("leases", "skill_executions")
+#: Tables with runs in them that are not a part of a run's record: the library learns from them.
+_OTHERS = ("leases", "skill_executions", "skill_matches")
 
 #: The order in which the rows of a table can be inserted again; other tables are ordered by their keys.
 _ORDER = {"execution_events": "execution_order, id", "files": "version, created_at, id"}

@@ -57,22 +57,43 @@ class Unwritten:
                 path.rename(held)
             except OSError:
                 continue  # another process was faster
-            yield held, list(_read(held))
+            try:
+                os.utime(held)  # when it was claimed
+                entries = list(_read(held))
+            except OSError:  # it cannot be read: it stays for whoever can
+                self._put_back(held)
+                continue
+            yield held, entries
+
+    def done(self, held: Path) -> None:
+        """Remove a claimed file, whose rows are stored; one that cannot be removed is known by its rows."""
+        with contextlib.suppress(OSError):
+            held.unlink()
 
     def give_back(self, held: Path) -> None:
         """Put a claimed file back in its place: its rows could not be written yet."""
-        held.rename(held.with_name(_original(held)))
+        self._put_back(held)
         self.waiting = True
+
+    def _put_back(self, held: Path) -> None:
+        with contextlib.suppress(OSError):  # then it is put back when this process has ended
+            held.rename(held.with_name(_original(held)))
 
     def _release(self) -> None:
         """Put the files back that a process had claimed before it died."""
         for held in self._home.glob("unwritten-*.taken"):
             import psutil
 
-            owner = held.name.split(".")[-2]
-            if not psutil.pid_exists(int(owner)):
-                with contextlib.suppress(OSError):  # another process was faster
-                    self.give_back(held)
+            try:
+                # Ids are used again, in containers at once: who began after the claim did not make it.
+                began = psutil.Process(int(held.name.split(".")[-2])).create_time()
+                gone = began > held.stat().st_mtime + 1.0
+            except psutil.Error:
+                gone = True
+            except (OSError, ValueError):  # another process was faster; no file of ours
+                continue
+            if gone:
+                self._put_back(held)
 
 
 def _original(held: Path) -> str:

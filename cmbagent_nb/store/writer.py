@@ -451,10 +451,10 @@ class Writer:
         for held, entries in self._unwritten.claim():
             batch = Batch()
             for operation, table, row in entries:
-                if operation == "insert":
-                    batch.insert(table, row)
-                else:
-                    batch.change(table, row)
+                try:
+                    (batch.insert if operation == "insert" else batch.change)(table, row)
+                except (AttributeError, KeyError, TypeError) as error:  # no row of ours: it harms no other
+                    self._fault(operation, table, row, error)
             try:
                 # A process may have died between bringing them in, which is all or nothing, and removing the file.
                 touched = set() if self._sink.holds_any(batch) else self._sink.write(batch)
@@ -463,7 +463,7 @@ class Writer:
                     self._trouble = _trouble(error, "the database")
                 self._unwritten.give_back(held)
                 return False
-            held.unlink()
+            self._unwritten.done(held)
             self._tell(touched)
         self._trouble = ""
         return True
