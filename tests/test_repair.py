@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cmbagent_nb.workspace import Workspace, repair_workspace
 from tests.openai_server import OpenAIServer, Reply
-from tests.team import code
+from tests.team import APPROVED, Team, code, plan
+from tests.test_gates import until_gate
 
 
 def test_sessions_keep_their_names_and_costs_their_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,3 +66,45 @@ def test_checkpoints_are_there_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run.checkpoints()[columns].equals(before)
     assert [run.at(place) for place in before.id] == states
     workspace.close()
+
+
+#: A process that is killed while its run shows its plan.
+AT_A_GATE = """
+import os, signal, sys, threading
+from cmbagent_nb.workspace import Workspace
+
+workspace = Workspace(sys.argv[1])
+run = workspace.planning_and_control("Print one.", model="openai:m", name="gate", approve="plan")
+opened = threading.Event()
+run.subscribe(opened.set)
+while not run.approvals():
+    opened.wait(0.1)
+    opened.clear()
+workspace.writer.barrier().result()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_gate_of_a_run_that_was_killed_there_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process died, that was noticed, and then the database was lost: every row is one that the tables take."""
+    home = tmp_path / "home"
+    team = Team(plan=plan({"title": "Print"}), review=APPROVED, steps={"Print": code("print(1)")})
+    with OpenAIServer(team) as server:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        assert subprocess.run([sys.executable, "-c", AT_A_GATE, str(home)], timeout=90, check=False).returncode == -9
+        workspace = Workspace(home)
+        assert workspace.run("gate").status == "interrupted"
+        workspace.close()
+        for path in home.glob("cmbagent.db*"):
+            path.unlink()
+        assert repair_workspace(home) == ["gate"]
+        assert not (home / "faults.jsonl").exists()
+        workspace = Workspace(home)
+        run = workspace.run("gate")
+        query = "SELECT status, resolved_at > 0 AS ended FROM approval_requests WHERE run_id = :id ORDER BY id"
+        assert workspace.db.rows(query, id=run.id) == [{"status": "expired", "ended": 1}]
+        run = run.resume()
+        until_gate(run)
+        run.approve()
+        assert run.wait(60).status == "completed", run.error
+        workspace.close()

@@ -161,14 +161,14 @@ def _change_state(rows: Rows, data: Mapping[str, Any]) -> None:
 
 
 def _interrupt(rows: Rows, at: float) -> None:
-    for table, statuses, status in (
-        ("dag_nodes", UNFINISHED, "interrupted"),
-        ("workflow_steps", UNFINISHED, "interrupted"),
-        ("step_attempts", ("running",), "interrupted"),
-        ("approval_requests", ("pending",), "expired"),
+    for table, statuses, status, ended in (
+        ("dag_nodes", UNFINISHED, "interrupted", "ended_at"),
+        ("workflow_steps", UNFINISHED, "interrupted", "ended_at"),
+        ("step_attempts", ("running",), "interrupted", "ended_at"),
+        ("approval_requests", ("pending",), "expired", "resolved_at"),
     ):
         for row in rows[table]:
             if row["status"] in statuses:
-                row.update({"status": status, "ended_at": at})
+                row.update({"status": status, ended: at})
     for row in rows["workflow_runs"]:
         row.update({"status": "interrupted", "ended_at": at})
