@@ -115,3 +115,19 @@ def test_what_tools_gave_is_given_again(workspace: Workspace, monkeypatch: pytes
     calls = workspace.run(replay.run_id).events().query("event_type == 'tool_call'")
     assert len(calls) == 2 * 2 + 2  # two in each round of planning, and the engineer's
     assert set(calls.event_subtype) == {"replayed"}
+
+
+def test_a_failed_run_that_was_resumed_is_replayed_to_its_end(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To go on was a person's decision as well: the attempts that it gave are made again."""
+    bad = code("raise ValueError('no')", "print.py")
+    team = Team(steps={"Print": [bad, bad, bad, code("print(1)", "print.py")]})
+    with OpenAIServer(team) as server:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        run = workspace.planning_and_control("Print one.", model="openai:m", plan=plan({"title": "Print"}))
+        assert run.wait(60).status == "failed"
+        assert run.resume().wait(60).status == "completed", run.error
+    monkeypatch.setenv("CMBAGENT_BASE_URL", "http://127.0.0.1:9/v1")
+    replay = run.replay()
+    assert replay.same, replay.differences

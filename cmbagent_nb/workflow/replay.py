@@ -85,8 +85,10 @@ def start_replay(host: Host, run_id: str, settings: Settings, registry: Registry
         models=asked.get("models", {}),
         instructions=asked.get("instructions", {}),
     )
-    answers = read_past(host.db, run_id, original).answers
-    return start(host, request, Past(answers=answers)), request.run_id
+    past = read_past(host.db, run_id, original)
+    # Whoever resumed a failed run gave its steps more attempts; where a gate asks, the answer does.
+    granted = {} if "error" in request.options.approve else {name: step.begun for name, step in past.steps.items()}
+    return start(host, request, Past(answers=past.answers, granted=granted)), request.run_id
 
 
 def compare(host: Host, original_id: str, run_id: str) -> Replay:

@@ -65,6 +65,8 @@ class Past:
     answers: Mapping[tuple[str, str], Answer] = field(default_factory=dict)
     edges: frozenset[tuple[str, str]] = frozenset()
     first_order: int = 1
+    #: Attempts that a step may have at least, whatever the run's options say: a replay goes as far as was gone.
+    granted: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_past(db: Database, run_id: str, work_dir: Path) -> Past:

@@ -73,6 +73,7 @@ class _Step:
             self.allowed = max(self.allowed, past.retried + 1)
         if past.exhausted:
             self.allowed = past.begun + most
+        self.allowed = max(self.allowed, context.past.granted.get(step.node_id, 0))
 
     async def run(self) -> Ending:
         try:
