@@ -195,9 +195,7 @@ def _totals(
         "n_messages": other["n_messages"],
         "n_files": other["n_files"],
         "elapsed_s": max(0.0, (end or begin) - begin),
-        "silent_s": 0.0
-        if run["status"] in FINISHED
-        else max(0.0, time.time() - (run["last_heartbeat_at"] or begin)),
+        "silent_s": 0.0 if run["status"] in FINISHED else max(0.0, time.time() - (run["last_heartbeat_at"] or begin)),
         "work_dir_missing": is_missing(run["work_dir"], "."),
     }
 
