@@ -14,13 +14,13 @@ from sqlalchemy import text
 from cmbagent_nb.errors import StateError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.changes import changes
+from cmbagent_nb.store.sessions import session_of
 from cmbagent_nb.store.writer import Writer
 from cmbagent_nb.workflow.commands import send
 from cmbagent_nb.workflow.gates import Answer, _store
 from cmbagent_nb.workflow.ownership import interrupt_orphans, owner
 from cmbagent_nb.workflow.resume import _take_over
 from cmbagent_nb.workflow.states import RUN, change_node, change_run
-from cmbagent_nb.workspace import _find_session
 from tests.conformance.backend import Backend
 from tests.stored import T0, Record
 
@@ -102,7 +102,7 @@ def one_takes_an_interrupted_run_over(backend: Backend) -> None:
 def what_is_looked_for_and_then_made_is_made_once(backend: Backend) -> None:
     """Calls of several processes do not come between one another: a session's name is found or made."""
     db = backend.database()
-    ids = _all([backend.writer() for _ in range(6)], lambda c: _find_session(c, "default"))
+    ids = _all([backend.writer() for _ in range(6)], lambda c: session_of(c, "default"))
     assert len(set(ids)) == 1
     assert db.rows("SELECT COUNT(*) AS n FROM sessions") == [{"n": 1}]
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psycopg
 import pytest
 from psycopg.errors import ReadOnlySqlTransaction
@@ -262,3 +265,27 @@ def test_in_ci_the_server_has_to_be_there(postgres: Server, monkeypatch: pytest.
     monkeypatch.setenv("CI", "true")
     with pytest.raises(ImportError):
         start()
+
+
+def test_the_messages_can_be_partitioned_by_month(on_server: Backend) -> None:
+    """The page about PostgreSQL says how, and its statements do it: nothing is lost, and new rows find their month."""
+    db = on_server.database()
+    run = Record(on_server.writer(db))
+    now = time.time()
+    for days in (0, 40, 400):
+        run.message(f"{days} days ago", created_at=now - 86_400 * days)
+    run.settle()
+    before = messages(db, run.run)
+    page = Path(changes_module.__file__).with_name("POSTGRESQL.md").read_text(encoding="utf-8")
+    (statements,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    with psycopg.connect(on_server.url, autocommit=True) as other:
+        other.execute(statements)
+        spread = other.execute("SELECT count(DISTINCT tableoid), count(*) FROM messages").fetchone()
+        assert spread == (3, 3)
+        assert other.execute("SELECT count(*) FROM messages_other").fetchone() == (0,)
+    run.message("after it", created_at=now)
+    run.settle()
+    after = messages(db, run.run)
+    pd.testing.assert_frame_equal(after.iloc[:-1], before)
+    assert after["content"].iloc[-1] == "after it"
+    assert after["id"].is_monotonic_increasing
