@@ -18,6 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmbagent_nb.errors import CMBAgentError, SkillError, SkillRefused, SkillUntrusted, StateError, UsageError
+from cmbagent_nb.skills.model import Parameter
+from cmbagent_nb.skills.notebook import parameters_source
 from cmbagent_nb.skills.sharing import git, manifest
 from cmbagent_nb.skills.sharing import package as packages
 from cmbagent_nb.skills.sharing.about import slug
@@ -111,6 +113,31 @@ def test_trust_ends_when_a_file_changes(what: str, workspace: Workspace, tmp_pat
         skill.run()
     with pytest.raises(SkillError, match=r"not those that were imported|was changed"):
         skill.trust()
+
+
+def test_what_was_changed_is_no_part_of_a_composition(workspace: Workspace, tmp_path: Path) -> None:
+    """A composition is one's own: changed files of a part must not come to be trusted by it."""
+    first = workspace.import_skill(put(package("first"), tmp_path / "first")).trust()
+    second = workspace.import_skill(put(package("second", CODE + "\n# another"), tmp_path / "second")).trust()
+    (first.assets / "input/numbers.txt").write_text("9\n")
+    with pytest.raises(SkillError, match="first v1 is not trusted: its files were changed"):
+        workspace.compose("both", [first, second], "parallel")
+
+
+def test_code_cannot_hide_from_its_reader(workspace: Workspace, tmp_path: Path) -> None:
+    """What a terminal would obey, and what turns the direction of a text, is shown."""
+    hidden = "import os  # \x1b[2K\r# nothing to see \u202e"
+    shown = str(workspace.import_skill(put(package(code=hidden), tmp_path / "in")).code())
+    assert "import os  # \\u001b[2K\\u000d# nothing to see \\u202e" in shown
+    assert not {"\x1b", "\r", "\u202e"} & set(shown)
+
+
+def test_a_unit_is_no_code() -> None:
+    """What is said of a parameter stands in a comment, which ends with the line."""
+    assert (
+        parameters_source([Parameter("n", "int", 1, "how\nmany", unit="m]\nevil()#")])
+        == "n: int = 1  # how many [m] evil()#]"
+    )
 
 
 def test_an_import_does_not_take_a_name_away(workspace: Workspace, tmp_path: Path) -> None:
@@ -250,6 +277,41 @@ REFUSED: dict[str, tuple[Callable[[], Package], str]] = {
     "tags that are none": (lambda: resealed(package(), **{ROW: changed_row(tags=[1])}), "no proper tags"),
     "odd visibility": (lambda: resealed(package(), **{ROW: changed_row(visibility="all")}), "no proper visibility"),
     "parameter with code": (lambda: resealed(package(), **{ROW: parameter(name="x=1;y")}), "cannot be one"),
+    "two parameters of one name": (lambda: resealed(package(), **{ROW: parameter(name="numbers_file")}), "of one name"),
+    "default beyond all numbers": (
+        lambda: resealed(package(), **{ROW: parameter(type="float", default=10**400)}),
+        "of another type",
+    ),
+    "compiled code": (lambda: with_file("assets/codebase/tools.cpython-311.pyc"), "compiled code"),
+    "packages that are none": (
+        lambda: resealed(package(), **{ROW: changed_row(preconditions={"packages": ["numpy"]})}),
+        "no proper packages",
+    ),
+    "package without a name": (
+        lambda: resealed(package(), **{ROW: changed_row(preconditions={"packages": {"": "1"}})}),
+        "no proper packages",
+    ),
+    "odd condition": (
+        lambda: resealed(package(), **{ROW: changed_row(preconditions={"parameters": [{"parameter": "power"}]})}),
+        "no proper parameters among",
+    ),
+    "files that are none": (
+        lambda: resealed(package(), **{ROW: changed_row(postconditions={"files": 5})}),
+        "no proper files",
+    ),
+    "result that leads out": (
+        lambda: resealed(package(), **{ROW: changed_row(postconditions={"files": ["../../x.json"]})}),
+        "no proper files",
+    ),
+    "schema that leads out": (
+        lambda: resealed(package(), **{ROW: changed_row(output_schema={"/etc/x.json": {"kind": "json"}})}),
+        "no proper output_schema",
+    ),
+    "table without columns": (
+        lambda: resealed(package(), **{ROW: changed_row(input_schema={"input/numbers.txt": {"kind": "table"}})}),
+        "no proper input_schema",
+    ),
+    "odd graph": (lambda: resealed(package(), **{ROW: changed_row(dag_template={"nodes": 5})}), "no proper nodes"),
     "parameter of no type": (lambda: resealed(package(), **{ROW: parameter(type="object")}), "cannot be one"),
     "default of another type": (lambda: resealed(package(), **{ROW: parameter(default="two")}), "of another type"),
     "parameter that leads out": (

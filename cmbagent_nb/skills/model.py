@@ -72,7 +72,7 @@ class Parameter:
                     value=value,
                 )
             return converted
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, RecursionError):
             raise SkillError(
                 f"parameter {self.name} of skill {skill or '?'} is {_kind_name(self.type)}, not {value!r}",
                 f"Give it as in {self.name}={self.default!r}.",

@@ -128,8 +128,9 @@ def parameters_source(parameters: list[Parameter]) -> str:
 
 def _line(item: Parameter) -> str:
     help_ = " ".join(item.help.split())
-    if item.unit and item.unit not in help_:
-        help_ = f"{help_} [{item.unit}]" if help_ else f"[{item.unit}]"
+    unit = " ".join(item.unit.split())  # in one line, like the help: what comes after a comment would be code
+    if unit and unit not in help_:
+        help_ = f"{help_} [{unit}]" if help_ else f"[{unit}]"
     return f"{item.name}: {item.type} = {item.default!r}" + (f"  # {help_}" if help_ else "")
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from cmbagent_nb.errors import SkillError
+from cmbagent_nb.errors import SkillError, SkillUntrusted
 from cmbagent_nb.skills import library
 from cmbagent_nb.skills.composing.when import Condition, parse
 from cmbagent_nb.skills.model import Parameter
@@ -197,6 +197,8 @@ def _unfit(name: str, problems: list[str]) -> SkillError:
 
 
 def _problems(skills: list[Skill], pattern: str, when: str | None) -> list[str]:
+    from cmbagent_nb.skills.sharing.trust import require_trust
+
     problems = []
     if pattern not in PATTERNS:
         problems.append(f"{pattern!r} is no pattern; there are {', '.join(PATTERNS)}")
@@ -210,9 +212,13 @@ def _problems(skills: list[Skill], pattern: str, when: str | None) -> list[str]:
     elif when:
         problems.append(f"a condition has no meaning in a {pattern} composition")
     for skill in skills:
-        if not skill.trusted:
-            problems.append(f"{skill.name} v{skill.version} is not trusted")
-        elif not skill.verified or skill.status == "draft":
+        try:
+            require_trust(skill)
+        except SkillUntrusted:
+            changed = ": its files were changed" if skill.trusted else ""
+            problems.append(f"{skill.name} v{skill.version} is not trusted{changed}")
+            continue
+        if not skill.verified or skill.status == "draft":
             problems.append(f"{skill.name} v{skill.version} is not verified")
     return problems
 

@@ -119,6 +119,7 @@ def optimize(
     """
     from cmbagent_nb.skills.library import check_notebook
     from cmbagent_nb.skills.notebook import read_notebook
+    from cmbagent_nb.skills.sharing.trust import require_trust
 
     skill.writer.barrier().result()
     rows = ended(performance.executions(skill.db, skill.id))
@@ -131,10 +132,7 @@ def optimize(
     found = Optimization(skill, recommendations(skill), len(rows))
     if not apply:
         return found
-    if not skill.trusted:
-        raise SkillError(
-            f"skill {skill.name} is not trusted", "Read its notebook and trust it first.", skill=skill.name
-        )
+    require_trust(skill)
     changes = [item for item in found.recommendations if item.change]
     if not changes:
         raise SkillError(
@@ -276,8 +274,16 @@ class Bench:
 
     def values(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return all values of an execution, those of its defaults too."""
-        given = row["parameters"] or {}
+        given = self.given(row)
         return {item.name: given.get(item.name, item.default) for item in self.skill.parameters}
+
+    def given(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the values that were given; a variable that became a file is where its execution has it."""
+        inputs = {item.name: item.default for item in self.skill.parameters if item.kind == "input"}
+        return {
+            name: str(Path(row["work_dir"] or "") / value) if value != inputs.get(name, value) else value
+            for name, value in (row["parameters"] or {}).items()
+        }
 
     def _choose(self) -> list[_Past]:
         """Return the newest successes whose inputs are still there, in the order in which they happened."""
@@ -392,7 +398,7 @@ class Bench:
         outcomes: dict[str, str] = {}
         before: dict[str, int] = {}
         for row in self.bad:
-            given = row["parameters"] or {}
+            given = self.given(row)
             key = json.dumps(given, sort_keys=True, default=str)
             before[key] = before.get(key, 0) + 1
             if key in outcomes:

@@ -3,6 +3,7 @@
 | invariant | how |
 |---|---|
 | nothing leaves its folder | paths are checked in ``package``, those of parameters here |
+| all its code can be read | compiled code is refused |
 | it is as it was exported | the manifest holds the sha256 of every file |
 | it takes nobody's place | an untrusted skill is a draft, and a name means its newest active version |
 | importing twice changes nothing | a version with the same notebook and assets is found and returned |
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills import library
 from cmbagent_nb.skills.model import Parameter
-from cmbagent_nb.skills.sharing import manifest
+from cmbagent_nb.skills.sharing import manifest, shapes
 from cmbagent_nb.skills.sharing.export import COLUMNS, FORMAT, write_files
 from cmbagent_nb.skills.sharing.package import (
     ABOUT,
@@ -55,6 +56,8 @@ _NBFORMAT, _NBFORMAT_MINOR = 4, 5
 _UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
 _TYPES = frozenset({"int", "float", "str", "bool", "list"})
 _KINDS = frozenset({"value", "input", "output"})
+#: Code that Python runs and nobody can read.
+_COMPILED = (".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib")
 #: What a column of ``skill.json`` must be, if it is there at all.
 _SHAPES: dict[str, type | tuple[type, ...]] = {
     "name": str, "version": int, "description": str, "tags": list, "task_pattern": str, "input_schema": dict,
@@ -89,6 +92,9 @@ def read(place: str | Path | Mapping[str, Any]) -> Taken:
 def check(package: Package, *, ours: bool = False) -> Taken:
     """Check a package that was read: manifest, formats, parameters; and the notebook, unless it is one of ours."""
     manifest.check(package)
+    for path in package.files:
+        if path.lower().endswith(_COMPILED):
+            raise refused(f"{path} in it is compiled code, which nobody can read", "Ask for its source.", path=path)
     about = _row(package)
     if not ours:
         _notebook(package, about)
@@ -228,6 +234,10 @@ def _row(package: Package) -> dict[str, Any]:
     library.check_name(about["name"])
     for item in about["parameters"]:
         _parameter(item)
+    names = [item["name"] for item in about["parameters"]]
+    if len(set(names)) < len(names):
+        raise refused(f"its {ROW} has two parameters of one name", path=ROW)
+    shapes.check(about, ROW)
     for name in ("license", "made_by"):
         if not isinstance(about.get(name, ""), str):
             raise refused(f"its {ROW} has no proper {name}", path=ROW)

@@ -12,6 +12,7 @@ A skill made in this workspace is the user's own and needs none of this.
 from __future__ import annotations
 
 import html
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from cmbagent_nb.errors import SkillError, SkillUntrusted
 
 if TYPE_CHECKING:
     from cmbagent_nb.skills.library import Skill
+
+#: Characters that a terminal or a browser obeys instead of showing them: they could hide code from who reads it.
+_HIDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
 class SkillCode(str):
@@ -31,7 +35,10 @@ class SkillCode(str):
 
 
 def code(skill: Skill) -> SkillCode:
-    """Return all code that a skill runs: the notebook's cells, and the modules among its assets."""
+    """Return all code that a skill runs: the notebook's cells, and the modules among its assets.
+
+    Characters that could hide a part of it from its reader stand as ``\\u001b``.
+    """
     from cmbagent_nb.skills.library import check_notebook
     from cmbagent_nb.skills.notebook import read_notebook
 
@@ -48,7 +55,11 @@ def code(skill: Skill) -> SkillCode:
     others = [path.relative_to(skill.assets).as_posix() for path in assets if path.suffix != ".py"]
     if others:
         parts.append("# ---- files that it gets: " + ", ".join(others))
-    return SkillCode("\n\n".join(part.rstrip() for part in parts) + "\n")
+    return SkillCode("\n\n".join(_visible(part).rstrip() for part in parts) + "\n")
+
+
+def _visible(text: str) -> str:
+    return _HIDING.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\r\n", "\n"))
 
 
 def _plain(text: Any) -> str:
