@@ -113,6 +113,15 @@ def test_an_edit_is_the_next_version(home: Home, skill: Skill, tmp_path: Path) -
     assert (row["parent_skill_id"], json.loads(row["meta"])["reason"]) == (skill.id, "the largest, not the sum")
 
 
+def test_an_executed_copy_can_be_edited(skill: Skill) -> None:
+    """What papermill injected for that execution does not stand against the values of later ones."""
+    executed = skill.run(slope=7.0)
+    assert "injected-parameters" in executed.notebook.read_text()
+    newer = skill.edit(executed.notebook, liveness_s=0)
+    assert {item.name: item.default for item in newer.parameters}["slope"] == 2.0
+    assert newer.run(n_points=2).metrics["sum"] == pytest.approx(skill.run(n_points=2).metrics["sum"])
+
+
 def test_what_is_not_the_same_twice_stays_a_draft(home: Home, tmp_path: Path) -> None:
     """So does what does not run."""
     random = write(

@@ -73,7 +73,7 @@ def version_of(skill: Skill, version: int | str) -> Skill:
 
     text = str(version).strip()
     number = text.lower().removeprefix("v")
-    reference = f"{skill.name}@{number}" if number.isdigit() and len(number) < 6 else text
+    reference = f"{skill.name}@{number}" if number.isdecimal() and len(number) < 6 else text
     try:
         found = find(skill.db, skill.writer, skill.home, reference)
     except SkillNotFound:

@@ -146,10 +146,14 @@ def split_lines(source: str, names: Iterable[str]) -> tuple[str, str]:
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """Return a copy without outputs, with an id for each cell."""
+    """Return a copy without outputs, with an id for each cell.
+
+    What papermill had injected for one execution is left out: it would stand against every other value.
+    """
     import nbformat
 
     clean = copy.deepcopy(notebook)
+    clean.cells = [cell for cell in clean.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     for number, cell in enumerate(clean.cells):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None

@@ -55,7 +55,8 @@ def check_conditions(skill: Skill) -> list[str]:
             f"Install them with: pip install {' '.join(item.split()[0] for item in missing)}.",
             packages=[item.split()[0] for item in missing],
         )
-    gone = [str(path) for path in skill.preconditions.get("files") or () if not Path(str(path)).exists()]
+    files = [str(path) for path in skill.preconditions.get("files") or ()]
+    gone = [path for path in files if not os.path.exists(path)]  # noqa: PTH110 (a name that is too long is not there)
     if gone:
         raise SkillError(
             f"skill {skill.name} reads {', '.join(gone)}, which is not there",
@@ -185,6 +186,16 @@ def _check_input(skill: Skill, parameter: Parameter, value: Any, chosen: frozens
     return str(path)
 
 
+def own_files(skill: Skill, values: dict[str, Any]) -> list[str]:
+    """Say where a file of the skill is taken though there is one of the same name in the current folder."""
+    return [
+        f"{item.default} for {item.name} is the skill's own file; write ./{item.default} for the one in this folder."
+        for item in skill.parameters
+        if item.kind == "input" and isinstance(given := values.get(item.name), str)
+        if given == item.default and Path(given).is_file()
+    ]
+
+
 def _check_columns(
     skill: Skill, parameter: Parameter, found: dict[str, Any], what: str, chosen: frozenset[str]
 ) -> None:
@@ -243,7 +254,8 @@ def _code(skill: Skill, chosen: frozenset[str] = frozenset()) -> str:
 def _check_output(skill: Skill, parameter: Parameter, value: Any) -> str:
     text = str(parameter.check(os.fspath(value) if isinstance(value, os.PathLike) else value, skill.name))
     pure = PurePosixPath(text)
-    if not text.strip() or pure.is_absolute() or ".." in pure.parts or text == NOTEBOOK:
+    named = pure.name and not text.endswith("/") and text.isprintable()
+    if not text.strip() or not named or pure.is_absolute() or ".." in pure.parts or str(pure) == NOTEBOOK:
         raise SkillError(
             f"{text!r} for parameter {parameter.name} is not a file name within the execution's folder",
             f"Give one such as {parameter.default}.",

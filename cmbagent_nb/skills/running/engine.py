@@ -444,6 +444,8 @@ def cell_label(cells: list[Any], index: int) -> str:
     """Return what a cell does in a few words: its heading, or its tag."""
     tags = cells[index].metadata.get("tags", [])
     if "step" in tags and index > 0 and cells[index - 1].cell_type == "markdown":
-        return str(cells[index - 1].source.splitlines()[0].lstrip("# ").strip())
+        heading = cells[index - 1].source.strip().partition("\n")[0].lstrip("# ").strip()
+        if heading:
+            return str(heading)
     names = {"imports": "imports", "setup": "folders and inputs"} | dict.fromkeys(_PARAMETERS, "parameters")
     return next((names[tag] for tag in tags if tag in names), f"cell {index + 1}")
