@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmbagent_nb.errors import MissingExtra, SettingsError, SkillError
+from cmbagent_nb.errors import MissingExtra, SettingsError, SkillError, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.matching import embedder, index, weights
 from cmbagent_nb.skills.matching.feedback import Feedback, alike
@@ -133,11 +133,13 @@ def test_tags_and_failures_can_be_asked_for(workspace: Workspace, skills: Home, 
     """``required_tags`` and ``exclude_failed`` leave skills out."""
     assert workspace.match(SPECTRUM, required_tags=["CMB", "planck"])
     assert workspace.match(SPECTRUM, required_tags=["supernovae"]) == []
+    assert workspace.match(SPECTRUM, required_tags="cmb, planck"), "a text is tags, not letters"
     skill = workspace.skill("tt_residuals")
     executed(skills, skill, status="failed")
     skills.writer.barrier().result()
     assert workspace.match(SPECTRUM) and workspace.match(SPECTRUM, exclude_failed=True) == []
     executed(skills, skill)
+    executed(skills, skill, status="cancelled", started_at=time.time() + 1, ended_at=time.time() + 2)
     skills.writer.barrier().result()
     assert workspace.match(SPECTRUM, exclude_failed=True)
 
@@ -147,6 +149,9 @@ def test_k_and_the_limit_are_kept(workspace: Workspace, skills: Home, model: str
     every = workspace.match(SPECTRUM, min_similarity=0.0, k=2)
     assert len(every) == 2 and every[0].name == "tt_residuals" and every[0].score > every[1].score
     assert workspace.match(SPECTRUM, min_similarity=1.0) == []
+    for wrong in ({"min_similarity": 70}, {"min_similarity": -0.1}, {"k": 0}):
+        with pytest.raises(UsageError, match="cannot be"):
+            workspace.match(SPECTRUM, **wrong)
 
 
 def test_a_skill_that_cannot_take_the_data_falls_below(workspace: Workspace, home: Home, model: str) -> None:
@@ -384,6 +389,8 @@ def test_values_that_a_task_names() -> None:
     assert named_values("up to lmax = 1500 and Omega_m of 0.25", known) == {"lmax": 1500, "omega_m": 0.25}
     assert named_values("label 'SN Ia', n = 7", known) == {"label": "SN Ia", "n": 7}
     assert named_values("lmax of 2.5, xlmax = 3, in 5 bins, n 9, lmax", known) == {}
+    assert named_values("fit omega_m to 32 points, compare lmax at 2 frequencies", known) == {}
+    assert named_values("raise the lmax to 1500, keep Omega_m at 0.25", known) == {"lmax": 1500, "omega_m": 0.25}
 
 
 def test_feedback_in_words() -> None:

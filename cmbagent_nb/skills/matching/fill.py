@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _QUOTED = r"'[^']*'|\"[^\"]*\""
-_LINK = r"\s*(?:=|:|==|\bof\b|\bis\b|\bto\b|\bat\b|\bup to\b|\bset to\b)?\s*"
+_LINK = r"\s*(=|:|==|\bof\b|\bis\b|\bto\b|\bat\b|\bup to\b|\bset to\b)?\s*"
+#: What stands before a name that is given a value with "to" or "at"; "fit H0 to 32 points" gives none.
+_SETS = re.compile(
+    r"\b(?:set|change|raise|lower|increase|decrease|reduce|limit|extend|cut|fix|keep|hold)\w*\s+(?:\w+\s+)?$",
+    re.IGNORECASE,
+)
 
 
 def named_values(task: str, parameters: Iterable[Parameter]) -> dict[str, Any]:
@@ -32,11 +37,13 @@ def named_values(task: str, parameters: Iterable[Parameter]) -> dict[str, Any]:
         name = r"[\s_-]*".join(re.escape(part) for part in parameter.name.split("_") if part)
         value = _QUOTED if parameter.type == "str" else _NUMBER
         # a name of one letter is a word like any other unless an equals sign follows
-        link = r"\s*==?\s*" if len(parameter.name) < 2 else _LINK
+        link = r"\s*(==?)\s*" if len(parameter.name) < 2 else _LINK
         match = re.search(rf"(?<![\w.]){name}(?!\w){link}({value})(?![\w%])", task, re.IGNORECASE)
         if match is None:
             continue
-        text = match[1].strip("'\"") if parameter.type == "str" else match[1]
+        if (match[1] or "").lower() in ("to", "at") and not _SETS.search(task[: match.start()]):
+            continue
+        text = match[2].strip("'\"") if parameter.type == "str" else match[2]
         try:
             given = parameter.check(text)
         except SkillError:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cmbagent_nb.errors import UsageError
 from cmbagent_nb.skills.matching import conditions as at_hand
 from cmbagent_nb.skills.matching import embedder as models
 from cmbagent_nb.skills.matching import structure as shapes
@@ -145,7 +146,15 @@ def match(
         The plan of the task, if there is one: its steps and agents are compared with the skill's.
     only
         The name of the one skill to look at.
+
+    Raises
+    ------
+    UsageError
+        There is no such limit.
     """
+    if k < 1 or not 0 <= min_similarity <= 1:
+        wrong = f"k cannot be {k}" if k < 1 else f"min_similarity cannot be {min_similarity}"
+        raise UsageError(wrong, "Give k from 1 on, and min_similarity from 0 to 1, as in 0.7.")
     started = time.perf_counter()
     embedder = models.choose(embeddings)
     compared = library(db).compare(db, writer, task, embedder)
@@ -153,7 +162,7 @@ def match(
     order = [int(place) for place in np.argsort(-scores, kind="stable")]
     if only is not None:
         order = [place for place in order if compared.names[place] == only]
-    wanted = {tag.casefold() for tag in required_tags}
+    wanted = {tag.casefold() for tag in tags_of(required_tags)}
     asked = {stem(word): word for word in words(task)}
     chosen: list[tuple[int, Skill, list[str]]] = []
     for place, skill, agents in _skills(db, writer, home, order, compared.names):
@@ -173,6 +182,15 @@ def match(
     found.sort(key=lambda item: -item.score)
     spent = (time.perf_counter() - started) * 1e3
     return Found(found[:k], min_similarity, models.NONE if embedder is None else embedder.name, round(spent, 2))
+
+
+def tags_of(tags: Iterable[str]) -> list[str]:
+    """Return tags as a list; a text is one tag, or several with commas between them.
+
+    >>> tags_of("cmb, planck"), tags_of(["cmb"])
+    (['cmb', 'planck'], ['cmb'])
+    """
+    return [tag.strip() for tag in tags.split(",") if tag.strip()] if isinstance(tags, str) else list(tags)
 
 
 @dataclass(frozen=True)
@@ -212,7 +230,7 @@ def _skills(
 
 def _failed_last(db: Database, skill_id: str) -> bool:
     rows = db.rows(
-        "SELECT success FROM skill_executions WHERE skill_id = :id AND ended_at IS NOT NULL"
+        "SELECT success FROM skill_executions WHERE skill_id = :id AND status IN ('completed', 'failed', 'timeout')"
         " ORDER BY ended_at DESC LIMIT 1",
         id=skill_id,
     )

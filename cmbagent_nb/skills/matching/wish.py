@@ -39,11 +39,12 @@ class Wish:
 
         A person is asked when that was asked for, or when the run opens other gates; not where gates have answers.
         """
+        from cmbagent_nb.skills.matching.match import tags_of
         from cmbagent_nb.skills.matching.offering import SkillOffer, Wanted
 
         wanted = Wanted(
             ask=not request.gates and (self.explicit or bool(request.options.approve)),
-            required_tags=list(required_tags),
+            required_tags=tags_of(required_tags),
             parameters=dict(parameters or {}),
             alone=request.gates != "reject",
         )
