@@ -182,7 +182,7 @@ class Workspace(Keeping, Shelf, Finder, Workshop):
             Look only among skills that have all of these tags.
         skill_parameters
             Values for the skill's parameters, besides those that the task names and the ``inputs``.
-        guided, strict_mode
+        guided, strict_mode, allow_adaptation
             For a skill that is named: let an agent fit its code to the task; fail where it deviates. See
             :meth:`run_skill`.
         more
@@ -205,7 +205,14 @@ class Workspace(Keeping, Shelf, Finder, Workshop):
         settings, registry = self.settings, self.agents()
         task, mode = asked.read_task(task), asked.read_mode(mode)
         wish = read_wish(skill, auto_match, settings)
+        allow_adaptation = bool(more.pop("allow_adaptation", True))
+        max_attempts = more.pop("max_n_attempts", max_attempts)
+        may_clear = bool(more.pop("clear_work_dir", False))
+        models, instructions = asked.per_agent(more, registry.names(), Workspace.start.__kwdefaults__ or ())
+        asked.check_models(models, settings)
         if wish.name:
+            if create_skill or skill_name:
+                raise UsageError("a skill is run and one is to be made", "Leave out skill= or create_skill=.")
             given: dict[str, Any] = {
                 "approve": approve,
                 "inputs": inputs,
@@ -214,15 +221,12 @@ class Workspace(Keeping, Shelf, Finder, Workshop):
                 "gates": gates,
             }
             given |= {"mode": "guided" if guided else "direct", "strict_mode": strict_mode}
+            given |= {"allow_adaptation": allow_adaptation, "max_attempts": max_attempts, "step_timeout": step_timeout}
+            given |= {"models": models, "instructions": instructions}
             return self._run_named(wish.name, task, skill_parameters, model, given, max_cost_usd, plan)
-        if guided or strict_mode:
-            raise UsageError(
-                f"{'guided' if guided else 'strict_mode'} is for a skill that is named", "Name it with skill=."
-            )
-        max_attempts = more.pop("max_n_attempts", max_attempts)
-        may_clear = bool(more.pop("clear_work_dir", False))
-        models, instructions = asked.per_agent(more, registry.names(), Workspace.start.__kwdefaults__ or ())
-        asked.check_models(models, settings)
+        if guided or strict_mode or not allow_adaptation:
+            what = "guided" if guided else "strict_mode" if strict_mode else "allow_adaptation"
+            raise UsageError(f"the option {what} is for a skill that is named", "Name it with skill=.")
         answers = asked.read_gates(gates, settings)
         options = asked.read_options(
             settings,
@@ -299,7 +303,7 @@ class Workspace(Keeping, Shelf, Finder, Workshop):
             The model for these agents; the one that ``auto`` finds when not given, and none is fine until it is needed.
         options
             ``approve`` (the gates of the skill's own run when not given), ``inputs``, ``name``, ``work_dir``,
-            ``gates``, ``max_cost_usd``: as in :meth:`start`.
+            ``gates``, ``max_cost_usd``, ``max_attempts``, ``step_timeout``: as in :meth:`start`.
 
         Raises
         ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -52,13 +52,33 @@ def start_run(
     gates: str = "",
     max_cost_usd: float = 0.0,
     matched: Mapping[str, Any] | None = None,
+    max_attempts: int | None = None,
+    step_timeout: float | None = None,
+    models: Mapping[str, str] | None = None,
+    instructions: Mapping[str, str] | None = None,
 ) -> tuple[LiveRun, str]:
-    """Start a run of a skill; returns it and its id. Everything that can be refused is refused first."""
+    """Start a run of a skill; returns it and its id. Everything that can be refused is refused first.
+
+    While a trial of the skill's name goes on, the trial chooses the version, as it does for an execution alone.
+    """
+    from cmbagent_nb.skills.learning import trials
     from cmbagent_nb.workflow import folders
     from cmbagent_nb.workflow.launch import Request, start
 
+    execution_id = new_id()
+    if mode == "direct":  # a code that an agent has fitted to a task says nothing of its version
+        skill = trials.choose(skill, execution_id, dict(parameters))
     made = prepare(
-        skill, parameters, inputs or {}, settings=settings, registry=registry, task=task, mode=mode, approve=approve
+        skill,
+        parameters,
+        inputs or {},
+        settings=settings,
+        registry=registry,
+        task=task,
+        mode=mode,
+        approve=approve,
+        max_attempts=max_attempts,
+        step_timeout=step_timeout,
     )
     reserved = folders.reserve(host.home / "runs", name or folders.slug(skill.name), named=name is not None)
     run_id = new_id()
@@ -72,6 +92,7 @@ def start_run(
             allow_adaptation=allow_adaptation,
             strict_mode=strict_mode,
             matched=matched,
+            execution_id=execution_id,
         )
     except CMBAgentError:
         shutil.rmtree(reserved, ignore_errors=True)
@@ -86,7 +107,9 @@ def start_run(
         inputs=stored,
         model=model,
         settings=settings,
-        registry=registry,
+        registry=registry.changed(models or {}, instructions or {}),
+        models=dict(models or {}),
+        instructions=dict(instructions or {}),
         max_cost_usd=max_cost_usd,
         gates=gates,
         conduct=conduct,
@@ -119,6 +142,8 @@ def prepare(
     task: str | None = None,
     mode: str = "direct",
     approve: str | None = None,
+    max_attempts: int | None = None,
+    step_timeout: float | None = None,
 ) -> Prepared:
     """Check what a skill is to be run with, and make a plan of its graph."""
     from cmbagent_nb.skills.notebook import read_notebook
@@ -139,11 +164,11 @@ def prepare(
         agent=template.plan.steps[0].agent,
         approve=template.approve if approve is None else approve,
         plan=template.plan.to_dict(),
-        max_attempts=template.max_attempts,
+        max_attempts=template.max_attempts if max_attempts is None else max_attempts,
         max_plan_steps=max(len(template.plan.steps), settings.max_plan_steps),
         n_plan_reviews=0,
         plan_instructions="",
-        step_timeout=None,
+        step_timeout=step_timeout,
     )
     return Prepared(skill, values, others, notebook, template, options, said, mode, notes)
 
@@ -157,6 +182,7 @@ def furnish(
     allow_adaptation: bool = True,
     strict_mode: bool = False,
     matched: Mapping[str, Any] | None = None,
+    execution_id: str = "",
 ) -> tuple[list[dict[str, Any]], SkillRun]:
     """Put a skill's files into a run's folder; returns what agents are told of them, and who stands behind the run."""
     skill = made.skill
@@ -168,7 +194,7 @@ def furnish(
         ) from error
     wish = Wish(
         skill_id=skill.id,
-        execution_id=new_id(),
+        execution_id=execution_id or new_id(),
         values=values,
         mode=made.mode,
         allow_adaptation=allow_adaptation,
@@ -177,6 +203,7 @@ def furnish(
         seeds=seeds,
         matched=dict(matched) if matched is not None else None,
         started_at=time.time(),
+        trial=skill.trial,
     )
     return stored, SkillRun(skill, wish, made.notebook, made.template, model, run_id)
 
@@ -265,7 +292,7 @@ def conduct_of(host: Host, registry: Registry, run_id: str, kept: Mapping[str, A
     from cmbagent_nb.skills.notebook import read_notebook
 
     wish = Wish(**{name: value for name, value in kept.items() if name in Wish.__dataclass_fields__})
-    skill = find(host.db, host.writer, host.home, wish.skill_id)
+    skill = replace(find(host.db, host.writer, host.home, wish.skill_id), trial=wish.trial)
     notebook = read_notebook(check_notebook(skill))
     template = plan_of(skill, notebook, apart=are_apart(notebook), agents=registry.plannable())
     return SkillRun(skill, wish, notebook, template, model, run_id)
