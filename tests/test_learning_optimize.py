@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from cmbagent_nb.errors import SkillError
@@ -142,6 +143,19 @@ def test_too_little_to_learn_from(home: Home) -> None:
     assert skill.optimize().recommendations == []
     with pytest.raises(SkillError, match="Nothing of skill few v1"):
         skill.optimize(apply=True)
+
+
+def test_variables_that_were_given_are_run_again(home: Home) -> None:
+    """A table from a notebook is a file of its execution: there it is found when the past is run again."""
+    table = Parameter("table_file", "str", "input/table.csv", kind="input")
+    code = "lines = len(open(table_file).readlines())\njson.dump({'lines': lines * n}, open('data/out.json', 'w'))"
+    skill = make_skill(home, "tables", [code], [table, Parameter("n", "int", 1)], assets={"input/table.csv": "x\n1\n"})
+    first = skill.run(table=pd.DataFrame({"x": [1, 2, 3]}), n=2)
+    assert first.metrics == {"lines": 8}, first.error
+    again(home, first.id, 9)
+    found = skill.optimize(apply=True, sample=2)
+    assert found.verified and found.new is not None and found.new.status == "active", found.report
+    assert {item.name: item.default for item in found.new.parameters}["n"] == 2
 
 
 def test_a_version_that_differs_stays_a_draft(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

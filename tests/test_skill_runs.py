@@ -20,6 +20,7 @@ import pytest
 from cmbagent_nb.errors import SkillError, UsageError
 from cmbagent_nb.skills.extracting.extract import extract
 from cmbagent_nb.skills.library import Skill, find
+from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.running.cells_done import CellsDone
 from cmbagent_nb.skills.running.check import check_conditions
 from cmbagent_nb.skills.running.deviation import Happened
@@ -27,6 +28,7 @@ from cmbagent_nb.skills.running.deviation import find as deviations
 from cmbagent_nb.skills.running.engine import Executed, execute
 from cmbagent_nb.skills.running.run import run_skill
 from cmbagent_nb.skills.running.seen import ENOUGH, observe, ranges
+from tests.made_skills import make_skill
 from tests.skill_runs import Home, Step, make_run
 
 COUNT = """
@@ -297,17 +299,56 @@ def test_what_cannot_be_kept_is_made_again(tmp_path: Path, extra: str, use: str)
     assert (tmp_path / "parts/ran.txt").read_text() == "one two three "
 
 
+def test_an_execution_counts_once_as_it_ended_last(home: Home, tmp_path: Path) -> None:
+    """A failure that is gone on with is one execution; one that was cancelled says nothing of the skill."""
+    code = f"if not Path({str(tmp_path / 'go')!r}).exists():\n    raise ValueError('not yet')"
+    skill = make_skill(home, "counted_once", [code])
+    failed = skill.run()
+    assert failed.status == "failed" and counts(skill) == (1, 0, 1)
+    assert skill.resume(failed.id).status == "failed" and counts(skill) == (1, 0, 1)
+    (tmp_path / "go").touch()
+    assert skill.resume(failed.id).status == "completed" and counts(skill) == (1, 1, 0)
+    stop = threading.Event()
+    stop.set()
+    assert skill.execute(stop=stop).status == "cancelled" and counts(skill) == (1, 1, 0)
+
+
+def counts(skill: Skill) -> tuple[int, int, int]:
+    found = find(skill.db, skill.writer, skill.home, skill.id)
+    return found.usage_count, found.success_count, found.failure_count
+
+
+def test_a_file_of_the_skill_is_told_from_one_in_the_folder(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default means the skill's own file, and a note says how to mean the other one of that name."""
+    table = Parameter("table_file", "str", "table.csv", kind="input")
+    code = "json.dump({'lines': len(open(table_file).readlines())}, open('data/n.json', 'w'))"
+    skill = make_skill(home, "own_file", [code], [table], assets={"table.csv": "x\n1\n"})
+    monkeypatch.chdir(tmp_path)
+    assert skill.run(table_file="table.csv").notes == []
+    Path("table.csv").write_text("x\n1\n2\n3\n")
+    own = skill.run(table_file="table.csv")
+    assert own.metrics == {"lines": 2} and own.notes == [
+        "table.csv for table_file is the skill's own file; write ./table.csv for the one in this folder."
+    ]
+    other = skill.run(table_file="./table.csv")
+    assert other.metrics == {"lines": 4} and other.notes == [] == skill.run().notes
+
+
 # ---- over a grid
 
 
 def test_a_grid_is_one_table(skill: Skill) -> None:
     """Every combination is a row, also one that fails; they share a sweep; progress counts them."""
     seen: list[tuple[int, int, str]] = []
-    frame = skill.sweep(n_bins=[1, 2, 200], on_progress=lambda *event: seen.append(event), parallel=2)
-    assert frame["status"].tolist() == ["completed", "completed", "failed"]
-    assert frame["N_BINS"].tolist() == [1, 2, 200]
-    assert frame["per_bin"].tolist()[:2] == [6.0, 3.0] and pd.isna(frame["per_bin"][2])
-    assert frame["error"][2] == "ValueError: cannot make 200 bins"
+    frame = skill.sweep(n_bins=[200, 1, 2], on_progress=lambda *event: seen.append(event), parallel=2)
+    assert frame["status"].tolist() == ["failed", "completed", "completed"]
+    assert frame["N_BINS"].tolist() == [200, 1, 2]
+    assert frame["per_bin"].tolist()[1:] == [6.0, 3.0] and pd.isna(frame["per_bin"][0])
+    assert frame["error"][0] == "ValueError: cannot make 200 bins"
+    names = ["status", "total", "per_bin", "twice", "duration_s", "error", "outputs", "work_dir", "execution_id"]
+    assert list(frame.columns) == ["N_BINS", *names], "the numbers stand before the rest whichever failed"
     assert seen[0][:2] == (0, 3) and seen[-1][:2] == (3, 3) and seen[-1][2] == "1 failed"
     rows = skill.db.rows("SELECT id FROM skill_executions WHERE sweep_id = :id", id=frame.attrs["sweep_id"])
     assert {row["id"] for row in rows} == set(frame["execution_id"])

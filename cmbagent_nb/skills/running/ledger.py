@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _MOST_METRICS = 200
+#: Ends that count as failures of the skill; an execution that was cancelled says nothing of it and is not counted.
+_FAILED = ("failed", "timeout")
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Ledger:
         self.started_at = time.time()
         #: Seconds that the execution took before it was gone on with.
         self.seconds_before = 0.0
+        #: Whether the skill's counters hold a failure of it, from before it was gone on with.
+        self._counted = False
 
     def open(self) -> None:
         """Insert the row: the execution is running."""
@@ -106,6 +110,7 @@ class Ledger:
         before: dict[str, Any] = row["meta"] or {}
         self.started_at = row["started_at"]
         self.seconds_before = row["duration_s"] or 0.0
+        self._counted = row["status"] in _FAILED
         self.meta = {**before, **self.meta, "resumed": [*before.get("resumed", []), time.time()]}
         mark = rows.mark(self.skill.db)
 
@@ -172,11 +177,13 @@ class Ledger:
                     f" avg_cost_usd = {average.format('avg_cost_usd', mark)} WHERE id = {mark}",
                     (ended.duration_s, ended.cost_usd or 0.0, skill.id),
                 )
-            column = "success_count" if success else "failure_count"
+            # an execution that is gone on with is one, and counts as it ends last
+            failed = int(ended.status in _FAILED) - int(self._counted)
+            used = int(success) + failed
             connection.exec_driver_sql(
-                f"UPDATE skills SET usage_count = usage_count + 1, {column} = {column} + 1,"
-                f" last_used_at = {mark} WHERE id = {mark}",
-                (now, skill.id),
+                f"UPDATE skills SET usage_count = usage_count + {mark}, success_count = success_count + {mark},"
+                f" failure_count = failure_count + {mark}, last_used_at = {mark} WHERE id = {mark}",
+                (used, int(success), failed, now, skill.id),
             )
 
         writer.call(count).result()

@@ -24,7 +24,7 @@ from cmbagent_nb.skills import rows
 from cmbagent_nb.skills.library import NOTEBOOK, Skill, check_notebook
 from cmbagent_nb.skills.running import deviation, seen
 from cmbagent_nb.skills.running.cells_done import CellsDone, listing
-from cmbagent_nb.skills.running.check import check_conditions, check_parameters, find_parameter
+from cmbagent_nb.skills.running.check import check_conditions, check_parameters, find_parameter, own_files
 from cmbagent_nb.skills.running.engine import OnProgress, execute
 from cmbagent_nb.skills.running.execution import SkillExecution
 from cmbagent_nb.skills.running.ledger import Belongs, Ended, Ledger, numbers_in
@@ -133,7 +133,7 @@ def check_start(skill: Skill, given: Mapping[str, Any]) -> tuple[str, dict[str, 
     text = check_notebook(skill)
     values = check_parameters(skill, dict(given))
     preconditions.check(skill, values)
-    return text, values, [*check_conditions(skill), *seen.unusual(skill, values)]
+    return text, values, [*check_conditions(skill), *own_files(skill, values), *seen.unusual(skill, values)]
 
 
 def _limit(skill: Skill, timeout_s: float | None) -> float | None:

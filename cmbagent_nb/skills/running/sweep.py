@@ -126,13 +126,16 @@ def frame(points: list[dict[str, Any]], rows: list[Row | None], sweep_id: str) -
 
     names = list(points[0])
     table = []
+    own_names = ("duration_s", "error", "outputs", "work_dir", "execution_id")
     for point, found in zip(points, rows, strict=True):
         row = found or _not_run("cancelled", "it had not begun when the sweep was stopped")
-        metrics = {name if name not in names else f"{name}_result": value for name, value in row["metrics"].items()}
+        taken = {*names, "status", *own_names}
+        metrics = {name if name not in taken else f"{name}_result": value for name, value in row["metrics"].items()}
         shown = {name: _shown(value) for name, value in point.items()}
-        own = {key: row[key] for key in ("status", "duration_s", "error", "outputs", "work_dir", "execution_id")}
-        table.append({**shown, "status": own.pop("status"), **metrics, **own})
+        table.append({**shown, "status": row["status"], **metrics, **{key: row[key] for key in own_names}})
     results = pd.DataFrame(table)
+    # the same order whichever combination failed: a row without numbers names no columns for them
+    results = results[[*(name for name in results.columns if name not in own_names), *own_names]]
     results.attrs["sweep_id"] = sweep_id
     return results
 
