@@ -382,6 +382,22 @@ def test_agents_go_on_where_it_deviates(ws: Workspace, monkeypatch: pytest.Monke
         run.replay()
 
 
+def test_an_agent_has_to_make_the_files_of_its_step(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that goes on and makes nothing has not done the step, unless a verdict says that it has."""
+    prompts: list[str] = []
+
+    def mend(request: dict[str, Any]) -> Any:
+        prompts.append("\n".join(text_of(message) for message in request["messages"]))
+        return code("print('nothing')") if len(prompts) == 1 else code(COUNT.replace("N_BINS > 100", "N_BINS > 900"))
+
+    team = Team(steps={"Count": mend}, verdict={"achieved": False, "reason": "There is no file.", "fix_suggestion": ""})
+    with OpenAIServer(team) as server:
+        at_server(monkeypatch, server)
+        run = ws.run_skill("pipeline", {"N_BINS": 200}, approve="").wait(60)
+        assert run.status == "completed" and server.count == 3, run.error
+    assert "data/count.json" in prompts[0] and "did not make data/count.json" in prompts[1]
+
+
 def test_a_changed_parameter_is_told_from_changed_code(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent that only gives a parameter another value has adapted that."""
     team = Team(steps={"Count": lambda request: code(shown_code(request).replace("N_BINS = 200", "N_BINS = 50"))})

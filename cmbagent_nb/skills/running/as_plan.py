@@ -6,10 +6,11 @@ What the graph template of an older skill does not say is read from that run.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.skills.running.deviation import renamed
 from cmbagent_nb.skills.running.script import WHOLE
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow.plan import Plan
@@ -48,7 +49,14 @@ def _options(run: dict[str, Any]) -> dict[str, Any]:
     return {"gates": meta.get("approve") or [], "retry": {"max_attempts": meta.get("max_attempts")}}
 
 
-def plan_of(skill: Skill, notebook: NotebookNode, *, apart: bool, agents: Iterable[str]) -> Template:
+def plan_of(
+    skill: Skill,
+    notebook: NotebookNode,
+    *,
+    apart: bool,
+    agents: Iterable[str],
+    values: Mapping[str, Any] | None = None,
+) -> Template:
     """Return the plan of a run of a skill.
 
     Parameters
@@ -57,6 +65,8 @@ def plan_of(skill: Skill, notebook: NotebookNode, *, apart: bool, agents: Iterab
         Whether each step has a script of its own; else the notebook is one step.
     agents
         The agents that there are: a step of another one is the engineer's.
+    values
+        Values for the parameters, which may name files: the code of an agent has to make those of its step, too.
     """
     kept: dict[str, Any] = dict(skill.dag_template)
     run = _run(skill)
@@ -69,7 +79,7 @@ def plan_of(skill: Skill, notebook: NotebookNode, *, apart: bool, agents: Iterab
     planned = _planned(run) if run else {}
     nodes = [item for item in kept.get("nodes", []) if isinstance(item, dict) and item.get("id")]
     if not apart or not nodes:
-        return _whole(skill, kept, nodes)
+        return _whole(skill, kept, nodes, values or {})
     edges = [(str(edge[0]), str(edge[1])) for edge in kept.get("edges", []) if len(edge) == 2]
     place = {str(node["id"]): f"step_{number}" for number, node in enumerate(nodes, start=1)}
     there = frozenset(agents)
@@ -90,23 +100,30 @@ def plan_of(skill: Skill, notebook: NotebookNode, *, apart: bool, agents: Iterab
                 "bullet_points": known.get("bullet_points") or [],
                 "depends_on": [place[before] for before, after in edges if after == own and before in place],
                 "needs_approval": bool(known.get("needs_approval")),
-                "expected_outputs": [],
+                "expected_outputs": _expected(skill, made[place[own]], values or {}),
             }
         )
     plan = Plan.from_reply({"goal": skill.description or skill.task or skill.name, "steps": steps})
     return Template(plan, {new: old for old, new in place.items()}, made, *_gates(kept), replaced)
 
 
-def _whole(skill: Skill, kept: dict[str, Any], nodes: list[dict[str, Any]]) -> Template:
+def _expected(skill: Skill, made: Iterable[str], values: Mapping[str, Any]) -> list[str]:
+    """Return the files of a step as their parameters name them; a name that reads as a pattern is none to look for."""
+    names = [renamed(skill, path, values) for path in made]
+    return [name for name in names if not set(name) & set("*?[")]
+
+
+def _whole(skill: Skill, kept: dict[str, Any], nodes: list[dict[str, Any]], values: Mapping[str, Any]) -> Template:
     asks = any(node.get("needs_approval") for node in nodes)
+    files = [str(path) for path in skill.postconditions.get("files") or skill.output_schema]
     step = {
         "title": skill.name,
         "agent": ENGINEER,
         "instructions": skill.description or skill.task or f"Run the notebook of the skill {skill.name}.",
         "needs_approval": asks,
+        "expected_outputs": _expected(skill, files, values),
     }
     plan = Plan.from_reply({"goal": skill.description or skill.name, "steps": [step]})
-    files = [str(path) for path in skill.postconditions.get("files") or skill.output_schema]
     return Template(plan, {"step_1": WHOLE}, {"step_1": files}, *_gates(kept))
 
 

@@ -154,7 +154,7 @@ def prepare(
     given, others = _sort_inputs(skill, parameters, inputs)
     text, values, notes = check_start(skill, given)
     notebook = read_notebook(text)
-    template = plan_of(skill, notebook, apart=are_apart(notebook), agents=registry.plannable())
+    template = plan_of(skill, notebook, apart=are_apart(notebook), agents=registry.plannable(), values=values)
     said = (task or skill.task or skill.description or f"Run the skill {skill.name}.").strip()
     options = asked.read_options(
         settings,
