@@ -132,6 +132,14 @@ def test_code_cannot_hide_from_its_reader(workspace: Workspace, tmp_path: Path) 
     assert not {"\x1b", "\r", "\u202e"} & set(shown)
 
 
+@pytest.mark.parametrize("value", [10**5000, "\ud800", [10**5000], [object()]], ids=["int", "text", "list", "object"])
+def test_a_value_that_cannot_be_written_is_told(value: Any) -> None:
+    """It would fail where the notebook is written, after the start."""
+    kind = {int: "int", str: "str", list: "list"}[type(value)]
+    with pytest.raises(SkillError, match="Parameter n of skill"):
+        Parameter("n", kind, {"int": 1, "str": "a", "list": []}[kind]).check(value)
+
+
 def test_a_unit_is_no_code() -> None:
     """What is said of a parameter stands in a comment, which ends with the line."""
     assert (
@@ -567,6 +575,15 @@ def test_dangerous_locations_are_refused(location: str, said: str, workspace: Wo
     with pytest.raises(UsageError, match=said):
         git.fetch(location, tmp_path / "folder")
     assert workspace.skill_sources().empty
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes on this system")
+def test_a_pipe_in_a_source_is_passed_over(workspace: Workspace, tmp_path: Path) -> None:
+    """Nobody writes to it: reading it would never end."""
+    put(package(), tmp_path / "team" / "power-sum")
+    os.mkfifo(tmp_path / "team" / "pipe.json")
+    workspace.add_skill_source("team", tmp_path / "team")
+    assert workspace.sync_skills()["change"].tolist() == ["new"]
 
 
 def test_sources_that_cannot_be_used_are_told(workspace: Workspace, tmp_path: Path) -> None:

@@ -169,6 +169,23 @@ def test_a_branch_shares_its_parents_steps(home: Home) -> None:
     assert [item.node_id for item in read_record(home.db, branch).steps] == ["step_2"]
 
 
+def test_code_that_cannot_be_read_any_more_is_told(home: Home) -> None:
+    """And nothing is left of the attempt."""
+    run = make_run(home, "Write a.", [Step(write("a.txt", "1"))])
+    for script in (home.path / "runs" / run).rglob("*.py"):
+        script.write_bytes(b"\xff\x00 def (:")
+    with pytest.raises(SkillError, match="code of step_1 cannot be read as Python"):
+        extract(home.db, home.writer, home.path, run, name="a")
+    assert not (home.path / "skills" / "a").exists()
+
+
+def test_a_range_without_end_is_refused(home: Home) -> None:
+    """It would take all memory to say which steps are not there."""
+    run = make_run(home, "Write a.", [Step(write("a.txt", "1"))])
+    with pytest.raises(StepsNotFound, match="more steps than a run has"):
+        extract(home.db, home.writer, home.path, run, name="a", steps="1-99999999999")
+
+
 def test_a_run_without_code_is_told(home: Home) -> None:
     """Before anything is made."""
     run_id = make_run(home, "Nothing.", [])

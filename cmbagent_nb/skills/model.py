@@ -63,7 +63,7 @@ class Parameter:
         (1500, 70.0)
         """
         try:
-            converted = _convert(self.type, value, self.default)
+            converted = _writable(_convert(self.type, value, self.default))
             if self.choices and converted not in self.choices:
                 raise SkillError(
                     f"parameter {self.name} of skill {skill or '?'} cannot be {converted!r}",
@@ -74,7 +74,7 @@ class Parameter:
             return converted
         except (TypeError, ValueError, OverflowError, RecursionError):
             raise SkillError(
-                f"parameter {self.name} of skill {skill or '?'} is {_kind_name(self.type)}, not {value!r}",
+                f"parameter {self.name} of skill {skill or '?'} is {_kind_name(self.type)}, not {_shown(value)}",
                 f"Give it as in {self.name}={self.default!r}.",
                 parameter=self.name,
                 value=value,
@@ -103,6 +103,38 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
         value = value.tolist()
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+#: Digits of a whole number that Python writes out.
+_MOST_DIGITS = 4300
+_LONGEST_SHOWN = 200
+
+
+def _writable(value: Any) -> Any:
+    """Return a value that can be written into a notebook: plain, and each part of it a text in UTF-8."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, int):
+        if abs(value) >= 10**_MOST_DIGITS:
+            raise ValueError(value.bit_length())
+    elif isinstance(value, list):
+        for item in value:
+            _writable(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _writable([name, item])
+    elif value is not None and not isinstance(value, float):
+        raise TypeError(type(value).__name__)
+    return value
+
+
+def _shown(value: Any) -> str:
+    """Return a value that was refused, as far as it can be shown."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "one of so many digits"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _convert(kind: str, value: Any, default: Any) -> Any:

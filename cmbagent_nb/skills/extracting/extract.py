@@ -21,7 +21,7 @@ from cmbagent_nb.skills.extracting import template
 from cmbagent_nb.skills.extracting.assets import Needs, copy_assets, find_needs
 from cmbagent_nb.skills.extracting.improve import Words
 from cmbagent_nb.skills.extracting.making import Draft, Maker, Reference, Way
-from cmbagent_nb.skills.extracting.record import RunRecord, choose, read_record
+from cmbagent_nb.skills.extracting.record import RunRecord, check_code, choose, read_record
 from cmbagent_nb.skills.model import StepCode
 from cmbagent_nb.skills.verifying import liveness
 from cmbagent_nb.skills.verifying.verify import Original, Report
@@ -90,6 +90,7 @@ def extract(
     writer.barrier().result()
     record = read_record(db, run_id)
     chosen, without = choose(record, steps)
+    check_code(chosen)
     source = Source(name, description, record, template.ordered(chosen), without, whole=steps is None)
     if timeout_s is None:
         timeout_s = settings.step_timeout * len(chosen) or None

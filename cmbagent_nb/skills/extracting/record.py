@@ -7,6 +7,7 @@ shares with the run that it left, read from that run's record.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 #: Kinds of files that a notebook does not make: it is the code, and there are no models to ask.
 _NOT_MADE = frozenset({"code", "plan", "chat", "log", "context"})
 _LAUNCHER_FILES = frozenset({"stdout.txt", "stderr.txt", "exit.json", "reads.json", "reads.jsonl"})
+#: More steps than this in one range are a mistake.
+_MOST_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -245,6 +248,26 @@ def choose(record: RunRecord, steps: str | int | Iterable[int | str] | None) -> 
     return chosen, {node_id: why for node_id, why in record.without_code.items() if node_id in wanted}
 
 
+def check_code(steps: Iterable[StepCode]) -> None:
+    """Refuse steps whose code is no Python any more: its file was damaged or replaced after the run.
+
+    Raises
+    ------
+    SkillError
+        It names the step and its file.
+    """
+    for step in steps:
+        try:
+            ast.parse(step.code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise SkillError(
+                f"the code of {step.node_id} cannot be read as Python ({error})",
+                f"Put {step.script} back as it was, or leave the step out.",
+                steps=[step.node_id],
+                path=str(Path(step.folder) / step.script),
+            ) from None
+
+
 def parse_steps(steps: str | int | Iterable[int | str]) -> list[str]:
     """Return the node ids that a choice of steps names.
 
@@ -257,7 +280,10 @@ def parse_steps(steps: str | int | Iterable[int | str]) -> list[str]:
         text = part.strip()
         span = re.fullmatch(r"(?:step_)?(\d+)\s*(?:-|\.\.|–)\s*(?:step_)?(\d+)", text)
         if span:
-            found += [f"step_{number}" for number in range(int(span.group(1)), int(span.group(2)) + 1)]
+            first, last = int(span.group(1)), int(span.group(2))
+            if last - first >= _MOST_STEPS:
+                raise StepsNotFound(f"{text!r} are more steps than a run has", "Give it as in 1-3.", steps=text)
+            found += [f"step_{number}" for number in range(first, last + 1)]
         elif re.fullmatch(r"(?:step_)?\d+", text):
             found.append(f"step_{text.removeprefix('step_')}")
         elif text:

@@ -179,7 +179,7 @@ def _packages(folder: Path) -> Iterator[Path]:
                     continue
                 if item.is_dir():
                     stack.append((item, depth + 1))
-                elif item.suffix == ".json" and _is_skill(item):
+                elif item.suffix == ".json" and item.is_file() and _is_skill(item):
                     found += 1
                     yield item
         if found > _MOST:
