@@ -65,6 +65,16 @@ def test_what_is_exported_arrives_unchanged(form: str, workspace: Workspace, oth
             workspace.import_skill({"format": "other"})
 
 
+def test_what_is_exported_into_a_folder_is_imported_from_it(workspace: Workspace, tmp_path: Path) -> None:
+    """The export makes a folder in it, under the skill's name."""
+    mine = workspace.import_skill(put(package(), tmp_path / "in"))
+    mine.export(tmp_path / "out")
+    assert workspace.import_skill(tmp_path / "out").id == mine.id
+    put(package("another"), tmp_path / "out" / "another")
+    with pytest.raises(SkillRefused, match="no manifest"):
+        workspace.import_skill(tmp_path / "out")
+
+
 def test_an_imported_skill_runs_once_it_is_trusted(workspace: Workspace, tmp_path: Path) -> None:
     skill = workspace.import_skill(put(package(), tmp_path / "in"))
     for attempt in (skill.run, lambda: skill.execute({"power": 3}), lambda: verify_again(skill)):

@@ -12,7 +12,7 @@ from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.json import from_json
 
 _PART_OF_ID = re.compile(r"[0-9a-f-]+")
-_VERSIONED = re.compile(r"(?P<name>.+?)(?:@v?|:v?| v)(?P<version>\d+)")
+_VERSIONED = re.compile(r"(?P<name>.+?)(?:@v?|:v?| v)(?P<version>\d{1,9})")
 _MOST_SHOWN = 5
 
 

@@ -84,7 +84,7 @@ def read_package(place: str | Path) -> Package:
     if path.is_symlink():
         raise refused(f"{path} is a link", "Name the folder or file itself.", path=str(path))
     if path.is_dir():
-        return _collected(_folder(path))
+        return _collected(_folder(_top(path)))
     if not path.is_file():
         raise refused(f"there is no {path}", "Name an exported folder, JSON file or zip archive.", path=str(path))
     if zipfile.is_zipfile(path):
@@ -144,6 +144,15 @@ def _collected(entries: Iterator[tuple[str, int, Any]]) -> Package:
     if clash:
         raise refused(f"{sorted(clash)[0]} is a file and a folder at once")
     return package
+
+
+def _top(folder: Path) -> Path:
+    """Return the folder of the skill: an export into ``folder`` makes one in it, under the skill's name."""
+    if (folder / MANIFEST).exists():
+        return folder
+    inside = list(folder.iterdir())
+    one = len(inside) == 1 and not inside[0].is_symlink() and (inside[0] / MANIFEST).is_file()
+    return inside[0] if one else folder
 
 
 def _folder(folder: Path) -> Iterator[tuple[str, int, Any]]:
