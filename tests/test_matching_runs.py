@@ -174,7 +174,9 @@ def test_no_model_is_needed_where_a_skill_does_it(workspace: Workspace, skill: s
     done = workspace.one_shot(TASK, auto_match=True, gates="approve").wait(60)
     assert done.status == "completed", done.error
     run = workspace.one_shot("Write a poem about the sea", auto_match=True, gates="approve").wait(60)
-    assert run.status == "failed" and "no model" in str(run.error)
+    assert run.status == "failed" and "No skill fits this task, and there is no model" in str(run.error)
+    run = workspace.one_shot(TASK, auto_match=True, gates="reject").wait(60)
+    assert run.status == "failed" and "No skill is used, and there is no model" in str(run.error)
 
 
 def test_a_skill_that_is_named_is_used(workspace: Workspace, skill: str, team: OpenAIServer) -> None:

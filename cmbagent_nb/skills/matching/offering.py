@@ -104,7 +104,9 @@ class SkillOffer:
                     await self._take(context, choice, match_id)
                     return
         if self._no_model is not None:
-            raise self._no_model
+            fits = bool(found.fitting) or choice is not None
+            why = "no skill is used" if fits else "no skill fits this task"
+            raise NoModel(f"{why}, and {self._no_model.what}", self._no_model.next_step)
 
     # ---- looking
 
