@@ -12,6 +12,7 @@ from cmbagent_nb.errors import CMBAgentError, NoModel, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.keeping import Keeping
 from cmbagent_nb.settings import Settings, default_home, load_settings
+from cmbagent_nb.skill_runs import SkillRuns
 from cmbagent_nb.skills.matching.finder import Finder
 from cmbagent_nb.skills.sharing.shelf import Shelf
 from cmbagent_nb.skills.workshop import Workshop
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.host import Host
 
 
-class Workspace(Keeping, Shelf, Finder, Workshop):
+class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
     """One store plus one folder of runs.
 
     Parameters
@@ -223,7 +224,7 @@ class Workspace(Keeping, Shelf, Finder, Workshop):
             given |= {"mode": "guided" if guided else "direct", "strict_mode": strict_mode}
             given |= {"allow_adaptation": allow_adaptation, "max_attempts": max_attempts, "step_timeout": step_timeout}
             given |= {"models": models, "instructions": instructions}
-            return self._run_named(wish.name, task, skill_parameters, model, given, max_cost_usd, plan)
+            return self.run_named(wish.name, task, skill_parameters, model, given, max_cost_usd, plan)
         if guided or strict_mode or not allow_adaptation:
             what = "guided" if guided else "strict_mode" if strict_mode else "allow_adaptation"
             raise UsageError(f"the option {what} is for a skill that is named", "Name it with skill=.")
@@ -270,106 +271,6 @@ class Workspace(Keeping, Shelf, Finder, Workshop):
                 request, offer=wish.offer(host, request, required_tags, skill_parameters, inputs, no_model)
             )
         return Run(host, request.run_id, live=start(host, request))
-
-    def run_skill(
-        self,
-        skill: str | Skill,
-        parameters: Mapping[str, Any] | None = None,
-        *,
-        task: str | None = None,
-        mode: str = "direct",
-        allow_adaptation: bool = True,
-        strict_mode: bool = False,
-        model: str | None = None,
-        **options: Any,
-    ) -> Run:
-        """Start a run of a skill and return at once: a live graph, and no model call unless it deviates.
-
-        Parameters
-        ----------
-        skill
-            The skill, its name, ``name@version`` or its id.
-        parameters
-            Values for its parameters; the names of ``inputs`` may be those of input files, too.
-        task
-            What it is run for, in words: agents that go on with it, and guided mode, are told.
-        mode
-            ``direct`` runs the skill's code. ``guided`` asks an agent first what has to change for the task; the
-            skill's graph is the plan.
-        allow_adaptation, strict_mode
-            When something deviates (an error, a missing file, a result outside of what was seen), agents go on with
-            the skill's code unless adaptation is not allowed, or the mode is strict: then the run fails.
-        model
-            The model for these agents; the one that ``auto`` finds when not given, and none is fine until it is needed.
-        options
-            ``approve`` (the gates of the skill's own run when not given), ``inputs``, ``name``, ``work_dir``,
-            ``gates``, ``max_cost_usd``, ``max_attempts``, ``step_timeout``: as in :meth:`start`.
-
-        Raises
-        ------
-        SkillError
-            A parameter, a file or a package that does not fit: told before anything starts.
-        """
-        from cmbagent_nb.run import Run
-        from cmbagent_nb.skills.running.start_run import start_run
-        from cmbagent_nb.workflow import asked
-        from cmbagent_nb.workflow.conduct import NO_MODEL
-
-        settings, found = self.settings, self.skill(skill) if isinstance(skill, str) else skill
-        limit = options.pop("max_cost_usd", None)
-        spec = NO_MODEL
-        if mode == "guided" or (allow_adaptation and not strict_mode):
-            try:
-                spec = self.resolve_model(model or settings.model)
-            except CMBAgentError:
-                if model is not None or mode == "guided":
-                    raise
-        host = self.host
-        live, run_id = start_run(
-            host,
-            found,
-            parameters or {},
-            settings=settings,
-            registry=self.agents(),
-            session_id=self.session_id(),
-            model=spec,
-            task=task,
-            mode=mode,
-            allow_adaptation=allow_adaptation,
-            strict_mode=strict_mode,
-            gates=asked.read_gates(options.pop("gates", None), settings),
-            max_cost_usd=settings.max_cost_usd if limit is None else limit,
-            **options,
-        )
-        return Run(host, run_id, live=live)
-
-    def _run_named(
-        self,
-        name: str,
-        task: str,
-        parameters: Mapping[str, Any] | None,
-        model: str | None,
-        options: dict[str, Any],
-        max_cost_usd: float | None,
-        plan: Mapping[str, Any] | None,
-    ) -> Run:
-        """Start a run of the skill that was named for a task; values that the task names are filled in."""
-        from cmbagent_nb.skills.matching.conditions import check
-        from cmbagent_nb.skills.matching.fill import named_values
-        from cmbagent_nb.skills.matching.offering import record_named
-
-        if plan is not None:
-            raise UsageError("a plan and a skill are given, and a skill is a plan", "Leave one of them out.")
-        self.open_library()
-        skill = self.skill(name)
-        inputs = dict(options.pop("inputs", None) or {})
-        taken = check(skill, inputs).taken
-        own = {parameter: inputs.pop(name) for parameter, name in taken.items() if name in inputs}
-        values = {**named_values(task, skill.parameters), **own, **(parameters or {})}
-        options["inputs"] = inputs
-        run = self.run_skill(skill, values, task=task, model=model, max_cost_usd=max_cost_usd, **options)
-        record_named(self.host, run.id, self.session_id(), task, skill.id)
-        return run
 
     def _model_of(self, model: str | None, task: str, *, may_lack: bool) -> tuple[ModelSpec, CMBAgentError | None]:
         """Return a run's model; one that looks for a skill first may lack it until there is something to plan."""

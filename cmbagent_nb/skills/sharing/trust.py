@@ -35,7 +35,7 @@ class SkillCode(str):
 
 
 def code(skill: Skill) -> SkillCode:
-    """Return all code that a skill runs: the notebook's cells, and the modules among its assets.
+    """Return all code that a skill runs: the notebook's cells, and the modules among its assets; and what agents read.
 
     Characters that could hide a part of it from its reader stand as ``\\u001b``.
     """
@@ -55,6 +55,10 @@ def code(skill: Skill) -> SkillCode:
     others = [path.relative_to(skill.assets).as_posix() for path in assets if path.suffix != ".py"]
     if others:
         parts.append("# ---- files that it gets: " + ", ".join(others))
+    told = [skill.description, *(str(node.get("instructions") or "") for node in skill.dag_template.get("nodes", []))]
+    words = "\n".join(f"# {line}" for text in told if text for line in str(text).splitlines())
+    if words:
+        parts.append(f"# ---- what agents are told when they fit it to a task\n{words}")
     return SkillCode("\n\n".join(_visible(part).rstrip() for part in parts) + "\n")
 
 
