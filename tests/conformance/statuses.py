@@ -92,7 +92,7 @@ def one_takes_an_interrupted_run_over(backend: Backend) -> None:
         found = list(pool.map(lambda writer: interrupt_orphans(db, writer), writers))
     assert sorted(found) == [[], [], [], [record.run]]
     assert db.rows("SELECT status FROM execution_events") == [{"status": "interrupted"}]
-    came = _all(writers, lambda c: _take_over(c, record.run, "one_shot"))
+    came = _all(writers, lambda c: _take_over(c, record.run, plans=False))
     assert sum(not isinstance(item, StateError) for item in came) == 1
     assert sum("cannot be resumed" in str(item) for item in came) == 3
     assert db.rows("SELECT status FROM workflow_runs") == [{"status": "executing"}]
