@@ -9,7 +9,7 @@ import pytest
 from cmbagent_nb.capture.manifest import changes, scan
 from cmbagent_nb.errors import InputError, WorkDirError
 from cmbagent_nb.execution import attempt
-from cmbagent_nb.execution.attempt import prepare, publish
+from cmbagent_nb.execution.attempt import prepare, publish, sweep
 
 
 @pytest.fixture
@@ -125,3 +125,13 @@ def test_a_folder_in_the_way_is_told(work_dir: Path) -> None:
     (work_dir / "data" / "out").mkdir()
     with pytest.raises(WorkDirError, match="data/out"):
         publish(folder, work_dir, made(folder, {"data/out": "x"}))
+
+
+def test_what_a_killed_publishing_left_is_swept_away(work_dir: Path) -> None:
+    left, kept = work_dir / "data" / ".a.csv.123.456.part", work_dir / "data" / ".mine.part"
+    steps = work_dir / "steps" / "step_1" / ".a.csv.123.456.part"
+    for path in (left, kept, steps):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    sweep(work_dir)
+    assert [path.exists() for path in (left, kept, steps)] == [False, True, True]

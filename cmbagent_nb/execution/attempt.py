@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import threading
@@ -34,6 +35,8 @@ RESERVED = frozenset({"journal.jsonl", "steps", "planning", "cost", "time", "cha
 OWN = frozenset({"stdout.txt", "stderr.txt", EXIT_FILE, READS_FILE})
 
 _FICLONE = 0x40049409
+#: What a file is called until it is whole: its name, the process and the thread.
+_PART = re.compile(r"\..+\.\d+\.\d+\.part", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,13 @@ def publish(folder: Path, work_dir: Path, made: Iterable[Entry]) -> list[Publish
             )
         )
     return published
+
+
+def sweep(work_dir: Path) -> None:
+    """Remove what a process that was killed while it published has left beside the files of a run."""
+    for path in work_dir.rglob(".*.part"):
+        if _PART.fullmatch(path.name) and "steps" not in path.relative_to(work_dir).parts[:1]:
+            path.unlink(missing_ok=True)
 
 
 def destination(path: str) -> str | None:

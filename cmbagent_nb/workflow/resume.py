@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import StateError, WorkDirError
+from cmbagent_nb.execution.attempt import sweep
 from cmbagent_nb.store.archive import unarchive_run
 from cmbagent_nb.store.archived import archived
 from cmbagent_nb.workflow.conduct import NO_MODEL
@@ -102,6 +103,7 @@ def resume(
         then=then_of(asked["after"]) if then_of is not None and asked.get("after") else None,
     )
     try:
+        sweep(work_dir)
         for difference in reconcile(host.db, host.writer, run_id, work_dir):
             LOG.info("run %s: %s", row["name"], difference)
         past = read_past(host.db, run_id, work_dir)
