@@ -24,3 +24,9 @@ def assign(widget: Any, **values: Any) -> bool:
     for name, value in changed.items():
         setattr(widget, name, value)
     return bool(changed)
+
+
+def live_bundle(widget: Any, text: str) -> dict[str, Any]:
+    """Return what displays a widget; where there are no widgets, ``text`` stands in for it."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {"application/vnd.jupyter.widget-view+json": view, "text/html": "", "text/plain": text}

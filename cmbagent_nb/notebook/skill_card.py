@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from cmbagent_nb.errors import CMBAgentError
-from cmbagent_nb.notebook.comms import assign, free_routing
+from cmbagent_nb.notebook.comms import assign, free_routing, live_bundle
 from cmbagent_nb.notebook.fields import Field
 from cmbagent_nb.notebook.style import live_css, saved_css
 from cmbagent_nb.render import skills as drawn
@@ -95,9 +95,7 @@ class SkillCard:
         from IPython import display as ipython
 
         show: Any = ipython.display
-        live = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        text = str(self.skill)
-        show({"application/vnd.jupyter.widget-view+json": live, "text/html": "", "text/plain": text}, raw=True)
+        show(live_bundle(self.widget, str(self.skill)), raw=True)
         self._handle = show(self._saved(), raw=True, display_id=True)
         free_routing(*self.interactive)
         return self

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from cmbagent_nb.errors import CMBAgentError
-from cmbagent_nb.notebook.comms import assign, free_routing
+from cmbagent_nb.notebook.comms import assign, free_routing, live_bundle
 from cmbagent_nb.notebook.style import live_css, saved_css
 from cmbagent_nb.render import skills as drawn
 from cmbagent_nb.render.text import esc, plural
@@ -41,7 +41,6 @@ class SkillLibrary:
     def __init__(self, ws: Workspace, search: str = "") -> None:
         self.ws = ws
         self.card: SkillCard | None = None
-        self._matched = False
         self._search = ipywidgets.Text(
             value=search, placeholder="Search: words, or a whole task", continuous_update=True
         )
@@ -90,8 +89,7 @@ class SkillLibrary:
         from IPython import display as ipython
 
         show: Any = ipython.display
-        live = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        show({"application/vnd.jupyter.widget-view+json": live, "text/html": "", "text/plain": "skills"}, raw=True)
+        show(live_bundle(self.widget, "skills"), raw=True)
         table = drawn.skill_list(list(self._about().values()))
         html = f'<div class="cmbv-saved"><style>{saved_css()}</style>{table}</div>'
         show({"text/html": html, "text/plain": "skills"}, raw=True)
@@ -102,7 +100,6 @@ class SkillLibrary:
 
     def _look(self, _: Any = None) -> None:
         """List what has the words; the rest of the library is a search away."""
-        self._matched = False
         tags = () if self._tag.value == _ALL else (self._tag.value,)
         found = self.ws.search_skills(self._search.value, tags=tags)
         about = self._about()

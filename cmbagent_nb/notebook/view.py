@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.ids import short
-from cmbagent_nb.notebook.comms import assign, free_routing
+from cmbagent_nb.notebook.comms import assign, free_routing, live_bundle
 from cmbagent_nb.notebook.style import live_css, saved_css
 from cmbagent_nb.render import parts
 from cmbagent_nb.render.html import run_html
@@ -133,15 +133,8 @@ class RunView:
         return self
 
     def _live_bundle(self) -> dict[str, Any]:
-        return {
-            "application/vnd.jupyter.widget-view+json": {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self.widget.model_id,
-            },
-            "text/html": "",
-            "text/plain": f"Run {self.snapshot.run.get('name') or short(self.run.id)}",
-        }
+        name = self.snapshot.run.get("name") or short(self.run.id)
+        return live_bundle(self.widget, f"Run {name}")
 
     def _saved_bundle(self) -> dict[str, Any]:
         html = run_html(self.snapshot, place=self._place())
