@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cmbagent_nb.errors import CMBAgentError
+from cmbagent_nb.redaction import scrub
 
 if TYPE_CHECKING:
     from cmbagent_nb.workspace import Workspace
@@ -110,19 +111,19 @@ def _show(output: Any) -> None:
     elif (sys.stdout.encoding or "").lower().replace("-", "") not in ("utf8", "utf16"):
         import json
 
-        text = json.dumps(output.data, indent=2, allow_nan=False)
+        text = scrub(json.dumps(output.data, indent=2, allow_nan=False))
     if text:
         print(text)
         sys.stdout.flush()
 
 
 def _say(line: str) -> None:
-    print(_CONTROL.sub("", line), file=sys.stderr, flush=True)
+    print(_CONTROL.sub("", scrub(line)), file=sys.stderr, flush=True)
 
 
 def _fail(error: Exception, debug: bool, text: str) -> None:
     if debug:
-        traceback.print_exception(error)
+        print(scrub("".join(traceback.format_exception(error))), file=sys.stderr)
     line = " ".join(text.split()).replace("%cmbagent", PROG)  # what lies below may speak of the magic
     _say(f"{PROG}: {line}")
 

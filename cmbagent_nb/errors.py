@@ -33,9 +33,11 @@ class CMBAgentError(Exception):
     exit_status = 1
 
     def __init__(self, what: str, next_step: str = "", **data: Any) -> None:
-        super().__init__(what, next_step)
-        self.what = what
-        self.next_step = next_step
+        from cmbagent_nb.redaction import scrub
+
+        self.what = scrub(what)
+        self.next_step = scrub(next_step)
+        super().__init__(self.what, self.next_step)
         self.data = data
 
     def __getattr__(self, name: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import itertools
-import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import GateError, RunFailed, RunNotFound, StateError, WorkDirError
 from cmbagent_nb.ids import short
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.replay import Replay
     from cmbagent_nb.workflow.stream import StreamEvent
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 
 #: Seconds between two looks at whether the process of a run still lives, while its end is waited for elsewhere.
 LOOK = 1.0

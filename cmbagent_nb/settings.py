@@ -118,6 +118,11 @@ def load_settings(home: Path, environ: Mapping[str, str] | None = None) -> Setti
         if environ.get(variable, "") != "":
             values[name] = _convert(name, environ[variable], f"the variable {variable}")
             sources[name] = variable
+    for name, value in values.items():
+        if isinstance(value, str) and "://" in value:
+            from cmbagent_nb.redaction import redactor
+
+            redactor().learn(name.upper(), value)
     return Settings(**values, sources=sources)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from cmbagent_nb.capture.recorder import Recorder
-from cmbagent_nb.capture.redact import Redactor
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.llm.gateway import Gateway
 from cmbagent_nb.llm.http import close_clients
 from cmbagent_nb.llm.spec import ModelSpec
+from cmbagent_nb.redaction import redactor
 from cmbagent_nb.settings import Settings
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.writer import Writer
@@ -67,7 +67,7 @@ class RecordedRun:
 def recorded_run(home: Path, **options: Any) -> Iterator[RecordedRun]:
     """Open a database in ``home`` with one session and one run in it."""
     db = Database.open(home)
-    writer = Writer(db, scrub=Redactor.from_environment().scrub)
+    writer = Writer(db, scrub=redactor().scrub)
     session_id, run_id = new_id(), new_id()
     work_dir = home / "runs" / "test"
     work_dir.mkdir(parents=True)

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmbagent_nb.capture.redact import _SHAPES, Redactor, has_mark
+from cmbagent_nb.redaction import _SHAPES, Redactor, has_mark
 from cmbagent_nb.store.values import prepare, prepare_alike
 
 KEY = "0123456789-planted-key"

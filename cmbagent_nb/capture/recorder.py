@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import itertools
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,13 +24,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.logs import get_logger
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from cmbagent_nb.store.writer import Writer
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: Events that are written even when capture is turned off: resume and lineage stand on them.
 KEPT = frozenset({"code_exec", "file_gen", "approval", "retry", "state_transition", "skill", "error"})

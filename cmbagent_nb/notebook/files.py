@@ -13,6 +13,7 @@ from typing import Any
 import ipywidgets
 
 from cmbagent_nb.notebook.comms import assign
+from cmbagent_nb.redaction import scrub
 from cmbagent_nb.render.markdown import markdown_html
 from cmbagent_nb.render.text import cut, esc, plural, size
 
@@ -86,11 +87,11 @@ def preview(path: Path, folder: Path | None = None) -> str:
         with path.open("rb") as file:
             head = file.read(_HEAD)
         whole = len(head) < _HEAD
-        text = head.decode("utf-8")
+        text = scrub(head.decode("utf-8"))
     except UnicodeDecodeError as error:
         if kind not in _TEXTS and error.start < _HEAD - 4:
             return '<div class="cmbv-meta">No preview of this type of file.</div>'
-        text = head.decode("utf-8", "replace")
+        text = scrub(head.decode("utf-8", "replace"))
     except OSError:
         return '<div class="cmbv-meta">The file is not there any more.</div>'
     if kind in {".csv", ".tsv"}:

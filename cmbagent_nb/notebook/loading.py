@@ -7,19 +7,20 @@ background, and the line is brought up to date.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.notebook.manners import Cells, polite
+from cmbagent_nb.redaction import scrub
 
 if TYPE_CHECKING:
     from cmbagent_nb.workspace import Workspace
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _loaded = False
 cells = Cells()
 
@@ -123,7 +124,7 @@ class Line:
         own = str(Path.home())
         home = "~" + home[len(own) :] if home.startswith(own + os.sep) else home
         parts = [f"cmbagent_nb {__version__}", f"workspace {home}", f"model: {self._model}", *self._notes]
-        return " · ".join(parts)
+        return scrub(" · ".join(parts))
 
     def show(self) -> None:
         """Show the line; in a kernel it can be changed later."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import StateError, UsageError
 from cmbagent_nb.notebook.fill import fill
+from cmbagent_nb.redaction import scrub
 
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
@@ -88,7 +89,7 @@ def verb(line: str) -> Any:
     from cmbagent_nb import verbs
 
     namespace = _namespace()
-    output = verbs.execute(None, line, front="magic", namespace=namespace, say=print)
+    output = verbs.execute(None, line, front="magic", namespace=namespace, say=lambda line: print(scrub(line)))
     if output.bind:
         namespace[output.bind] = output.display
     if output.display is None or output.as_json:

@@ -10,13 +10,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
 from cmbagent_nb.errors import CMBAgentError
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.notebook.comms import assign, free_routing, live_bundle
 from cmbagent_nb.notebook.fields import Field
 from cmbagent_nb.notebook.style import live_css, saved_css
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Executions that the history shows.
 HISTORY = 8
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class SkillCard:

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from cmbagent_nb.errors import CMBAgentError, StateError
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.notebook.comms import assign, free_routing
 from cmbagent_nb.render.text import esc
 
@@ -35,7 +35,7 @@ _RESUME = ("▶ Resume", "Go on where the run stands; what is finished is not do
 _CANCEL = ("■ Cancel", "Stop this run and what it has started")
 _GOING = frozenset({"draft", "planning", "executing", "waiting_approval"})
 _ENDED = frozenset({"interrupted", "failed"})
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class Steering:

@@ -16,7 +16,6 @@ date as the run goes on, without the live view being torn down, and is what a sa
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.ids import short
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.notebook.comms import assign, free_routing, live_bundle
 from cmbagent_nb.notebook.style import live_css, saved_css
 from cmbagent_nb.render import parts
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _PACE = 0.1
 _TICK = 1.0
 _SAVE_PACE = 3.0
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _open: set[RunView] = set()
 
 

@@ -24,6 +24,7 @@ from cmbagent_nb.errors import (
     StateError,
     UsageError,
 )
+from cmbagent_nb.redaction import scrub
 from cmbagent_nb.server import reading
 from cmbagent_nb.server.places import Places, Problem, no_such
 
@@ -57,7 +58,7 @@ class Handler(APIHandler):
     def reply(self, data: Any) -> None:
         """Send data as JSON."""
         self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(data, default=str))
+        self.finish(scrub(json.dumps(data, default=str)))
 
     def write_error(self, status_code: int, **details: Any) -> None:
         """Send an error as JSON that says what to do next."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError
+from cmbagent_nb.redaction import scrub
 from cmbagent_nb.skills.model import Parameter, StepCode
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ def read_notebook(text: str) -> NotebookNode:
 
 
 def notebook_text(notebook: NotebookNode) -> str:
-    """Return a notebook's text, as it is in its file."""
-    return str(_nbformat().writes(notebook)) + "\n"
+    """Return a notebook's text, as it is in its file, with secrets masked."""
+    return scrub(str(_nbformat().writes(notebook))) + "\n"
 
 
 def parameters_source(parameters: list[Parameter]) -> str:

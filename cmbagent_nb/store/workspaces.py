@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 import orjson
 
-log = logging.getLogger("cmbagent_nb.store")
+from cmbagent_nb.logs import get_logger
+
+log = get_logger(__name__)
 
 #: Overrides where the list is kept.
 VARIABLE = "CMBAGENT_WORKSPACES_FILE"

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
-import logging
 import threading
 import time
 import weakref
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import StoreError
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.store.batch import Batch
 from cmbagent_nb.store.columns import key_of
 from cmbagent_nb.store.database import Database
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logging.getLogger("cmbagent_nb.store")
+log = get_logger(__name__)
 
 #: The most rows of one transaction.
 GROUP = 1000

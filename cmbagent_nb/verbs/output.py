@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cmbagent_nb.redaction import scrub
 from cmbagent_nb.render.text import cut
 
 #: The widest that a column of a table is printed.
@@ -63,8 +64,8 @@ class Output:
     def text(self) -> str:
         """The outcome as text; with ``--json`` it is JSON."""
         if self.as_json:
-            return json.dumps(self.data, ensure_ascii=False, indent=2, allow_nan=False)
-        return self._text() if callable(self._text) else self._text
+            return scrub(json.dumps(self.data, ensure_ascii=False, indent=2, allow_nan=False))
+        return scrub(self._text() if callable(self._text) else self._text)
 
     def __repr__(self) -> str:
         return f"Output({type(self._data).__name__}, exit_status={self.exit_status})"

@@ -14,13 +14,13 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import ModelCallFailed, ReplyInvalid
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.store.json import from_json, to_json
 from cmbagent_nb.workflow.condense import Item, extract, join, split, tokens
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.context import Context
     from cmbagent_nb.workflow.plan import Step
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 
 #: The mode in which context is carried.
 MODE = "deep_research"

@@ -8,13 +8,13 @@ the owner acts on it. One watcher a workspace waits for news of what other proce
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, StoreError
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.store.changes import Changes, News, changes
 from cmbagent_nb.store.json import from_json
@@ -30,7 +30,7 @@ IDLE = 5.0
 #: The commands that nobody has acted on yet, the oldest first.
 UNHANDLED = "SELECT id, run_id, command, arguments, origin FROM commands WHERE handled_at IS NULL ORDER BY created_at"
 
-log = logging.getLogger("cmbagent_nb.workflow")
+log = get_logger(__name__)
 
 Handler = Callable[[str, Mapping[str, Any], str], Awaitable[str]]
 

@@ -8,13 +8,13 @@ for changes.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import CMBAgentError, PlanRefused, StoreError
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.workflow import gates, prompts, reports
 from cmbagent_nb.workflow.context import PLANNED
 from cmbagent_nb.workflow.graph import add_graph, add_planning
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 
 
 async def carry_out(context: Context) -> None:

@@ -23,7 +23,6 @@ from cmbagent_nb.workflow.commands import Watcher
 from cmbagent_nb.workflow.stream import Stream
 
 if TYPE_CHECKING:
-    from cmbagent_nb.capture.redact import Redactor
     from cmbagent_nb.store.changes import News
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
@@ -151,7 +150,7 @@ class Host:
     """The open workspace of this process."""
 
     def __init__(self, home: Path, database_url: str) -> None:
-        from cmbagent_nb.capture.redact import Redactor
+        from cmbagent_nb.redaction import scrub
         from cmbagent_nb.store.database import Database
         from cmbagent_nb.store.workspaces import opened
         from cmbagent_nb.store.writer import Writer
@@ -160,8 +159,7 @@ class Host:
         self.home = home
         self.pid = os.getpid()
         self.db: Database = Database.open(home, database_url)
-        self.redactor: Redactor = Redactor.from_environment()
-        self.writer: Writer = Writer(self.db, self.redactor.scrub)
+        self.writer: Writer = Writer(self.db, scrub)
         self.live: dict[str, LiveRun] = {}
         self.changes = Changes()
         self.watcher = Watcher(self.db, self.writer, self.changes.hear)

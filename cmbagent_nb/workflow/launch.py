@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, StateError, StoreError
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.runtime import Runtime, in_thread
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow.conduct import NO_MODEL
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.conduct import Conduct
     from cmbagent_nb.workflow.offer import Offer
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 
 #: Modules that every run needs and that take their time to load: AG2 stands behind the first.
 HEAVY = ("agents.build", "agents.replies", "execution.launcher", "llm.gateway", "workflow.engine")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import StateError, WorkDirError
 from cmbagent_nb.execution.attempt import sweep
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.store.archive import unarchive_run
 from cmbagent_nb.store.archived import archived
 from cmbagent_nb.workflow.conduct import NO_MODEL
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.conduct import Conduct
     from cmbagent_nb.workflow.offer import Offer
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 
 #: Statuses of a run that can be gone on with by any process.
 RESUMABLE = ("interrupted", "failed")

@@ -7,12 +7,12 @@ on with it publishes what the code had made, without a call and without running 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import CMBAgentError, DiskFull
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.store.trouble import is_full
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 
 #: Seconds to wait for somebody to make space, and between two looks.
 PATIENCE = 120.0

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import logging
 import threading
 import time
 from collections import deque
@@ -21,7 +20,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-LOG = logging.getLogger(__name__)
+from cmbagent_nb.logs import get_logger
+
+LOG = get_logger(__name__)
 
 #: Failures in a row after which a callback is given up.
 PATIENCE = 5

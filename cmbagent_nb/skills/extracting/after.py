@@ -9,20 +9,20 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, UsageError
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 
 
 def wanted_skill(create_skill: bool, name: str | None, tags: Iterable[str] = ()) -> dict[str, Any]:

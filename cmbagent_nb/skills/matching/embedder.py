@@ -11,19 +11,19 @@ A model is loaded once a process, when it is first needed; nothing is ever downl
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cmbagent_nb.errors import CMBAgentError, SettingsError
+from cmbagent_nb.logs import get_logger
 from cmbagent_nb.skills.matching import weights
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-LOG = logging.getLogger(__name__)
+LOG = get_logger(__name__)
 
 #: The values of the setting ``embeddings``.
 CHOICES = ("auto", "torch", "onnx", "tfidf")

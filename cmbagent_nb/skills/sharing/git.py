@@ -16,6 +16,7 @@ import subprocess
 from pathlib import Path
 
 from cmbagent_nb.errors import SkillError, UsageError
+from cmbagent_nb.redaction import scrub
 
 TIMEOUT_S = 300
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<rest>.*)", re.IGNORECASE)
@@ -51,8 +52,8 @@ def check_location(location: str) -> str:
         why = "names a helper program, which would be run"
     elif url is not None and url["scheme"].lower() not in _SCHEMES:
         why = f"uses {url['scheme']}, which is not allowed"
-    elif url is not None and re.match(r"[^/@]*:[^/@]*@", url["rest"]):
-        why = "holds a password, which would be stored"
+    elif scrub(location) != location or (url is not None and re.match(r"([^/@]*:[^/@]*|[^/@:]{16,})@", url["rest"])):
+        why = "holds a password or token, which would be stored"
     elif url is None and not _SCP.fullmatch(location) and not Path(location).expanduser().is_dir():
         why = "is neither a folder nor a URL"
     if why:

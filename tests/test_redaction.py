@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cmbagent_nb.capture import redact
-from cmbagent_nb.capture.redact import Redactor, is_secret
+from cmbagent_nb import redaction as redact
+from cmbagent_nb.redaction import Redactor, is_secret
 from tests.recorded_run import recorded_run
 
 KEY = 'pl4nted/"key"-Zäh9-0123456789'
