@@ -1,0 +1,28 @@
+"""Loggers that mask secrets in all that they write."""
+
+from __future__ import annotations
+
+import logging
+
+
+class _Redaction(logging.Filter):
+    """Masks secrets in the message, the arguments and the traceback of a log record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Mask the record; none is held back."""
+        from cmbagent_nb.redaction import scrub
+
+        record.msg, record.args = scrub(record.getMessage()), None
+        if record.exc_info:
+            record.exc_text = scrub(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+_REDACTION = _Redaction()
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the logger ``name``, with secrets masked."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_REDACTION)  # adding it again changes nothing
+    return logger
