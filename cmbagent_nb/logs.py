@@ -21,6 +21,12 @@ class _Redaction(logging.Filter):
 _REDACTION = _Redaction()
 
 
+def redact(logger: logging.Logger) -> None:
+    """Mask secrets in what the logger's own handlers write, such as the addresses in the log of a web server."""
+    for handler in logger.handlers:
+        handler.addFilter(_REDACTION)
+
+
 def get_logger(name: str) -> logging.Logger:
     """Return the logger ``name``, with secrets masked."""
     logger = logging.getLogger(name)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import StateError
+from cmbagent_nb.redaction import scrub
 from cmbagent_nb.store.json import to_json
 from cmbagent_nb.store.totals import keep_totals
 
@@ -215,7 +216,7 @@ def _history(connection: Connection, change: Change, run_id: str, reason: str, b
             "entity": change.entity_id,
             "old": change.from_state,
             "new": change.to_state,
-            "reason": reason,
+            "reason": scrub(reason),
             "by": by,
             "now": now,
             "run": run_id,
