@@ -445,9 +445,10 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         Parameters
         ----------
         notebook
-            The notebook's path; files beside it that its code names are brought along.
+            The notebook's path. It is run in a copy of its folder; what it is seen to read is brought along.
         options
-            ``tags``, ``description``, ``on_progress``, ``timeout_s``, ``liveness_s``.
+            ``tags``, ``description``, ``on_progress``, ``timeout_s``, ``liveness_s``; ``bring`` (files to bring along
+            besides), ``allow_outside_writes`` (outside of its folder, while it is tried).
 
         Raises
         ------

@@ -65,26 +65,29 @@ def skill(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Skill:
 
 
 def test_a_notebook_becomes_a_skill(home: Home, skill: Skill) -> None:
-    """Its parameters, its inputs brought along, the dead parameter dropped, the rest shown to be alive."""
+    """Its parameters, its inputs brought along; what was declared stays, also where no effect is seen."""
     assert (skill.name, skill.status) == ("line", "active"), skill.verification
     found = {item.name: (item.type, item.default, item.kind, item.unit) for item in skill.parameters}
     assert found == {
         "slope": ("float", 2.0, "value", "m/s"),
         "n_points": ("int", 20, "value", ""),
+        "unused": ("int", 3, "value", ""),
         "table": ("str", "table.csv", "input", ""),
         "target": ("str", "out/line.json", "output", ""),
     }
     report = skill.verification["liveness"]
-    assert set(report["alive"]) == set(found)
-    assert list(report["dropped"]) == ["unused"]
+    assert set(report["alive"]) == set(found) - {"unused"}
+    assert (report["dropped"], list(report["unproven"])) == ({}, ["unused"])
+    assert "computed is computed from the parameters, after them" in skill.verification["notes"]
     assert skill.verification["summary"] == "1 of 1 file reproduced"
     assert sorted(path.name for path in skill.assets.iterdir()) == ["helper.py", "table.csv"]
     assert (skill.description, "lines" in skill.tags) == ("The sum along a line.", True)
     assert skill.postconditions["ranges"]["out/line.json"]["n"] == [20, 20]
     cells = json.loads(skill.notebook.read_text())["cells"]
     assert [cell["metadata"].get("tags") for cell in cells if cell["cell_type"] == "code"] == [
+        ["setup", "place"],
         ["parameters"],
-        ["fixed"],
+        ["derived"],
         None,
     ]
 
@@ -143,14 +146,13 @@ def test_what_is_not_the_same_twice_stays_a_draft(home: Home, tmp_path: Path) ->
         (lambda book: book["metadata"].update(kernelspec={"language": "R", "name": "ir", "display_name": "R"}), "in R"),
         (lambda book: book.pop("cells"), "not a notebook"),
         (lambda book: book["cells"][1].update(source="n = "), "cannot be read as Python"),
-        (lambda book: book["cells"][2].update(source="open('../elsewhere.txt')"), "does not lie in its folder"),
+        (lambda book: book["cells"][2].update(source="x <- c(1, 2)\nlibrary(dplyr)"), "in R"),
     ],
 )
 def test_bad_notebooks_are_told_before_anything_runs(home: Home, tmp_path: Path, change: Any, match: str) -> None:
     """The error names what is wrong and what to do; nothing is left."""
     folder = tmp_path / "inner"
     folder.mkdir()
-    (tmp_path / "elsewhere.txt").write_text("x")
     path = write(folder, "n = 3", "open('ran', 'w')", name="bad.ipynb")
     book = json.loads(path.read_text())
     change(book)

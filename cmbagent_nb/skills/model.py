@@ -12,14 +12,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from cmbagent_nb.errors import SkillError
+from cmbagent_nb.skills import forms
 
-Value = int | float | str | bool | list[Any]
+Value = int | float | str | bool | list[Any] | dict[str, Any] | None
 Kind = Literal["value", "input", "output"]
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a skill: its name, type (int, float, str, bool or list), default and help."""
+    """One parameter of a skill: its name, type (int, float, str, bool, list, dict or any), default and help."""
 
     name: str
     type: str
@@ -33,6 +34,10 @@ class Parameter:
     seen: tuple[Any, ...] = ()
     #: The values that the code takes, where it says so.
     choices: tuple[Any, ...] = ()
+    #: Whether it may be None.
+    optional: bool = False
+    #: What a text or list stands for that JSON lacks, such as date, path, complex or tuple.
+    form: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the parameter as it is kept in the library and shown as JSON."""
@@ -51,7 +56,7 @@ class Parameter:
         >>> Parameter("lmax", "int", 2508).text()
         'lmax (int, 2508)'
         """
-        return f"{self.name} ({self.type}, {self.default!r})"
+        return f"{self.name} ({self.form or self.type}, {self.default!r})"
 
     def check(self, value: Any, skill: str = "") -> Any:
         """Return ``value`` as this parameter's type, or refuse it.
@@ -63,8 +68,8 @@ class Parameter:
         (1500, 70.0)
         """
         try:
-            converted = _writable(_convert(self.type, value, self.default))
-            if self.choices and converted not in self.choices:
+            converted = self._converted(value)
+            if self.choices and converted is not None and converted not in self.choices:
                 raise SkillError(
                     f"parameter {self.name} of skill {skill or '?'} cannot be {converted!r}",
                     f"It is one of {', '.join(map(repr, self.choices))}.",
@@ -74,11 +79,20 @@ class Parameter:
             return converted
         except (TypeError, ValueError, OverflowError, RecursionError):
             raise SkillError(
-                f"parameter {self.name} of skill {skill or '?'} is {_kind_name(self.type)}, not {_shown(value)}",
+                f"parameter {self.name} of skill {skill or '?'} is {_kind_name(self.form or self.type)}, "
+                f"not {_shown(value)}",
                 f"Give it as in {self.name}={self.default!r}.",
                 parameter=self.name,
                 value=value,
             ) from None
+
+    def _converted(self, value: Any) -> Any:
+        if self.optional and (value is None or (isinstance(value, str) and value.strip() in ("None", "null"))):
+            return None
+        value = forms.given(self.form, value) if self.form else value
+        converted = _writable(_convert(self.type, value, self.default))
+        forms.check(self.form, converted)
+        return converted
 
 
 def type_of(value: Any) -> str:
@@ -87,15 +101,23 @@ def type_of(value: Any) -> str:
     >>> [type_of(value) for value in (True, 3, 2.5, "a", [1, 2])]
     ['bool', 'int', 'float', 'str', 'list']
     """
-    for kind in (bool, int, float, str, list):
+    for kind in (bool, int, float, str, list, dict):
         if isinstance(value, kind):
             return kind.__name__
     raise TypeError(f"{type(value).__name__} cannot be a parameter")
 
 
 def _kind_name(kind: str) -> str:
-    names = {"int": "a whole number", "float": "a number", "bool": "True or False", "list": "a list", "str": "a text"}
-    return names.get(kind, kind)
+    names = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "True or False",
+        "list": "a list",
+        "str": "a text",
+        "any": "a value that can be written into a notebook",
+    }
+    article = "an" if kind[:1] in "aeiou" else "a"
+    return names.get(kind, f"{article} {kind}")
 
 
 def _plain(value: Any) -> Any:
@@ -150,18 +172,23 @@ def _convert(kind: str, value: Any, default: Any) -> Any:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
     elif kind == "float":
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value):
+        known = isinstance(default, float) and math.isnan(default)
+        unwanted = isinstance(value, float) and math.isnan(value) and not known
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not unwanted:
             return float(value)
     elif kind == "str":
         if isinstance(value, str):
             return value
     elif kind == "list" and isinstance(value, list):
         return _convert_list(value, default)
+    elif kind == "any" or (kind == "dict" and isinstance(value, dict)):
+        return value
     raise TypeError(value)
 
 
 def _convert_list(value: list[Any], default: Any) -> list[Any]:
-    kinds = {type_of(item) for item in default} if isinstance(default, list) else set()
+    items = default if isinstance(default, list) and None not in default else []
+    kinds = {type_of(item) for item in items}
     if kinds == {"int", "float"}:
         kinds = {"float"}
     if len(kinds) != 1:
@@ -173,6 +200,8 @@ def _convert_list(value: list[Any], default: Any) -> list[Any]:
 def _from_text(kind: str, text: str) -> Any:
     import json
 
+    if kind in ("any", "dict"):
+        return _literal(text, kind)
     if kind == "bool":
         truth = {
             "true": True,
@@ -194,6 +223,21 @@ def _from_text(kind: str, text: str) -> Any:
     if text.startswith("["):
         return json.loads(text)
     return [_item(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def _literal(text: str, kind: str) -> Any:
+    """Read a value from its text: JSON, else a literal of Python, else, where any value will do, the text itself."""
+    import ast
+    import json
+
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return _plain(read(text))
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    if kind == "any":
+        return text
+    raise ValueError(text)
 
 
 def _item(text: str) -> Any:

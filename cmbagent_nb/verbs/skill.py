@@ -123,6 +123,14 @@ def extract(call: Call) -> Output:
     "skill create",
     arg("notebook", metavar="NOTEBOOK", help="a notebook with a cell that has the tag 'parameters'"),
     arg("--name", metavar="N", help="the name of the skill; the notebook's by default"),
+    arg(
+        "--bring",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files or folders to bring along, besides those that it is seen to read",
+    ),
+    arg("--allow-outside-writes", action="store_true", help="let it write outside of its folder while it is tried"),
     TAGS,
     DESCRIPTION,
     group="skills",
@@ -133,7 +141,12 @@ def create(call: Call) -> Output:
     options = call.options
     if options.name:
         _named(options.name)
-    given: dict[str, Any] = {"tags": words(options.tags), "description": options.description}
+    given: dict[str, Any] = {
+        "tags": words(options.tags),
+        "description": options.description,
+        "bring": options.bring,
+        "allow_outside_writes": options.allow_outside_writes,
+    }
     return made(call, call.ws.create_skill(options.notebook, options.name, **given, on_progress=progress(call)))
 
 

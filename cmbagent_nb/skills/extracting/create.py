@@ -2,39 +2,62 @@
 
 | question | answer |
 |---|---|
-| what are its parameters? | the plain assignments of that cell, with their annotations and comments |
-| what are its inputs? | files beside the notebook that its code names; they are brought along |
-| what are its outputs? | the files that it makes when it is run in a clean folder |
-| is it right? | a second run in a fresh kernel must make the same; then each parameter is changed |
+| what are its parameters? | the assignments of that cell, with their annotations and comments; all of them stay |
+| what are its inputs? | what it is seen to read when it is run where it lies, in a copy |
+| what are its outputs? | the files that it makes then |
+| is it right? | a second run in a clean folder must read and make the same; then each parameter is changed |
 
+Nothing of the user's is changed: writes outside of the folder are refused, unless they are allowed.
 An edit of a skill is such a notebook with the skill's inputs; what it keeps of the skill it came from is said there.
 """
 
 from __future__ import annotations
 
-import copy
+import posixpath
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills import library
-from cmbagent_nb.skills.extracting import given, template
+from cmbagent_nb.skills.extracting import layout as files
+from cmbagent_nb.skills.extracting import reading
+from cmbagent_nb.skills.extracting.created_row import About, make_row
+from cmbagent_nb.skills.extracting.declared import read_declared, set_default
 from cmbagent_nb.skills.extracting.making import Draft, Maker, Reference, Way
-from cmbagent_nb.skills.model import Parameter, StepCode
+from cmbagent_nb.skills.extracting.observed import FirstRun, Seen, run_first, with_observer
+from cmbagent_nb.skills.extracting.outcome import caught
+from cmbagent_nb.skills.extracting.surroundings import Surroundings, copy_file, copy_surroundings, kept_as_they_are
+from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.verifying import liveness
-from cmbagent_nb.skills.verifying.verify import Original, Report, fill
+from cmbagent_nb.skills.verifying.verify import Original, Report
 
 if TYPE_CHECKING:
-    from nbformat import NotebookNode
-
     from cmbagent_nb.skills.library import Skill
     from cmbagent_nb.skills.running.engine import OnProgress
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
+
+#: Seconds that all of it may take where the notebook is quick; the tries of parameters get what is left.
+_ALL_S = 50.0
+_LEAST_TRIES_S = 5.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a skill is made."""
+
+    on_progress: OnProgress | None = None
+    timeout_s: float | None = None
+    liveness_s: float = liveness.BUDGET_S
+    bring: tuple[str | Path, ...] = ()
+    allow_outside_writes: bool = False
 
 
 def create(
@@ -50,6 +73,8 @@ def create(
     on_progress: OnProgress | None = None,
     timeout_s: float | None = None,
     liveness_s: float = liveness.BUDGET_S,
+    bring: Iterable[str | Path] = (),
+    allow_outside_writes: bool = False,
 ) -> Skill:
     """Make a skill of a notebook, verify it, and put it into the library.
 
@@ -57,24 +82,30 @@ def create(
     ----------
     name
         The skill's name; the notebook's own when not given.
+    bring
+        Files and folders to bring along, besides those that it is seen to read.
+    allow_outside_writes
+        Let it write outside of its folder while it is tried; what was there is put back after the tries.
 
     Raises
     ------
     SkillError
-        There is no such notebook, it is of a form that is not known, has no cell of parameters, or reads files that
-        lie elsewhere.
+        There is no such notebook, it is of a form or in a language that is not supported, or has no cell of parameters.
     """
+    options = Options(on_progress, timeout_s, liveness_s, tuple(bring), allow_outside_writes)
+    if on_progress is not None:
+        on_progress(0, 1, "reading the notebook")
     place = Path(path).expanduser().absolute()
-    notebook = given.read(place)
+    given = reading.read(place)
     name = library.check_name(name if name is not None else re.sub(r"\W+", "_", place.stem).strip("_") or "skill")
     about = About(
         name=name,
-        description=description or given.about(notebook),
+        description=description or reading.about(given.notebook),
         tags=tuple(tags),
         session_id=session_id,
         notebook_name=place.name,
     )
-    return _make(db, writer, Path(home), notebook, place.parent, about, on_progress, timeout_s, liveness_s)
+    return _make(db, writer, Path(home), given, place, about, options)
 
 
 def edit(
@@ -105,216 +136,289 @@ def edit(
         reason=reason,
         parent=skill,
     )
-    found = given.read(place)
-    return _make(skill.db, skill.writer, skill.home, found, place.parent, about, on_progress, timeout_s, liveness_s)
-
-
-@dataclass(frozen=True)
-class About:
-    """What is said of the skill, besides its notebook."""
-
-    name: str
-    description: str
-    tags: tuple[str, ...]
-    session_id: str | None
-    notebook_name: str
-    reason: str = ""
-    #: The version that was edited.
-    parent: Skill | None = None
+    given, options = reading.read(place), Options(on_progress, timeout_s, liveness_s)
+    return _make(skill.db, skill.writer, skill.home, given, place, about, options)
 
 
 def _make(
-    db: Database,
-    writer: Writer,
-    home: Path,
-    notebook: NotebookNode,
-    beside: Path,
-    about: About,
-    on_progress: OnProgress | None,
-    timeout_s: float | None,
-    liveness_s: float,
+    db: Database, writer: Writer, home: Path, given: reading.Given, place: Path, about: About, options: Options
 ) -> Skill:
     from cmbagent_nb.skills.verifying.again import EXPECTED
 
     making = home / "skills" / ".making"
     making.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{about.name}-", dir=making))
-    first = Path(tempfile.mkdtemp(prefix="first-", dir=making))
+    scratch = Path(tempfile.mkdtemp(prefix="first-", dir=making))
     try:
         assets = folder / library.ASSETS
         assets.mkdir()
-        notebook = given.bring(given.clean(notebook), beside, assets, about.parent)
-        outputs, report = _first_run(notebook, assets, first, timeout_s, on_progress)
-        parameters = _with_kinds(notebook, assets, outputs, about.parent)
-        draft = Draft(notebook, parameters, given.codes(notebook))
-        if report is None:
-            printed = _printed(first)
-            reference = Reference([Original(path, first / path) for path in outputs], printed, (str(first),))
-            maker = Maker(reference, assets, making, timeout_s=timeout_s, on_progress=on_progress, budget_s=liveness_s)
-            draft, report = maker.make(Builder(draft), (Way(),))
-            report.notes.append("compared with its own first run, in another fresh kernel")
-        for path in outputs:
+        made = _Making(given, place, about, options, scratch, assets, making).make()
+        for path, source in made.outputs.items():
             (folder / EXPECTED / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(first / path, folder / EXPECTED / path)
-        row = _row(folder, about, draft, report, {path: first / path for path in outputs})
+            shutil.copyfile(source, folder / EXPECTED / path)
+        row = make_row(folder, about, made.draft, made.report, made.outputs, made.outside)
         return library.add(db, writer, home, folder, row)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(first, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class Builder:
-    """Builds the notebook without some of its parameters: their lines move into a cell of their own."""
+@dataclass
+class _Made:
+    """What came of it: the notebook, the report, the files that it makes, those that it reads elsewhere."""
 
     draft: Draft
-
-    def __call__(self, way: Way, without: frozenset[str] = frozenset()) -> Draft:
-        """Return the notebook; there is but one way to build it."""
-        if not without:
-            return self.draft
-        notebook = copy.deepcopy(self.draft.notebook)
-        cell = given.parameters_cell(notebook)
-        moved, stay = given.split_lines(cell.source, without)
-        cell.source = stay
-        import nbformat
-
-        new_code_cell: Any = nbformat.v4.new_code_cell
-        fixed = new_code_cell(moved, metadata={"tags": ["fixed"]})
-        notebook.cells.insert(notebook.cells.index(cell) + 1, fixed)
-        return Draft(notebook, [item for item in self.draft.parameters if item.name not in without], self.draft.codes)
+    report: Report
+    outputs: dict[str, Path] = field(default_factory=dict)
+    outside: list[str] = field(default_factory=list)
 
 
-#: Where the first run's printed text is kept in its folder.
-_PRINTED = ".printed.txt"
+class _Making:
+    """Makes a skill of one notebook."""
+
+    def __init__(
+        self,
+        given: reading.Given,
+        place: Path,
+        about: About,
+        options: Options,
+        scratch: Path,
+        assets: Path,
+        making: Path,
+    ) -> None:
+        self.notebook, self.place, self.about, self.options = given.notebook, place, about, options
+        self.scratch, self.assets, self.making = scratch, assets, making
+        self.started = time.monotonic()
+        self.notes = [f"repaired: {text}" for text in given.repaired]
+        self.parameters: list[Parameter] = []
+        #: Files elsewhere that parameters named: path in the notebook's folder → file.
+        self.inputs: dict[str, Path] = {}
+
+    def make(self) -> _Made:
+        """Run the notebook where it lies, arrange what it needs, verify it in a clean folder, try its parameters."""
+        self._declare()
+        named = files.texts_of(self.notebook, reading.codes(self.notebook), self.place.parent)
+        with ExitStack() as stack:
+            if not self.options.allow_outside_writes:
+                stack.enter_context(kept_as_they_are(named))
+            self._tell(0, 1, "copying the notebook's folder")
+            first = self._first_run()
+            self.notes += _notes(first, self.options)
+            layout = files.arrange(first)
+            files.bring(layout, self.assets)
+            files.add_place(self.notebook, layout)
+            self.parameters = files.place_parameters(self.notebook, self.parameters, layout)
+            draft = Draft(self.notebook, self.parameters, reading.codes(self.notebook))
+            refusal = self._refusal(first)
+            if refusal:
+                report = Report(False, refusal, duration_s=first.executed.duration_s, cells=first.executed.cells)
+                report.notes += self.notes
+                outputs = layout.outputs if first.executed.status == "completed" else {}
+                return _Made(draft, report, outputs, first.read_outside)
+            return self._verify(draft, first, layout)
+
+    # -- what the cell of parameters declares ----------------------------------------------------
+
+    def _declare(self) -> None:
+        """Read the parameters, and move what is derived from them after them."""
+        cell = files.tagged(self.notebook, "parameters")
+        if cell is None:
+            raise SkillError(
+                f"{self.place.name} has no cell of parameters",
+                "Tag the cell that sets them with `parameters` (View → Cell toolbar → Tags).",
+                path=str(self.place),
+            )
+        parent = self.about.parent
+        known = parent.parameters if parent is not None else ()
+        others = reading.codes(self.notebook)
+        derived = files.tagged(self.notebook, files.DERIVED)
+        found = read_declared(cell.source, known, others)
+        cell.source, self.parameters = found.source, found.parameters
+        if found.derived:
+            files.add_derived(self.notebook, found.derived)
+        if derived is not None:
+            # The forms of an earlier version's parameters are in its cell of derived values.
+            forms = {item.name: item for item in known}
+            self.parameters = [
+                replace(item, form=forms[item.name].form)
+                if item.name in forms and not item.form and item.type == forms[item.name].type
+                else item
+                for item in self.parameters
+            ]
+        self.notes += found.notes
+
+    # -- the first run ---------------------------------------------------------------------------
+
+    def _first_run(self) -> FirstRun:
+        """Run the notebook where it lies; a parameter that names a place elsewhere is given one of the skill's own."""
+        for attempt in range(3):
+            work = self.scratch / f"first-{attempt}"
+            work.mkdir()
+            around = self._surroundings(work)
+            bring = self._bring_along(around)
+            first = run_first(
+                self.notebook,
+                around,
+                work / "observed.log",
+                refuse=not self.options.allow_outside_writes,
+                bring=bring,
+                timeout_s=self.options.timeout_s,
+                on_progress=self._told("first run: "),
+            )
+            if not self._take_in(first):
+                break
+        return first
+
+    def _surroundings(self, work: Path) -> Surroundings:
+        parent = self.about.parent
+        codes = [cell.source for cell in self.notebook.cells if cell.cell_type == "code"]
+        if parent is None:
+            return copy_surroundings(self.place.parent, work, codes, self.making.parent.parent)
+        around = copy_surroundings(self.place.parent, work, (), self.making.parent.parent)
+        if parent.assets.is_dir():
+            for path in sorted(item for item in parent.assets.rglob("*") if item.is_file()):
+                target = around.folder / path.relative_to(parent.assets)
+                if not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, target)
+        return around
+
+    def _bring_along(self, around: Surroundings) -> set[str]:
+        for target, source in self.inputs.items():
+            copy_file(source, around.folder / target)
+        return files.brought(self.options.bring, self.place.parent, around)
+
+    def _take_in(self, first: FirstRun) -> bool:
+        """Give parameters that name a file elsewhere one of the skill's folder; tell whether any did."""
+        changed = False
+        cell = files.tagged(self.notebook, "parameters")
+        writes = [] if self.options.allow_outside_writes else first.written_outside
+        read = set(first.seen.of("read"))
+        for number, item in enumerate(self.parameters):
+            if not isinstance(item.default, str) or not item.default or (item.form and item.form != "path"):
+                continue
+            place = files.absolute(item.default, self.place.parent)
+            if place is None:
+                continue
+            around, target = first.surroundings, f"input/{place.name}"
+            inside = around.path_of_original(place)
+            if inside is not None:
+                if not item.default.startswith("..") and (str(place) in [*read, *writes] or _holds(place, writes)):
+                    target = posixpath.relpath(inside, around.here or ".")
+                    told = f"{item.name} was {item.default}: as a skill it is {target}, in the skill's folder"
+                else:
+                    continue
+            elif place.is_file() and not {str(place), files.in_copy(around, item.default)}.isdisjoint(read):
+                self.inputs[target] = place
+                told = f"{item.name} was {item.default}: as a skill it is {target}, a copy that is brought along"
+            elif _holds(place, writes) or _holds(Path(files.in_copy(around, item.default)), writes):
+                target = place.name
+                told = f"{item.name} was {item.default}, outside of the notebook's folder: as a skill it is {target}"
+            else:
+                continue
+            cell.source = set_default(cell.source, item.name, target)
+            self.parameters[number] = replace(item, default=target)
+            self.notes.append(told)
+            changed = True
+        return changed
+
+    def _refusal(self, first: FirstRun) -> str:
+        """Return why the notebook cannot be verified, after its first run."""
+        executed = first.executed
+        if first.written_outside and not self.options.allow_outside_writes:
+            places = ", ".join(first.written_outside[:3])
+            return (
+                f"it writes {places}, outside of its folder; nothing was written there and no value was tried. "
+                "Make the path relative or a parameter, or allow it with --allow-outside-writes"
+            )
+        if executed.status != "completed":
+            hint = " (if it is a file that it reads, name it with --bring FILE)" if _lacks(executed.error) else ""
+            return f"it does not run with its defaults: {executed.error}{hint}"
+        if first.empty:
+            return f"it finds nothing in {', '.join(first.empty[:3])}: put the files there, or bring them with --bring"
+        if not first.written and (told := caught(reading.codes(self.notebook), first.prints)):
+            return f"it caught an error and made no file: {told}"
+        return ""
+
+    # -- verification ----------------------------------------------------------------------------
+
+    def _verify(self, draft: Draft, first: FirstRun, layout: files.Layout) -> _Made:
+        outputs, printed = layout.outputs, first.prints
+        top = first.surroundings.top
+        refuse = not self.options.allow_outside_writes
+        if layout.updated:
+            self.notes.append(
+                f"{', '.join(layout.updated)} of an earlier run was there when it ran; the skill begins without it"
+            )
+        expected = _reads(first, layout)
+        reference = Reference([Original(path, place) for path, place in outputs.items()], printed, (str(top),))
+        left = _ALL_S - (time.monotonic() - self.started) - first.executed.duration_s
+        maker = Maker(
+            reference,
+            self.assets,
+            self.making,
+            timeout_s=self.options.timeout_s,
+            on_progress=self.options.on_progress,
+            budget_s=min(self.options.liveness_s, max(_LEAST_TRIES_S, left)),
+            observe=lambda notebook: with_observer(notebook, refuse=refuse),
+            check=lambda work: _reads_less(expected, Seen.read(Path(f"{work}.observed")), work),
+            outside=[Path(item) for item in first.written_outside],
+            keep_all=True,
+        )
+        draft, report = maker.make(lambda way, without=frozenset(): draft, (Way(),))
+        report.notes += [*self.notes, "compared with its own first run, in another fresh kernel"]
+        return _Made(draft, report, outputs, first.read_outside)
+
+    # -- progress --------------------------------------------------------------------------------
+
+    def _tell(self, done: int, total: int, what: str) -> None:
+        if self.options.on_progress is not None:
+            self.options.on_progress(done, total, what)
+
+    def _told(self, label: str) -> OnProgress | None:
+        if self.options.on_progress is None:
+            return None
+        return lambda done, total, what: self._tell(done, total + 1, label + what)
 
 
-def _first_run(
-    notebook: NotebookNode, assets: Path, folder: Path, timeout_s: float | None, on_progress: OnProgress | None
-) -> tuple[list[str], Report | None]:
-    """Run the notebook in a clean folder; returns the files that it made, and a report where it does not run."""
-    from cmbagent_nb.skills.running.cells_done import listing
-    from cmbagent_nb.skills.running.engine import execute
-    from cmbagent_nb.skills.verifying.verify import output
-
-    fill(folder, assets)
-    before = listing(folder)
-    tell = None if on_progress is None else lambda done, total, what: on_progress(done, total + 1, f"first run: {what}")
-    executed = execute(notebook, folder, timeout_s=timeout_s, on_progress=tell)
-    if executed.status != "completed":
-        reason = f"it does not run with its defaults: {executed.error}"
-        return [], Report(False, reason, duration_s=executed.duration_s, cells=executed.cells)
-    made = [name for name, state in listing(folder).items() if before.get(name) != state]
-    (folder / _PRINTED).write_text(output(executed.notebook), encoding="utf-8")
-    return made, None
+def _holds(place: Path, others: list[str]) -> bool:
+    """Tell whether a place, or something below it, is among some paths."""
+    return any(Path(other) == place or Path(other).is_relative_to(place) for other in others)
 
 
-def _printed(folder: Path) -> str:
-    return (folder / _PRINTED).read_text(encoding="utf-8")
+def _lacks(error: str) -> bool:
+    return any(name in error for name in ("FileNotFoundError", "ModuleNotFoundError", "No such file", "unable to open"))
 
 
-def _with_kinds(notebook: NotebookNode, assets: Path, outputs: list[str], parent: Skill | None) -> list[Parameter]:
-    """Return the parameters; those that name a file that is read or made say so."""
-    known = parent.parameters if parent is not None else ()
-    names = {PurePosixPath(path).name for path in outputs} | set(outputs)
-
-    def with_kind(item: Parameter) -> Parameter:
-        text = item.default if isinstance(item.default, str) and item.default else None
-        if text is not None and (assets / text).is_file():
-            return replace(item, kind="input", help=item.help or f"file to read instead of {text}")
-        if text is not None and text.removeprefix("./") in names:
-            return replace(item, kind="output", help=item.help or f"name of the file {text}")
-        return item
-
-    return [with_kind(item) for item in given.read_parameters(given.parameters_cell(notebook).source, known)]
+def _reads(first: FirstRun, layout: files.Layout) -> set[str]:
+    """Return the assets that the first run was seen to open, by their paths in the skill's folder."""
+    seen = first.seen.reads_below(first.surroundings.top)
+    own = {path for path, place in layout.assets.items() if _below(place, first.surroundings.top) in seen}
+    return {path for path in own if not path.endswith(".py")}
 
 
-def _row(folder: Path, about: About, draft: Draft, report: Report, places: dict[str, Path]) -> dict[str, Any]:
-    """Write the folder's files and return the skill's row."""
-    from cmbagent_nb import __version__
-    from cmbagent_nb.skills import conditions
-    from cmbagent_nb.skills.artifacts import artifact_rows
-    from cmbagent_nb.skills.notebook import FORMAT, notebook_hash, notebook_text, package_versions
-    from cmbagent_nb.skills.schema import describe
-
-    parent, assets, notebook = about.parent, folder / library.ASSETS, draft.notebook
-    versions = package_versions(draft.codes)
-    old = notebook.metadata.get("cmbagent_nb", {})
-    notebook.metadata["cmbagent_nb"] = {
-        **(old if isinstance(old, dict) else {}),
-        "format": FORMAT,
-        "made_by": f"cmbagent_nb {__version__}",
-        "notebook": about.notebook_name,
-        "assets": sorted(path.relative_to(assets).as_posix() for path in assets.rglob("*") if path.is_file()),
-        "versions": versions,
-        **({"edited_from": {"id": parent.id, "version": parent.version, "reason": about.reason}} if parent else {}),
-    }
-    text = notebook_text(notebook)
-    (folder / library.NOTEBOOK).write_text(text, encoding="utf-8")
-    library.write_verification(folder, report.as_dict())
-    input_schema = {
-        path.relative_to(assets).as_posix(): describe(path) for path in sorted(assets.rglob("*")) if path.is_file()
-    }
-    output_schema = {path: describe(place) for path, place in places.items()}
-    step = StepCode(
-        "step_1", about.name, about.description, "", "", about.notebook_name, "", made=dict.fromkeys(places, "")
-    )
-    node = {"id": "step_1", "title": about.name, "agent": "", "instructions": about.description, "made": sorted(places)}
-    graph = {"nodes": [node], "edges": [], "parallel": [], "gates": [], "retry": {}, "mode": "skill"}
-    outside = list(parent.preconditions.get("files") or ()) if parent is not None else []
-    kept = _kept(parent, notebook) if parent is not None else {}
-    return {
-        "name": about.name,
-        "session_id": about.session_id,
-        "description": about.description,
-        "tags": sorted({*about.tags, *template.tags(draft.codes, places)}),
-        "task_pattern": about.description,
-        "input_schema": input_schema,
-        "output_schema": output_schema,
-        "preconditions": conditions.preconditions(versions, outside, input_schema, draft.codes),
-        "postconditions": conditions.postconditions(places),
-        "source_step_range": [],
-        "dag_template": graph,
-        "agent_sequence": [],
-        "context_requirements": template.context_requirements(draft.parameters, input_schema, outside, []),
-        "notebook_hash": notebook_hash(text),
-        "parameters": [item.as_dict() for item in draft.parameters],
-        "status": "active" if report.verified else "draft",
-        "trusted": True,
-        "visibility": "private",
-        "verification": {**report.as_dict(), "compared_with": "its own first run"},
-        "meta": _meta(about),
-        "artifacts": artifact_rows(
-            [step], ["\n\n".join(draft.codes)], draft.parameters, {**input_schema, **output_schema}, assets
-        ),
-        **kept,
-    }
+def _below(place: Path, top: Path) -> str:
+    return place.relative_to(top).as_posix()
 
 
-def _meta(about: About) -> dict[str, Any] | None:
-    edited = {"edited_from": about.parent.id, "source_run_id": about.parent.source_run_id} if about.parent else {}
-    return {**({"reason": about.reason} if about.reason else {}), **edited} or None
+def _reads_less(expected: set[str], seen: Seen, work: Path) -> str:
+    """Return what a run did not read that the first run did, as a reason; nothing if it read it all."""
+    missing = sorted(expected - seen.reads_below(work))
+    return f"it reads less than at first: not {', '.join(missing[:3])}" if missing else ""
 
 
-def _kept(parent: Skill, notebook: NotebookNode) -> dict[str, Any]:
-    """Return what an edited version keeps of the skill that it was made from.
-
-    The run is not among it: the new version need not make what the run had made. Of the graph, it has the steps whose
-    cells are still there.
-    """
-    from cmbagent_nb.store.lookup import parsed
-
-    row = parsed(parent.db.rows("SELECT * FROM skills WHERE id = :id", id=parent.id)[0])
-    kept = {name: row[name] for name in ("task_pattern", "agent_sequence", "visibility")} | {
-        "parent_skill_id": parent.id
-    }
-    there = {cell.metadata.get("cmbagent_nb", {}).get("node_id") for cell in notebook.cells}
-    graph = row["dag_template"] or {}
-    nodes = [item for item in graph.get("nodes", ()) if item.get("id") in there]
-    if nodes:
-        names = {item["id"] for item in nodes}
-        edges = [edge for edge in graph.get("edges", ()) if set(edge) <= names]
-        groups = [[name for name in group if name in names] for group in graph.get("parallel", ())]
-        parallel = [group for group in groups if len(group) > 1]
-        kept["dag_template"] = {**graph, "nodes": nodes, "edges": edges, "parallel": parallel}
-    return kept
+def _notes(first: FirstRun, options: Options) -> list[str]:
+    """Return what is told of a first run besides its files."""
+    notes = []
+    network = first.seen.of("network")
+    if network:
+        notes.append(f"it connects to {', '.join(network[:3])}: what it computes depends on what is there")
+    programs = [text.split()[0] for text in first.seen.of("program") if text.split()]
+    if programs:
+        names = ", ".join(dict.fromkeys(Path(name).name for name in programs[:5]))
+        notes.append(f"it starts other programs ({names}): what they read is not seen")
+    if first.read_outside:
+        notes.append(f"it reads {', '.join(first.read_outside[:3])} from there: no copy was brought along")
+    if first.written_outside and options.allow_outside_writes:
+        notes.append(f"it writes {', '.join(first.written_outside[:3])}, outside of its folder, whenever it runs")
+    return notes

@@ -10,12 +10,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, NoModel
+from cmbagent_nb.skills.extracting.making import remove
 from cmbagent_nb.skills.model import Parameter
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def improved(source: Source, draft: Draft, report: Report, maker: Maker, words: 
         try:
             again = maker.verify(candidate.notebook, work)
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            remove(work)
         if again.verified or not report.verified:
             again.duration_s += report.duration_s
             taken = {item.name for item in candidate.parameters}

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cmbagent_nb.skills.extracting.surroundings import kept_as_they_are
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.verifying import liveness
 from cmbagent_nb.skills.verifying.verify import Original, Report, verify
@@ -93,9 +94,27 @@ class Maker:
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
         budget_s: float = liveness.BUDGET_S,
+        observe: Callable[[NotebookNode], NotebookNode] = lambda notebook: notebook,
+        check: Callable[[Path], str] = lambda work: "",
+        outside: Iterable[Path] = (),
+        keep_all: bool = False,
     ) -> None:
+        """Take what the notebook has to make again, its inputs, and how it is watched.
+
+        Parameters
+        ----------
+        observe
+            Returns the notebook as it is run here.
+        check
+            Returns why a run that made the right things is still not right, or nothing.
+        outside
+            Files elsewhere that it may write; after the tries they are put back as verification left them.
+        keep_all
+            Whether parameters without an effect stay: they were declared, not guessed.
+        """
         self.reference, self.assets, self.making = reference, assets, making
         self.timeout_s, self.on_progress, self.budget_s = timeout_s, on_progress, budget_s
+        self.observe, self.check, self.outside, self.keep_all = observe, check, tuple(outside), keep_all
 
     def make(self, build: Build, ways: Iterable[Way] = WAYS) -> tuple[Draft, Report]:
         """Return the first notebook that is right, without its dead parameters; else the first, with what is wrong."""
@@ -126,7 +145,10 @@ class Maker:
                 return draft, report
             found = self._prove(draft, work, report)
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            remove(work)
+        if self.keep_all:
+            found.unproven |= {name: f"no effect was seen: {why}" for name, why in found.dead.items()}
+            found.dead.clear()
         report.liveness = found.as_dict()
         if not found.dead:
             return draft, report
@@ -135,7 +157,7 @@ class Maker:
         try:
             again = self.verify(less.notebook, work)
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            remove(work)
         again.duration_s += report.duration_s
         again.liveness = report.liveness
         if again.verified:
@@ -147,23 +169,24 @@ class Maker:
         files = tuple(item.path for item in self.reference.originals)
         scratch = self.folder("try-")
         try:
-            return liveness.prove(
-                draft.notebook,
-                draft.parameters,
-                self.assets,
-                liveness.Baseline(work, files, report.stdout, report.duration_s, prints_alike=not files),
-                scratch,
-                words=liveness.known_words(self.assets, draft.codes),
-                budget_s=self.budget_s,
-                on_progress=self._told("trying: "),
-            )
+            with kept_as_they_are(self.outside):
+                return liveness.prove(
+                    self.observe(draft.notebook),
+                    draft.parameters,
+                    self.assets,
+                    liveness.Baseline(work, files, report.stdout, report.duration_s, prints_alike=not files),
+                    scratch,
+                    words=liveness.known_words(self.assets, draft.codes),
+                    budget_s=self.budget_s,
+                    on_progress=self._told("trying: "),
+                )
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def verify(self, notebook: NotebookNode, work: Path) -> Report:
         """Run a notebook with its defaults in ``work`` and compare what it makes with the reference."""
-        return verify(
-            notebook,
+        report = verify(
+            self.observe(notebook),
             self.assets,
             work,
             self.reference.originals,
@@ -172,6 +195,9 @@ class Maker:
             timeout_s=self.timeout_s,
             on_progress=self._told("verifying: "),
         )
+        if report.verified and (reason := self.check(work)):
+            report.verified, report.reason = False, reason
+        return report
 
     def folder(self, prefix: str) -> Path:
         """Make a folder to work in, for the caller to remove."""
@@ -180,3 +206,10 @@ class Maker:
     def _told(self, label: str) -> OnProgress | None:
         tell = self.on_progress
         return None if tell is None else lambda done, total, what: tell(done + 1, total + 1, label + what)
+
+
+def remove(work: Path) -> None:
+    """Remove a folder that was worked in, with what the observer left beside it."""
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(f"{work}.tmp", ignore_errors=True)
+    Path(f"{work}.observed").unlink(missing_ok=True)

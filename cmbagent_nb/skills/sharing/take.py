@@ -54,7 +54,7 @@ _LARGEST_ROW = 4 * 2**20
 _NBFORMAT, _NBFORMAT_MINOR = 4, 5
 #: What reading a text as Python may raise.
 _UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
-_TYPES = frozenset({"int", "float", "str", "bool", "list"})
+_TYPES = frozenset({"int", "float", "str", "bool", "list", "dict", "any"})
 _KINDS = frozenset({"value", "input", "output"})
 #: Code that Python runs and nobody can read.
 _COMPILED = (".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib")
@@ -258,7 +258,10 @@ def _parameter(item: Any) -> None:
             and not name.startswith("__")
             and parameter.type in _TYPES
             and parameter.kind in _KINDS
-            and all(isinstance(text, str) for text in (parameter.help, parameter.unit, parameter.source))
+            and all(
+                isinstance(text, str) for text in (parameter.help, parameter.unit, parameter.source, parameter.form)
+            )
+            and isinstance(parameter.optional, bool)
         )
     except (TypeError, AttributeError, KeyError, ValueError):
         fine = False
