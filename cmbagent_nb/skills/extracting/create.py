@@ -336,6 +336,9 @@ class _Making:
             return f"it does not run with its defaults: {executed.error}{hint}"
         if first.empty:
             return f"it finds nothing in {', '.join(first.empty[:3])}: put the files there, or bring them with --bring"
+        failed = first.seen.of("failed command")
+        if failed and not first.written:
+            return f"a command that it starts ends with status {failed[0]}, and it makes no file"
         if not first.written and (told := caught(reading.codes(self.notebook), first.prints)):
             return f"it caught an error and made no file: {told}"
         return ""
@@ -416,7 +419,8 @@ def _notes(first: FirstRun, options: Options) -> list[str]:
     programs = [text.split()[0] for text in first.seen.of("program") if text.split()]
     if programs:
         names = ", ".join(dict.fromkeys(Path(name).name for name in programs[:5]))
-        notes.append(f"it starts other programs ({names}): what they read is not seen")
+        failed = "; one ended with an error" if first.seen.of("failed command") else ""
+        notes.append(f"it starts other programs ({names}): what they read is not seen{failed}")
     if first.read_outside:
         notes.append(f"it reads {', '.join(first.read_outside[:3])} from there: no copy was brought along")
     if first.written_outside and options.allow_outside_writes:

@@ -27,7 +27,7 @@ _CHANGES = {
     "os.symlink": (1,), "os.chmod": (0,), "os.chown": (0,), "os.utime": (0,), "sqlite3.connect": (0,),
     "shutil.rmtree": (0,),
 }  # fmt: skip
-_PROGRAMS = ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec")
+_PROGRAMS = ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.forkpty")
 #: Modules that list folders to find modules and packages.
 _FINDERS = ("importlib", "pkgutil", "pkg_resources", "zipimport", "IPython", "ipykernel")
 
@@ -47,6 +47,9 @@ def watch(config: dict[str, Any]) -> None:
     if config["refuse"]:
         _landlock(observer.allowed)
     sys.addaudithook(observer)
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        shell.events.register("post_run_cell", lambda result: observer.command(shell.user_ns.pop("_exit_code", 0)))
 
 
 def _own_places() -> list[str]:
@@ -88,6 +91,11 @@ class Observer:
         finally:
             self.inside.busy = False
 
+    def command(self, status: Any) -> None:
+        """Note that the last command of a cell failed."""
+        if isinstance(status, int) and status:
+            self._say("failed command", str(status))
+
     def _event(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
             self._open(args)
@@ -104,7 +112,7 @@ class Observer:
                 if isinstance(args[position], (str, bytes, os.PathLike)):
                     self._write(args[position], event)
         elif event in _PROGRAMS:
-            what = args[1] if event == "subprocess.Popen" else args[0]
+            what = args[1] if event == "subprocess.Popen" else args[0] if args else "a shell"
             self._say("program", " ".join(map(str, what)) if isinstance(what, (list, tuple)) else str(what))
         elif event == "urllib.Request":
             self._say("network", str(args[0]))
