@@ -124,6 +124,8 @@ def _plain(value: Any) -> Any:
     """Turn numpy scalars, arrays and tuples into Python's own values."""
     if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
         value = value.tolist()
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=repr)
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
@@ -198,9 +200,7 @@ def _convert_list(value: list[Any], default: Any) -> list[Any]:
 
 
 def _from_text(kind: str, text: str) -> Any:
-    import json
-
-    if kind in ("any", "dict"):
+    if kind in ("any", "dict") or (kind == "list" and text.startswith(("[", "(", "{"))):
         return _literal(text, kind)
     if kind == "bool":
         truth = {
@@ -220,8 +220,6 @@ def _from_text(kind: str, text: str) -> Any:
         return int(text)
     if kind == "float":
         return float(text)
-    if text.startswith("["):
-        return json.loads(text)
     return [_item(part.strip()) for part in text.split(",") if part.strip()]
 
 

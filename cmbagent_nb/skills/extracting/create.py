@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 #: Seconds that all of it may take where the notebook is quick; the tries of parameters get what is left.
 _ALL_S = 50.0
 _LEAST_TRIES_S = 5.0
+#: A notebook that takes longer is not run again to see which files are its own results.
+_LONG_S = 60.0
+_MOST_LOOKED = 3
+_LOOKS = re.compile(r"exists\(|is_file\(|isfile\(|\bexcept\b|access\(|\bglob\b|listdir\(|iterdir\(")
 
 
 @dataclass(frozen=True)
@@ -251,23 +255,50 @@ class _Making:
 
     def _first_run(self) -> FirstRun:
         """Run the notebook where it lies; a parameter that names a place elsewhere is given one of the skill's own."""
-        for attempt in range(3):
-            work = self.scratch / f"first-{attempt}"
-            work.mkdir()
-            around = self._surroundings(work)
-            bring = self._bring_along(around)
-            first = run_first(
-                self.notebook,
-                around,
-                work / "observed.log",
-                refuse=not self.options.allow_outside_writes,
-                bring=bring,
-                timeout_s=self.options.timeout_s,
-                on_progress=self._told("first run: "),
-            )
+        for _ in range(3):
+            first = self._run_where_it_lies()
             if not self._take_in(first):
                 break
+        own = self._own_results(first)
+        if own:
+            names = ", ".join(sorted(own))
+            self.notes.append(f"{names} was there, and the notebook makes it where it is not: it is no input")
+            return self._run_where_it_lies(own)
         return first
+
+    def _run_where_it_lies(self, without: set[str] = frozenset()) -> FirstRun:  # type: ignore[assignment]
+        work = Path(tempfile.mkdtemp(prefix="run-", dir=self.scratch))
+        around = self._surroundings(work)
+        bring = self._bring_along(around)
+        for path in without:
+            (around.top / path).unlink(missing_ok=True)
+        return run_first(
+            self.notebook,
+            around,
+            work / "observed.log",
+            refuse=not self.options.allow_outside_writes,
+            bring=bring,
+            fetch=not without,
+            timeout_s=self.options.timeout_s,
+            on_progress=self._told("first run: "),
+        )
+
+    def _own_results(self, first: FirstRun) -> set[str]:
+        """Return files that were read and that the notebook makes itself where they are not there: its own results.
+
+        Asked only of code that looks whether a file is there: it is run once more without the files that it read.
+        """
+        read = {path for path in first.needed & first.read if not path.endswith(".py")} - first.bring
+        if first.executed.status != "completed" or not read or first.executed.duration_s > _LONG_S:
+            return set()
+        codes = [*reading.codes(self.notebook), files.tagged(self.notebook, "parameters").source]
+        if not any(_LOOKS.search(code) for code in codes):
+            return set()
+        for without in [read, *({path} for path in sorted(read)[:_MOST_LOOKED] if len(read) > 1)]:
+            again = self._run_where_it_lies(without)
+            if again.executed.status == "completed" and again.written & without:
+                return again.written & without
+        return set()
 
     def _surroundings(self, work: Path) -> Surroundings:
         parent = self.about.parent
@@ -369,6 +400,8 @@ class _Making:
             keep_all=True,
         )
         draft, report = maker.make(lambda way, without=frozenset(): draft, (Way(),))
+        if layout.updated and not report.verified:
+            report.reason += f" (it goes on from {', '.join(layout.updated)}, which an earlier run left)"
         report.notes += [*self.notes, "compared with its own first run, in another fresh kernel"]
         return _Made(draft, report, outputs, first.read_outside)
 

@@ -20,11 +20,13 @@ from dataclasses import dataclass, field, replace
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills.extracting.wording import unit_in
-from cmbagent_nb.skills.extracting.written import Context, NotPlain, Written, declared_type, read_value
+from cmbagent_nb.skills.extracting.written import Context, NotPlain, Written, declared_type, read_value, written
 from cmbagent_nb.skills.magics import plain_python
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.running.names import needed
 
+#: How infinity is written where it is read as code.
+INFINITY = "float('inf')"
 _STAY = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -364,7 +366,7 @@ def _split(entry: _Entry, shared: bool, lines: list[str]) -> tuple[list[str], li
     said, turned = [], []
     for name, (value, annotation) in entry.found.items():
         if value.convert:
-            said.append(f"{name} = {value.value!r}" + (f"  # {comment}" if comment else ""))
+            said.append(f"{name} = {written(value.value, INFINITY)}" + (f"  # {comment}" if comment else ""))
             turned.append(value.conversion(name))
         else:
             hint = f": {ast.unparse(annotation)}" if annotation is not None else ""
@@ -394,4 +396,4 @@ def set_default(source: str, name: str, value: object) -> str:
     begin = sum(map(len, lines[: node.lineno - 1])) + node.col_offset
     end = sum(map(len, lines[: (node.end_lineno or node.lineno) - 1])) + (node.end_col_offset or 0)
     whole = text.encode()
-    return (whole[:begin] + repr(value).encode() + whole[end:]).decode()
+    return (whole[:begin] + written(value, INFINITY).encode() + whole[end:]).decode()

@@ -130,6 +130,9 @@ class FirstRun:
     existing: set[str]
     written: set[str]
     needed: set[str]
+    #: Those of them that were read, and those that the user named.
+    read: set[str]
+    bring: set[str]
     #: Files that were there, and that the run changed after it had read them, or added to.
     updated: set[str]
     #: Files elsewhere that were read, and places elsewhere that it wrote to, or would have.
@@ -153,15 +156,23 @@ def run_first(
     *,
     refuse: bool,
     bring: set[str] = frozenset(),  # type: ignore[assignment]
+    fetch: bool = True,
     timeout_s: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> FirstRun:
-    """Run a notebook in the copy of its folder, and find what it needs and makes."""
+    """Run a notebook in the copy of its folder, and find what it needs and makes.
+
+    Parameters
+    ----------
+    bring
+        Paths below the copy's top that it needs in any case.
+    fetch
+        Whether what was not copied is copied when it is asked for.
+    """
     top = surroundings.top
     before = listing(top)
-    watched = with_observer(
-        notebook, root=top, log=log, lazy={str(top.resolve()): str(surroundings.original)}, refuse=refuse
-    )
+    lazy = {str(top.resolve()): str(surroundings.original)} if fetch else None
+    watched = with_observer(notebook, root=top, log=log, lazy=lazy, refuse=refuse)
     executed = execute(watched, surroundings.folder, timeout_s=timeout_s, on_progress=on_progress)
     executed.notebook.cells = [cell for cell in executed.notebook.cells if cell.get("id") != "observer"]
     seen, after = Seen.read(log), listing(top)
@@ -183,6 +194,8 @@ def run_first(
         existing,
         written,
         needed=((reads | found) - written) | bring,
+        read=reads,
+        bring=bring,
         updated=_updated(surroundings, seen, written & existing),
         read_outside=[place for place in outside if Path(place).is_file()],
         written_outside=seen.of("outside"),
@@ -228,7 +241,8 @@ def _listed(
             continue
         inside = {path for path in existing - written if str(Path(path).parent) == (folder or ".")}
         deeper = f"{folder}/" if folder != "." else ""
-        if not any(path.startswith(deeper) for path in existing | written):
+        there = [path for path in existing | written if path.startswith(deeper)]
+        if all(Path(path).name.startswith(".") for path in there):
             empty.append(_shown(surroundings, place))
         for path in sorted(inside, key=lambda item: (surroundings.top / item).stat().st_size):
             budget -= (surroundings.top / path).stat().st_size

@@ -300,7 +300,7 @@ def _cell(item: Any, repaired: list[str]) -> dict[str, Any] | None:
     if kind not in ("code", "markdown", "raw"):
         kind = "markdown" if kind in ("heading", "html") else "code" if "outputs" in item else "raw"
         repaired.append(f"a cell of the kind {item.get('cell_type')!r} was read as {kind}")
-    source = item.get("source", item.get("input", ""))
+    source = item.get("source", item.get("input"))
     if isinstance(source, list):
         source = "".join(part for part in source if isinstance(part, str))
     elif not isinstance(source, str):

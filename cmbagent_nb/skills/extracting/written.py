@@ -265,8 +265,31 @@ def _of_value(value: Any, source: str) -> Written:
     try:
         plain, convert = _collection(value, 0)
     except TypeError:
-        return Written(source, "str", "ast.literal_eval({})", _literal_form(value))
+        text = written(value)
+        if "float('nan')" in text:
+            raise NotPlain("a collection with nan cannot be given as text") from None
+        return Written(text, "str", "ast.literal_eval({})", _literal_form(value))
     return Written(plain, type_of(plain), convert("{}") if convert else "", "" if not convert else type(value).__name__)
+
+
+def written(value: Any, infinity: str = "1e309") -> str:
+    """Return a literal as code; ``repr`` writes infinity as a name that is not defined.
+
+    >>> written([float("inf"), (1,), {"a": {2}}])
+    "[1e309, (1,), {'a': {2}}]"
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return "float('nan')" if math.isnan(value) else infinity if value > 0 else f"-{infinity}"
+    inner = [written(item, infinity) for item in value] if isinstance(value, (list, tuple, set, frozenset)) else []
+    if isinstance(value, list):
+        return f"[{', '.join(inner)}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
+    if isinstance(value, set) and inner:
+        return f"{{{', '.join(inner)}}}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{written(key, infinity)}: {written(item, infinity)}' for key, item in value.items())}}}"
+    return repr(value)
 
 
 def _literal_form(value: Any) -> str:
