@@ -89,10 +89,16 @@ lab: $(VENV)/.demo
 # a browser has the machine for itself.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
+# Tests that hold numbers, dates or texts: they pass on a machine that is set up for another country, too.
+ELSEWHERE := tests/test_datasets.py tests/test_store_json.py tests/test_store_frames.py tests/test_store_values.py \
+  tests/test_agents_tools.py tests/test_agents_references.py tests/test_execution_inputs.py tests/test_render_html.py \
+  tests/test_skills_compare.py tests/test_redaction.py tests/test_archive.py tests/test_verbs.py
+
 lint: $(VENV)/.test
 	@echo "· ruff"; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@echo "· mypy"; $(BIN)/mypy
 	@echo "· layers"; $(BIN)/lint-imports
+	@echo "· numbers in tests"; $(BIN)/python -m tests.checks.portable_numbers tests
 
 browser: $(VENV)/.test
 	@if ! { type -P chromium || type -P chromium-browser; } >/dev/null && [ -z "$${CMBAGENT_TEST_CHROMIUM:-}" ]; then \
@@ -103,15 +109,18 @@ browser: $(VENV)/.test
 	    fi; fi
 
 test: lint panel browser
-	@echo "· tests, doctests and notebooks"; $(BIN)/python -m pytest -q -m "not full and not browser" $(PARALLEL)
+	@echo "· tests, doctests and notebooks"; $(BIN)/python -m pytest -q -m "not full and not browser and not timing" $(PARALLEL)
+	@echo "· in another time zone and locale"; TZ=Asia/Kolkata LC_ALL=C $(BIN)/python -m pytest -q \
+	  -m "not full and not browser and not timing" $(ELSEWHERE)
 	@echo "· in the browser"; $(BIN)/python -m pytest -q -m "browser and not full" tests/browser
 
 test-full: lint panel browser
-	@$(BIN)/python -m pytest -q -m "not browser" $(PARALLEL)
+	@$(BIN)/python -m pytest -q -m "not browser and not timing" $(PARALLEL)
 	@$(BIN)/python -m pytest -q -m browser tests/browser
 
 bench: $(VENV)/.test
 	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m pytest -q -s -m timing
 
 # ---- upkeep
 

@@ -1,8 +1,9 @@
-"""What every test stands on: a home of its own, no keys from outside, and a real workspace."""
+"""Keeps every test apart from the user's files, keys and servers, and gives it a real workspace."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,17 +14,41 @@ from cmbagent_nb.workspace import Workspace
 #: Variables of the machine that would change what a test does.
 FOREIGN = ("CMBAGENT_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_API_KEY", "OLLAMA_")
 
+_confined = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Confine this process before anything opens a workspace: doctests and fixtures of modules and sessions, too."""
+    folder = tempfile.TemporaryDirectory(prefix="cmbagent-tests-", ignore_cleanup_errors=True)
+    config.stash[_confined] = folder
+    for name in list(os.environ):
+        if name.startswith(FOREIGN) and not name.startswith("CMBAGENT_TEST_"):
+            del os.environ[name]
+    os.environ |= {
+        "CMBAGENT_HOME": f"{folder.name}/home",
+        "CMBAGENT_WORKSPACES_FILE": f"{folder.name}/workspaces.json",
+        "CMBAGENT_STARTER_SKILLS": "off",  # a library is empty unless a test fills it
+        "OLLAMA_HOST": "127.0.0.1:9",  # a port where nothing answers
+        "XDG_DATA_HOME": f"{folder.name}/data",
+        "XDG_CONFIG_HOME": f"{folder.name}/config",
+        "IPYTHONDIR": f"{folder.name}/ipython",
+        "JUPYTER_CONFIG_DIR": f"{folder.name}/jupyter/config",
+        "JUPYTER_DATA_DIR": f"{folder.name}/jupyter/data",
+        "JUPYTER_RUNTIME_DIR": f"{folder.name}/jupyter/runtime",
+    }
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Delete what the tests wrote in place of the user's files."""
+    if _confined in config.stash:
+        config.stash[_confined].cleanup()
+
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep each test apart from the user's workspace, keys and servers."""
-    for name in list(os.environ):
-        if name.startswith(FOREIGN):
-            monkeypatch.delenv(name)
+    """Keep each test apart from the others."""
     monkeypatch.setenv("CMBAGENT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CMBAGENT_WORKSPACES_FILE", str(tmp_path / "workspaces.json"))
-    monkeypatch.setenv("CMBAGENT_STARTER_SKILLS", "off")  # a library is empty unless a test fills it
-    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")  # a port where nothing answers
 
 
 @pytest.fixture

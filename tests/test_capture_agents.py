@@ -176,6 +176,7 @@ def test_the_record_of_parallel_steps_is_complete_and_exact(tmp_path: Path, monk
             assert row["node_id"].partition(".")[0] in str(row["inputs"]["message"]) + str(row["outputs"])
 
 
+@pytest.mark.timing
 def test_a_bare_turn_costs_less_than_a_third_of_a_millisecond(tmp_path: Path) -> None:
     """The turns with and without capture are taken alternately; other work on the machine only makes some slower."""
     with recorded_run(tmp_path) as run:

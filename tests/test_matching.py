@@ -348,9 +348,7 @@ def test_nobody_is_asked_for_a_model(setting: str, name: str) -> None:
 def test_without_any_model_words_do(workspace: Workspace, skills: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """``auto`` where no extra is installed: no error, no wait."""
     monkeypatch.setattr(weights, "_folder", lambda package: None)
-    began = time.monotonic()
     assert workspace.match("periodogram of a time series with gaps")[0].name == "periods"
-    assert time.monotonic() - began < 2
     assert workspace.explain_match("periods").attrs["model"] == "tfidf"
     with pytest.raises(MissingExtra, match="embeddings-onnx"):
         weights.locate(weights.ONNX)

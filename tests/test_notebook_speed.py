@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 SHELL = "from IPython.core.interactiveshell import InteractiveShell; shell = InteractiveShell.instance()"
 LOAD = f"{SHELL}; shell.run_line_magic('load_ext', 'cmbagent_nb')"
@@ -46,12 +48,14 @@ def cost(code: str, base: str, folder: Path, *, rounds: int = 6) -> float:
     return min(one for _, one in times) - min(zero for zero, _ in times)
 
 
+@pytest.mark.timing
 def test_importing_is_cheap(tmp_path: Path) -> None:
     taken = cost("import cmbagent_nb", "pass", tmp_path)
     print(f"import cmbagent_nb: {taken * 1000:.0f} ms")
     assert taken < 0.15
 
 
+@pytest.mark.timing
 def test_loading_is_cheap(tmp_path: Path) -> None:
     taken = cost(LOAD, SHELL, tmp_path)
     print(f"%load_ext cmbagent_nb: {taken * 1000:.0f} ms beyond IPython")

@@ -108,6 +108,7 @@ def test_a_setting_keeps_them_away(workspace: Workspace) -> None:
     assert not (workspace.home / "skills").exists()
 
 
+@pytest.mark.timing
 def test_installing_is_cheap(workspace: Workspace) -> None:
     """The processor's time, since others may be at work; the least of three, in a library that is new each time."""
     workspace.writer.barrier().result()

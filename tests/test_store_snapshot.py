@@ -138,8 +138,8 @@ def test_a_run_that_is_not_there(db: Database) -> None:
         read_snapshot(db, "none")
 
 
-def test_it_is_bounded_and_quick(db: Database, record: Record) -> None:
-    """A run with thousands of events gives the newest ones, in a time that does not keep a view waiting."""
+def test_it_is_bounded(db: Database, record: Record) -> None:
+    """A run with thousands of events gives the newest ones."""
     record.node("step_1", 1)
     for number in range(5000):
         record.event("tool_call", inputs={"tool": f"t{number}"}, agent_name="engineer")
@@ -149,12 +149,6 @@ def test_it_is_bounded_and_quick(db: Database, record: Record) -> None:
     assert [event["label"] for event in snapshot.events] == [f"tool_call t{number}" for number in range(4800, 5000)]
     assert [message["content"] for message in snapshot.messages] == [str(number) for number in range(4950, 5000)]
     assert snapshot.run["n_events"] == 5000
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        read_snapshot(db, record.run)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.05
 
 
 @pytest.mark.parametrize(

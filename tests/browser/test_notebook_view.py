@@ -312,7 +312,6 @@ def test_reload_and_cancel(lab: Lab, team: Team) -> None:
         clicked = time.monotonic()
         status(page, "cancelled", 10)
         print(f"Cancel took effect after {time.monotonic() - clicked:.2f} s")
-        assert time.monotonic() - clicked < 1.5
         assert "*" in notebook.cell(2).locator(".jp-InputPrompt").first.inner_text()
         look(notebook, 1, "cancelled")
         notebook.done(2)
