@@ -115,6 +115,7 @@ def examine(home: Path, environ: Mapping[str, str] | None = None) -> Report:
         ("model", lambda: _model(report, settings or Settings(), environ)),
         ("keys", lambda: _keys(report, settings or Settings(), environ)),
         ("playbooks", lambda: _playbooks(report)),
+        ("starter skills", _starter_skills),
         ("agents", lambda: _agents(home, (settings or Settings()).agents_dir)),
         ("panel", lambda: _panel(report)),
     ]
@@ -387,6 +388,18 @@ def _playbooks(report: Report) -> Check:
     names = [item.name for item in playbooks()]
     report.facts["playbooks"] = names
     return Check("playbooks", "ok" if names else "note", ", ".join(names) or "none")
+
+
+def _starter_skills() -> Check:
+    from cmbagent_nb.skills.starter.install import problems, shipped
+
+    names = [folder.name for folder in shipped()]
+    found = problems()
+    if not names or found:
+        what = "; ".join(f"{name}: {why}" for name, why in found.items()) or "none are in this installation"
+        step = "Reinstall with: pip install --force-reinstall cmbagent-nb."
+        return Check("starter skills", "problem", what, step)
+    return Check("starter skills", "ok", ", ".join(names))
 
 
 def _agents(home: Path, extra: str) -> Check:

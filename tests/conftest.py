@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cmbagent_nb.workspace import Workspace
 
@@ -19,6 +20,9 @@ _confined = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Confine this process before anything opens a workspace: doctests and fixtures of modules and sessions, too."""
+    # A busy machine is slow, which says nothing of what is tested.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
     folder = tempfile.TemporaryDirectory(prefix="cmbagent-tests-", ignore_cleanup_errors=True)
     config.stash[_confined] = folder
     for name in list(os.environ):

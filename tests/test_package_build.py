@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import email
+import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
+import venv
 import zipfile
 from pathlib import Path
 
@@ -47,6 +50,71 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel, made from the source distribution as pip does."""
     return zipfile.ZipFile(build(source, "wheel", tmp_path_factory.mktemp("wheel")))
+
+
+@pytest.fixture(scope="module")
+def installed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution installed by pip, which compiles it, where nothing of the checkout is; its ``bin``.
+
+    The other packages are those of this environment: only our own is taken from nowhere but the installation.
+    """
+    folder = tmp_path_factory.mktemp("installed") / "venv"
+    venv.create(folder, with_pip=True)
+    binaries = folder / ("Scripts" if os.name == "nt" else "bin")
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", str(source)]
+    (packages,) = folder.glob("lib/python*/site-packages") or folder.glob("Lib/site-packages")
+    (packages / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
+    subprocess.run([str(binaries / "python"), *install], check=True, timeout=600, env=_clean())
+    return binaries
+
+
+def _clean() -> dict[str, str]:
+    """Return an environment in which the checkout is not on Python's path."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+
+
+def ask(installed: Path, folder: Path, *words: str, **variables: str) -> str:
+    """Run a command of the installation in an empty folder with a workspace there, and return what it prints."""
+    environment = _clean() | {"CMBAGENT_HOME": str(folder / "home"), "CMBAGENT_STARTER_SKILLS": "on", **variables}
+    done = subprocess.run(
+        [str(installed / words[0]), *words[1:]],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_what_is_installed_comes_from_the_installation_and_is_compiled(installed: Path, tmp_path: Path) -> None:
+    place = Path(ask(installed, tmp_path, "python", "-c", "import cmbagent_nb; print(cmbagent_nb.__file__)").strip())
+    assert place.is_relative_to(installed.parent)
+    assert list(place.parent.rglob("*.pyc"))
+
+
+def test_every_part_is_used_from_the_installation(installed: Path, tmp_path: Path) -> None:
+    """Starter skills, playbooks, datasets, doctor, magics, export and import of a skill."""
+    starters = sorted(
+        path.name for path in (ROOT / "cmbagent_nb/skills/starter").iterdir() if (path / "SKILL.md").exists()
+    )
+    listed = json.loads(ask(installed, tmp_path, "cmbagent", "skills", "--json"))
+    assert sorted(skill["name"] for skill in listed) == starters
+    checks = {
+        check["name"]: check["status"]
+        for check in json.loads(ask(installed, tmp_path, "cmbagent", "doctor", "--json"))["checks"]
+    }
+    assert checks["starter skills"] == checks["playbooks"] == "ok"
+    ask(installed, tmp_path, "cmbagent", "skill", "export", "hz-fit", str(tmp_path / "exported"))
+    ask(installed, tmp_path, "cmbagent", "skill", "import", str(tmp_path / "exported" / "hz-fit"), "--name", "other")
+    assert json.loads(ask(installed, tmp_path, "cmbagent", "skill", "run", "hz-fit", "--json"))["status"] == "completed"
+    code = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "from cmbagent_nb import datasets\n"
+        "import cmbagent_nb.demo\n"
+        "assert len(datasets.cosmic_chronometers()) > 20\n"
+        "shell = InteractiveShell.instance()\n"
+        "shell.run_line_magic('load_ext', 'cmbagent_nb')\n"
+        "shell.run_line_magic('cmbagent', 'runs')\n"
+    )
+    assert "cmbagent_nb" in ask(installed, tmp_path, "python", "-c", code, IPYTHONDIR=str(tmp_path / "ipython"))
 
 
 def test_the_wheel_has_every_module_and_data_file(wheel: zipfile.ZipFile) -> None:
@@ -109,8 +177,6 @@ def test_the_metadata_names_commands_and_extras(wheel: zipfile.ZipFile, version:
 
 
 def test_the_version_stands_in_one_way_everywhere(version: str) -> None:
-    import json
-
     import cmbagent_nb
 
     assert cmbagent_nb.__version__ == version

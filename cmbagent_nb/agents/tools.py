@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from cmbagent_nb.agents.docs import find_docs, packages
 from cmbagent_nb.agents.inspection import inspect_file
 from cmbagent_nb.execution.attempt import OWN, RESERVED
+from cmbagent_nb.tool_files import is_tool_file
 
 #: Characters of an answer.
 ANSWER = 8000
@@ -122,7 +123,7 @@ class ToolBox:
         for path in sorted(root.glob(pattern)):
             name = path.relative_to(root).as_posix()
             parts = PurePosixPath(name).parts
-            hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
+            hidden = any(part.startswith(".") for part in parts) or is_tool_file(name)
             if hidden or _NOT_LISTED.intersection(parts[:1]):
                 continue
             if not path.is_file() or not path.resolve().is_relative_to(root):

@@ -19,6 +19,7 @@ from typing import Any
 
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.model import Parameter, StepCode
+from cmbagent_nb.tool_files import files_below
 
 _PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".gif", ".webp")
 
@@ -51,9 +52,7 @@ def artifact_rows(
     rows.append(_text("config", "parameters", None, json.dumps(defaults, ensure_ascii=False), "json", []))
     for path, schema in sorted(schemas.items()):
         rows.append(_text("data_schema", path, path, json.dumps(schema, ensure_ascii=False), "json", []))
-    for place in sorted(assets.rglob("*")):
-        if place.is_file():
-            rows.append(_asset(place, place.relative_to(assets).as_posix()))
+    rows += [_asset(place, place.relative_to(assets).as_posix()) for place in files_below(assets)]
     return rows
 
 

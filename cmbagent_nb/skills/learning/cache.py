@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.tool_files import is_tool_file
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
@@ -37,7 +39,6 @@ LARGEST = 2 * 2**30
 LARGEST_RESULT = 256 * 2**20
 _FORMAT = 1
 _PREAMBLE = frozenset({"imports", "setup"})
-_IGNORED = frozenset({"__pycache__", ".ipynb_checkpoints"})
 _PATIENCE_S = 120.0
 
 
@@ -125,7 +126,7 @@ class Results:
         found = {}
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder)
-            if name.as_posix() == "notebook.ipynb" or name.parts[0].startswith(".") or _IGNORED & set(name.parts):
+            if name.as_posix() == "notebook.ipynb" or name.parts[0].startswith(".") or is_tool_file(name):
                 continue
             if not path.is_file():
                 continue

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.skills.running.names import Names, share_names
+from cmbagent_nb.tool_files import is_tool_file
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -35,7 +36,6 @@ _STATE = "done.json"
 _FORMAT = 1
 #: Files larger than this are not copied: if the next cell changed one, the cell that made it is run again.
 LARGEST = 256 * 2**20
-_IGNORED = frozenset({"__pycache__", ".ipynb_checkpoints", FOLDER})
 
 #: A file as it is in a folder: its size and the time of its last change.
 State = tuple[int, int]
@@ -46,7 +46,7 @@ def listing(folder: Path, *, hidden: bool = False) -> dict[str, State]:
     found = {}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if _IGNORED & set(inside.parts) or (not hidden and inside.name.startswith(".")):
+        if FOLDER in inside.parts or is_tool_file(inside) or (not hidden and inside.name.startswith(".")):
             continue
         try:
             if not path.is_file():

@@ -17,6 +17,7 @@ from cmbagent_nb.skills.running.as_run import SkillRun, Wish
 from cmbagent_nb.skills.running.check import find_parameter
 from cmbagent_nb.skills.running.run import check_start, place_file
 from cmbagent_nb.skills.running.script import are_apart
+from cmbagent_nb.tool_files import files_below
 from cmbagent_nb.workflow.conduct import MODE
 
 if TYPE_CHECKING:
@@ -241,10 +242,10 @@ def _fill(
         for item in skill.parameters
         if item.kind == "input" and item.name in values and not _is_default(values[item.name], item.default)
     }
-    for path in sorted(skill.assets.rglob("*")) if skill.assets.is_dir() else ():
+    for path in files_below(skill.assets):
         inside = path.relative_to(skill.assets).as_posix()
         # a file that another is given for is not there: nobody reads it by mistake
-        if not path.is_file() or inside in instead or path.name in instead:
+        if inside in instead or path.name in instead:
             continue
         (folder / inside).parent.mkdir(parents=True, exist_ok=True)
         place(path, folder / inside)

@@ -15,6 +15,7 @@ from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills.library import check_notebook
 from cmbagent_nb.skills.sharing import about, manifest
 from cmbagent_nb.skills.sharing.package import ABOUT, ASSETS, EXPECTED, MANIFEST, NOTEBOOK, ROW, Package, to_json
+from cmbagent_nb.tool_files import files_below
 
 if TYPE_CHECKING:
     from cmbagent_nb.skills.library import Skill
@@ -66,9 +67,8 @@ def pack(skill: Skill, *, licence: str = "") -> Package:
     """Return the files of a skill as they are exported, with their manifest."""
     row = describe(skill, licence)
     package = Package({NOTEBOOK: check_notebook(skill).encode()})
-    for path in sorted(skill.assets.rglob("*")):
-        if path.is_file():
-            package.files[ASSETS + path.relative_to(skill.assets).as_posix()] = path.read_bytes()
+    for path in files_below(skill.assets):
+        package.files[ASSETS + path.relative_to(skill.assets).as_posix()] = path.read_bytes()
     kept, left_out = _expected(skill)
     package.files |= kept
     if left_out:

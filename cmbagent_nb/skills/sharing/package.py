@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cmbagent_nb.errors import SkillRefused
+from cmbagent_nb.tool_files import is_tool_file
 
 NOTEBOOK = "notebook.ipynb"
 ABOUT = "SKILL.md"
@@ -150,7 +151,7 @@ def _top(folder: Path) -> Path:
     """Return the folder of the skill: an export into ``folder`` makes one in it, under the skill's name."""
     if (folder / MANIFEST).exists():
         return folder
-    inside = list(folder.iterdir())
+    inside = [item for item in folder.iterdir() if not is_tool_file(item.name)]
     one = len(inside) == 1 and not inside[0].is_symlink() and (inside[0] / MANIFEST).is_file()
     return inside[0] if one else folder
 
@@ -161,6 +162,8 @@ def _folder(folder: Path) -> Iterator[tuple[str, int, Any]]:
     while stack:
         for item in sorted(stack.pop().iterdir()):
             inside = item.relative_to(folder).as_posix()
+            if is_tool_file(inside):
+                continue
             state = item.lstat()
             if stat.S_ISLNK(state.st_mode):
                 raise refused(f"{inside} is a link", path=inside)
@@ -184,7 +187,7 @@ def _archive(path: Path) -> Iterator[tuple[str, int, Any]]:
     """Go through a zip archive; the files may lie in one folder at its top."""
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir()]
+            infos = [info for info in archive.infolist() if not info.is_dir() and not is_tool_file(info.filename)]
             for info in infos:
                 # The name as it stands in the archive: zipfile itself cuts it at a NUL and changes separators.
                 check_path(info.orig_filename)

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError, SkillUntrusted
+from cmbagent_nb.tool_files import files_below, is_tool_file
 
 if TYPE_CHECKING:
     from cmbagent_nb.skills.library import Skill
@@ -47,7 +48,7 @@ def code(skill: Skill) -> SkillCode:
         if cell.cell_type == "code":
             tags = ", ".join(str(tag) for tag in cell.metadata.get("tags", []))
             parts.append(f"# ---- cell {_plain(cell.id)}{f' ({_plain(tags)})' if tags else ''}\n\n{cell.source}")
-    assets = [path for path in sorted(skill.assets.rglob("*")) if path.is_file()]
+    assets = files_below(skill.assets)
     for path in assets:
         if path.suffix == ".py":
             name = path.relative_to(skill.assets).as_posix()
@@ -126,7 +127,7 @@ def content_hash(skill: Skill) -> str:
         for path in skill.assets.rglob("*"):
             if path.is_symlink():
                 raise _changed(skill)
-            if path.is_file():
+            if path.is_file() and not is_tool_file(path.relative_to(skill.assets)):
                 files[ASSETS + path.relative_to(skill.assets).as_posix()] = path.read_bytes()
     except OSError as error:
         raise SkillError(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError
+from cmbagent_nb.logs import get_logger
 
 if TYPE_CHECKING:
     from cmbagent_nb.store.database import Database
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 TAG = "starter"
+log = get_logger(__name__)
 _NOTE = ".starter.json"
 _MANIFEST = "manifest.json"
 
@@ -55,14 +57,34 @@ def install(db: Database, writer: Writer, home: Path) -> list[str]:
         before = _read(note)
         if before == index():
             return []
-        new = [
-            name for name, own in index().items() if before.get(name) != own and _put(db, writer, home, name, before)
-        ]
-        text = json.dumps({**before, **index()}, indent=1, sort_keys=True) + "\n"
+        new, refused = [], dict[str, CMBAgentError]()
+        for name in (name for name, own in index().items() if before.get(name) != own):
+            try:
+                if _put(db, writer, home, name, before):
+                    new.append(name)
+            except CMBAgentError as error:  # one that cannot be used does not keep the others away
+                refused[name] = error
+        done = {name: own for name, own in index().items() if name not in refused}
         making = note.with_suffix(".new")
-        making.write_text(text, encoding="utf-8")
+        making.write_text(json.dumps({**before, **done}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         making.replace(note)
+    if refused:
+        raise next(iter(refused.values()))
     return new
+
+
+def problems() -> dict[str, str]:
+    """Return why a starter skill of this installation cannot be used, by its name; nothing when all is well."""
+    from cmbagent_nb.skills.sharing.package import read_package
+    from cmbagent_nb.skills.sharing.take import check
+
+    found = {}
+    for folder in shipped():
+        try:
+            check(read_package(folder), ours=True)
+        except CMBAgentError as error:
+            found[folder.name] = error.what
+    return found
 
 
 def _put(db: Database, writer: Writer, home: Path, name: str, before: dict[str, str]) -> bool:
@@ -94,5 +116,5 @@ def install_quietly(db: Database, writer: Writer, home: Path) -> None:
     """Install them if that works: a library that cannot be written to can still be looked at."""
     try:
         install(db, writer, home)
-    except (CMBAgentError, OSError):
-        return  # `ws.install_starter_skills()` says why
+    except (CMBAgentError, OSError) as error:  # `cmbagent doctor` says more
+        log.warning("starter skills could not be installed: %s", error)
