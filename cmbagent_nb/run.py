@@ -49,21 +49,25 @@ class Result:
     work_dir: Path = field(default_factory=Path)
     #: The skill that was made of the run, if one was asked for: name, version, status, summary, or the error.
     skill: Mapping[str, Any] | None = None
+    #: A line for each file that steps wrote which do not depend on each other.
+    conflicts: Sequence[str] = ()
 
     def __str__(self) -> str:
-        return f"{self.text}\n\n{self._of_skill()}" if self.skill else self.text
+        return "\n\n".join([self.text, *(f"Conflict: {line}" for line in self.conflicts), *self._of_skill()])
 
-    def _of_skill(self) -> str:
-        made = self.skill or {}
-        if made.get("error"):
-            return f"No skill was made: {made['error']}"
-        return f"Skill {made.get('name')} v{made.get('version')}: {made.get('summary')}"
+    def _of_skill(self) -> list[str]:
+        if not self.skill:
+            return []
+        if self.skill.get("error"):
+            return [f"No skill was made: {self.skill['error']}"]
+        return [f"Skill {self.skill.get('name')} v{self.skill.get('version')}: {self.skill.get('summary')}"]
 
     def _repr_html_(self) -> str:
         from cmbagent_nb.render.markdown import markdown_html
         from cmbagent_nb.render.text import esc
 
-        skill = f"<p>{esc(self._of_skill())}</p>" if self.skill else ""
+        notes = [*(f"Conflict: {line}" for line in self.conflicts), *self._of_skill()]
+        skill = "".join(f"<p>{esc(line)}</p>" for line in notes)
         if self.report:
             return markdown_html(self.text, self.work_dir) + skill
         figures = "\n\n".join(f"![{name}](<{name}>)" for name in self.files if name.lower().endswith(".png"))
@@ -206,7 +210,8 @@ class Run:
 
         found = from_json(row["result"]) if row["result"] else {}
         files = tuple(found.get("files", ()))
-        return Result(found.get("text", ""), found.get("report"), files, self.work_dir, found.get("skill"))
+        conflicts = tuple(found.get("conflicts", ()))
+        return Result(found.get("text", ""), found.get("report"), files, self.work_dir, found.get("skill"), conflicts)
 
     def snapshot(self) -> Snapshot:
         """Return everything that a view of the run shows, as it stands now."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -39,7 +39,7 @@ class _MissingError(Exception):
     """Why a reference has no value."""
 
 
-def resolve(markdown: str, folder: Path) -> Resolved:
+def resolve(markdown: str, folder: Path, links: Mapping[str, str] | None = None) -> Resolved:
     """Put the numbers that ``markdown`` refers to into it, each as a link to the file it is from.
 
     Within a formula or a link's text the number stands without a link. Code is left as it is.
@@ -48,6 +48,8 @@ def resolve(markdown: str, folder: Path) -> Resolved:
     ----------
     folder
         Where the paths start; files outside of it are never read.
+    links
+        Where a link goes that does not go to the path itself.
     """
     used: list[dict[str, Any]] = []
     missing: list[str] = []
@@ -70,7 +72,8 @@ def resolve(markdown: str, folder: Path) -> Resolved:
         used.append({"path": path, "key": key, "value": value})
         if _plain_place(match.string, match.start(), match.end()):
             return text
-        return f"[{_escaped(text)}]({quote(path)})"
+        target = (links or {}).get(PurePosixPath(path).as_posix(), path)
+        return f"[{_escaped(text)}]({quote(target)})"
 
     parts = [text if is_code else _BRACES.sub(put, text) for text, is_code in _split_code(markdown)]
     return Resolved("".join(parts), used, missing)

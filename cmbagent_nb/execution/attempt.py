@@ -15,7 +15,7 @@ import re
 import shutil
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -57,13 +57,14 @@ def attempt_folder(work_dir: Path, node_id: str, attempt: int) -> Path:
     return work_dir / "steps" / node_id / f"attempt_{attempt}"
 
 
-def prepare(work_dir: Path, node_id: str, attempt: int, seeds: Iterable[str] = ()) -> Path:
+def prepare(work_dir: Path, node_id: str, attempt: int, seeds: Iterable[str] | Mapping[str, str] = ()) -> Path:
     """Make the folder of an attempt and put copies of ``seeds`` and of the run's ``input`` in it.
 
     Parameters
     ----------
     seeds
-        Files or folders in the work dir, by their paths in it; they have the same paths in the new folder.
+        Files or folders in the work dir, by their paths in it; they have the same paths in the new folder. A mapping
+        gives each path in the new folder with the place in the work dir that it is copied from.
 
     Raises
     ------
@@ -78,8 +79,8 @@ def prepare(work_dir: Path, node_id: str, attempt: int, seeds: Iterable[str] = (
             shutil.rmtree(folder)
         for name in FOLDERS:
             (folder / name).mkdir(parents=True)
-        for source in _seed_files(work_dir, seeds):
-            target = folder / source.relative_to(work_dir)
+        for name, source in _seed_files(work_dir, seeds):
+            target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
                 place(source, target)
@@ -96,15 +97,20 @@ def prepare(work_dir: Path, node_id: str, attempt: int, seeds: Iterable[str] = (
     return folder
 
 
-def _seed_files(work_dir: Path, seeds: Iterable[str]) -> list[Path]:
-    found: list[Path] = []
-    for name in ["input", *seeds]:
-        path = work_dir / name
-        inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+def _seed_files(work_dir: Path, seeds: Iterable[str] | Mapping[str, str]) -> list[tuple[str, Path]]:
+    places = seeds if isinstance(seeds, Mapping) else {name: name for name in seeds}
+    found: list[tuple[str, Path]] = []
+    for name, place in {"input": "input", **places}.items():
+        path = work_dir / place
+        inside = not any(
+            PurePosixPath(item).is_absolute() or ".." in PurePosixPath(item).parts for item in (name, place)
+        )
         if inside and path.is_dir():
-            found += sorted(item for item in path.rglob("*") if item.is_file() and "__pycache__" not in item.parts)
+            for item in sorted(path.rglob("*")):
+                if item.is_file() and "__pycache__" not in item.parts:
+                    found.append((f"{name}/{item.relative_to(path).as_posix()}", item))
         elif inside and path.is_file():
-            found.append(path)
+            found.append((name, path))
         elif name != "input":
             raise InputError(
                 f"the file {name!r}, which the next step builds on, is not in the work dir {work_dir}",
@@ -142,11 +148,12 @@ def _clone(source: Path, target: Path) -> bool:
     return True
 
 
-def publish(folder: Path, work_dir: Path, made: Iterable[Entry]) -> list[Published]:
+def publish(folder: Path, work_dir: Path, made: Iterable[Entry], beside: Collection[str] = ()) -> list[Published]:
     """Put the files that an attempt made into the run's work dir, each at once and whole.
 
     A file whose place belongs to the run (``planning/``, ``journal.jsonl``, ``input/`` …) goes
-    below ``data/``. What is not an ordinary file, or is a cache, is left where it is.
+    below ``data/``. What is not an ordinary file, or is a cache, is left where it is; so is a file for one of the
+    paths ``beside``, where the version of another step counts.
     """
     published = []
     for entry in made:
@@ -154,22 +161,9 @@ def publish(folder: Path, work_dir: Path, made: Iterable[Entry]) -> list[Publish
         path = destination(entry.path)
         if path is None or not _ordinary(source, folder):
             continue
-        target = work_dir / path
-        replaced = target.is_file()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-        try:
-            temporary.unlink(missing_ok=True)
-            place(source, temporary)
-            temporary.replace(target)
-        except IsADirectoryError as error:
-            raise WorkDirError(
-                f"the file {path} cannot be published: there is a folder of this name",
-                "Remove the folder, or have the step use another name.",
-                path=path,
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        replaced = (work_dir / path).is_file()
+        if path not in beside:
+            put(source, work_dir, path)
         published.append(
             Published(
                 path=path,
@@ -182,6 +176,31 @@ def publish(folder: Path, work_dir: Path, made: Iterable[Entry]) -> list[Publish
             )
         )
     return published
+
+
+def put(source: Path, work_dir: Path, path: str) -> None:
+    """Put a file at its path in the work dir, at once and whole.
+
+    Raises
+    ------
+    WorkDirError
+        A folder has this name.
+    """
+    target = work_dir / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        temporary.unlink(missing_ok=True)
+        place(source, temporary)
+        temporary.replace(target)
+    except IsADirectoryError as error:
+        raise WorkDirError(
+            f"the file {path} cannot be published: there is a folder of this name",
+            "Remove the folder, or have the step use another name.",
+            path=path,
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sweep(work_dir: Path) -> None:

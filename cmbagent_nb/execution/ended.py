@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ def believed(folder: Path) -> dict[str, Any] | None:
     return record
 
 
-def outcome_of(record: Mapping[str, Any], folder: Path, script: Path, seeds: Iterable[str], work_dir: Path) -> Outcome:
+def outcome_of(
+    record: Mapping[str, Any], folder: Path, script: Path, seeds: Mapping[str, str], work_dir: Path
+) -> Outcome:
     """Make the outcome that :func:`~cmbagent_nb.execution.launcher.launch` would have returned.
 
     Parameters
@@ -28,9 +30,9 @@ def outcome_of(record: Mapping[str, Any], folder: Path, script: Path, seeds: Ite
     record
         What ``exit.json`` says.
     seeds
-        The files that were put into the folder before; those that are unchanged were not made by the code.
+        The files that were put into the folder before, each with the place in the work dir that it was copied from;
+        those that are unchanged were not made by the code.
     """
-    given = set(seeds)
     name = script.relative_to(folder).as_posix()
     entries = [
         Entry(item["path"], item["size"], item["mtime_ns"], item["sha256"], 0o644)
@@ -40,7 +42,7 @@ def outcome_of(record: Mapping[str, Any], folder: Path, script: Path, seeds: Ite
     if "made" in record:
         made = [entry for entry in entries if entry.path in set(record["made"])]
     else:
-        made = [entry for entry in entries if not _is_seed(entry, given, work_dir)]
+        made = [entry for entry in entries if not _is_seed(entry, seeds, work_dir)]
     return Outcome(
         status=record["status"],
         exit_code=record["exit_code"],
@@ -56,11 +58,11 @@ def outcome_of(record: Mapping[str, Any], folder: Path, script: Path, seeds: Ite
     )
 
 
-def _is_seed(entry: Entry, given: set[str], work_dir: Path) -> bool:
+def _is_seed(entry: Entry, seeds: Mapping[str, str], work_dir: Path) -> bool:
     if entry.path.startswith("input/"):
         return True
-    source = work_dir / entry.path
-    return entry.path in given and source.is_file() and sha256(source) == entry.sha256
+    source = work_dir / seeds.get(entry.path, "")
+    return source.is_file() and sha256(source) == entry.sha256
 
 
 def _tail(path: Path) -> str:

@@ -72,6 +72,8 @@ def status_line(snapshot: Snapshot, *, elapsed: float | None = None) -> str:
     error = f'<div class="cmbv-error">{esc(cut(run["error"], 400))}</div>' if run.get("error") else ""
     if run.get("trouble"):
         error += f'<div class="cmbv-error">waiting: {esc(cut(run["trouble"], 400))}</div>'
+    for line in run.get("conflicts") or ():
+        error += f'<div class="cmbv-error">conflict: {esc(cut(line, 400))}</div>'
     return (
         f'<div class="cmbv-head"><span class="cmbv-name">{esc(run.get("name") or short(str(run["id"])))}</span> '
         f"{pill(run.get('status'))} "

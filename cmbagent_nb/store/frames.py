@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.store.archived import archived_runs, record_of
 from cmbagent_nb.store.columns import BOOLEAN, JSON
+from cmbagent_nb.store.conflicts import rivals
 from cmbagent_nb.store.database import Database, statement
 from cmbagent_nb.store.json import from_json_all
 from cmbagent_nb.store.presence import is_missing
@@ -49,11 +50,20 @@ def messages(db: Database, run_id: str | None = None, session: str | None = None
 
 
 def files(db: Database, run_id: str | None = None, session: str | None = None) -> pd.DataFrame:
-    """Return the files that were made, every version of them; those not at their place any more are ``missing``."""
+    """Return the files that were made, every version of them; those not at their place any more are ``missing``.
+
+    ``conflict`` names the steps that published the same path, independently of the step that made the file: the newest
+    version is the one at the path. ``source`` is where each version was made, in the run's work dir, and stays.
+    """
     frame = _table(db, "files", "created_at, id", run_id, session)
     folders = {row["id"]: row["work_dir"] for row in db.rows("SELECT id, work_dir FROM workflow_runs")}
     known = zip(frame["run_id"], frame["file_path"], strict=True)
-    return frame.assign(missing=[is_missing(folders.get(run), path) for run, path in known])
+    meta = [item if isinstance(item, dict) else {} for item in frame["meta"]]
+    return frame.assign(
+        missing=[is_missing(folders.get(run), path) for run, path in known],
+        conflict=_objects([", ".join(rivals(item)) or None for item in meta]),
+        source=_objects([item.get("source") for item in meta]),
+    )
 
 
 def costs(db: Database, run_id: str | None = None, session: str | None = None) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import AmbiguousReference, RunNotFound
 from cmbagent_nb.store.archived import record_of
+from cmbagent_nb.store.conflicts import rivals
 from cmbagent_nb.store.database import Database, rows
 from cmbagent_nb.store.labels import event_label
 from cmbagent_nb.store.lookup import parsed
@@ -39,6 +40,9 @@ def lineage(db: Database, run_id: str, path: str) -> list[dict[str, Any]]:
         work_dir = rows(connection, "SELECT work_dir FROM workflow_runs WHERE id = :run", {"run": run_id})
         file["missing"] = is_missing(work_dir[0]["work_dir"] if work_dir else None, file["file_path"])
         chain = [_file_link(file)]
+        references = file["meta"].get("references") if isinstance(file["meta"], dict) else None
+        if references:
+            chain[0]["reads"] = _referred(connection, references)
         events = _ancestors(connection, run_id, file["event_id"])
         execution = next((event for event in events if event["event_type"] == "code_exec"), None)
         execution = execution or _before(connection, run_id, file, events, "code_exec")
@@ -80,6 +84,17 @@ def _file(connection: Connection, run_id: str, path: str) -> dict[str, Any]:
             f"the run made no file {path!r}", "List its files with run.files().", run_id=run_id, path=path
         )
     return parsed(found[0])
+
+
+def _referred(connection: Connection, references: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the files that the numbers of a report are from, with their versions and who made them."""
+    ids = {str(item["path"]): item.get("file_id") for item in references}
+    columns = "id, version, content_hash, node_id, event_id, created_by_agent"
+    found = []
+    for path, file_id in sorted(ids.items()):
+        made = rows(connection, f"SELECT {columns} FROM files WHERE id = :id", {"id": file_id}) if file_id else []
+        found.append({"path": path, "made_by": made[0] if made else None})
+    return found
 
 
 def _ancestors(connection: Connection, run_id: str, event_id: str | None) -> list[dict[str, Any]]:
@@ -167,7 +182,12 @@ def _link(kind: str, row: dict[str, Any], label: str, at: float | None, **more: 
 def _file_link(file: dict[str, Any]) -> dict[str, Any]:
     names = ("file_path", "file_type", "version", "content_hash", "size_bytes", "missing")
     label = f"{file['file_path']} (missing)" if file["missing"] else file["file_path"]
-    return _link("file", file, label, file["created_at"], **{name: file[name] for name in names})
+    link = _link("file", file, label, file["created_at"], **{name: file[name] for name in names})
+    others = rivals(file["meta"])
+    if others:
+        link["conflict"] = others
+        link["label"] = f"{label} (also written by {', '.join(others)}, independently)"
+    return link
 
 
 def _event_link(connection: Connection, run_id: str, event: dict[str, Any], file: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +196,8 @@ def _event_link(connection: Connection, run_id: str, event: dict[str, Any], file
     if event["event_type"] == "code_exec":
         link["code"] = _held(event, "code", "python_code", "source") or _code_said(connection, run_id, event)
         link["code_hash"] = file["generating_code_hash"]
-        link["reads"] = [_maker(connection, run_id, path, event) for path in _reads(event)]
+        versions = event["meta"].get("versions", {}) if isinstance(event["meta"], dict) else {}
+        link["reads"] = [_maker(connection, run_id, path, event, versions.get(path)) for path in _reads(event)]
     return link
 
 
@@ -211,11 +232,20 @@ def _reads(event: dict[str, Any]) -> list[str]:
     return [str(item.get("path") if isinstance(item, dict) else item) for item in found]
 
 
-def _maker(connection: Connection, run_id: str, path: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Return a file that was read, with the version that stood there then and who made it."""
+def _maker(
+    connection: Connection, run_id: str, path: str, event: dict[str, Any], file_id: str | None
+) -> dict[str, Any]:
+    """Return a file that was read, with its version and who made it.
+
+    That is the version that the step was given; where the record does not tell it, the one that stood there then.
+    """
+    columns = "f.id, f.version, f.content_hash, f.node_id, f.event_id, f.created_by_agent"
+    if file_id is not None:
+        found = rows(connection, f"SELECT {columns} FROM files AS f WHERE f.id = :id", {"id": file_id})
+        return {"path": path, "made_by": found[0] if found else None}
     found = rows(
         connection,
-        "SELECT f.id, f.version, f.content_hash, f.node_id, f.event_id, f.created_by_agent FROM files AS f "
+        f"SELECT {columns} FROM files AS f "
         "LEFT JOIN execution_events AS e ON e.id = f.event_id WHERE f.run_id = :run AND f.file_path = :path "
         "AND (e.id IS NULL OR e.execution_order < :order) ORDER BY f.version DESC LIMIT 1",
         {"run": run_id, "path": path, "order": event["execution_order"]},

@@ -13,6 +13,7 @@ from typing import Any
 
 from cmbagent_nb.errors import RunNotFound
 from cmbagent_nb.store.archived import record_of
+from cmbagent_nb.store.conflicts import CONFLICTING, conflict_lines
 from cmbagent_nb.store.database import Database, rows
 from cmbagent_nb.store.labels import error_word, event_label
 from cmbagent_nb.store.lookup import parsed
@@ -103,6 +104,7 @@ def read_snapshot(db: Database, run_id: str, *, events: int = 200, messages: int
         costs = select(_COSTS)
         counts = {row["node_id"]: row for row in select(_COUNTS)}
         run |= _totals(run, costs, counts, select)
+        run["conflicts"] = conflict_lines(select(CONFLICTING, mark='%"conflict":%'))
         edges = select("SELECT from_node_id, to_node_id FROM dag_edges WHERE run_id = :run ORDER BY id")
         gates = select(
             "SELECT * FROM approval_requests WHERE run_id = :run AND status = 'pending' ORDER BY created_at, id"

@@ -59,7 +59,7 @@ def files(call: Call) -> Output:
     """List the files that a run made, every version of them."""
     found, options = call.run(), call.options
     frame = call.only(found.files(), found, file_type=options.type, node_id=options.node)
-    columns = "file_path file_type version size_bytes node_id created_by_agent created_at"
+    columns = "file_path file_type version size_bytes node_id created_by_agent created_at conflict"
     return table(frame, columns, none="There are no such files.")
 
 

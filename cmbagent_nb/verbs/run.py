@@ -246,6 +246,7 @@ def brief(snapshot: Snapshot) -> dict[str, Any]:
         "duration_s": round(row["elapsed_s"], 3),
         "files": sorted(str(file["file_path"]) for file in snapshot.files),
         "error": row["error"],
+        "conflicts": row["conflicts"],
         "skill": result.get("skill"),
     }
 
@@ -256,6 +257,7 @@ def ended(made: dict[str, Any]) -> str:
     parts.append(headline(made))
     if made["error"]:
         parts.append(f"  {made['error']}")
+    parts += conflicts(made)
     parts.append(f"  work dir  {made['work_dir']}")
     for path in made["files"]:
         if path.startswith(("data/", "plots/")) or "/" not in path:
@@ -267,6 +269,11 @@ def ended(made: dict[str, Any]) -> str:
             else f"  no skill  {skill['error']}"
         )
     return "\n".join(parts)
+
+
+def conflicts(made: dict[str, Any]) -> list[str]:
+    """Write a line for each file that steps wrote which do not depend on each other."""
+    return [f"  conflict  {line}" for line in made["conflicts"]]
 
 
 def headline(made: dict[str, Any]) -> str:
@@ -355,4 +362,6 @@ def show(call: Call) -> Output:
 def status(call: Call) -> Output:
     """Say in a line how a run stands."""
     made = plain(summary(call.ws, call.run()))
-    return Output(made, lambda: headline(made) + (f"\n  {made['error']}" if made["error"] else ""))
+    return Output(
+        made, lambda: "\n".join([headline(made), *([f"  {made['error']}"] if made["error"] else []), *conflicts(made)])
+    )

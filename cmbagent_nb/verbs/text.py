@@ -17,13 +17,14 @@ def run_text(snapshot: Snapshot, made: dict[str, Any], prog: str) -> str:
     """Write a run: status, task, nodes, graph, open gates and result."""
     from cmbagent_nb.render.mermaid import graph_mermaid
     from cmbagent_nb.verbs.follow import gate_lines
-    from cmbagent_nb.verbs.run import headline
+    from cmbagent_nb.verbs.run import conflicts, headline
 
     row = snapshot.run
     parts = [headline(made), f"  id        {row['id']}", f"  task      {cut(row['task_description'], 200)}"]
     parts += [f"  model     {row['model']}", f"  work dir  {row['work_dir']}"]
     if made["error"]:
         parts.append(f"  error     {made['error']}")
+    parts += conflicts(made)
     nodes = main_nodes(snapshot.nodes)
     if nodes:
         parts += ["", *(f"  {node_line(node)}" for node in nodes), "", graph_mermaid(snapshot)]

@@ -18,10 +18,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import GateError
-from cmbagent_nb.execution.attempt import attempt_folder, ignored, prepare, publish
+from cmbagent_nb.execution.attempt import attempt_folder, prepare
 from cmbagent_nb.execution.ended import believed, outcome_of
 from cmbagent_nb.execution.group import kill_folder
-from cmbagent_nb.execution.kinds import file_type, mime
 from cmbagent_nb.execution.launcher import kill_group, launch
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.runtime import in_thread
@@ -29,10 +28,19 @@ from cmbagent_nb.store.trouble import is_full
 from cmbagent_nb.workflow import gates, prompts
 from cmbagent_nb.workflow.carry import MODE as CARRYING
 from cmbagent_nb.workflow.carry import Carried, carry
-from cmbagent_nb.workflow.credits import MadeFile
 from cmbagent_nb.workflow.prompts import Done, Failure
+from cmbagent_nb.workflow.publishing import (
+    Handed,
+    hand,
+    left_files,
+    links_of,
+    publish_files,
+    report_ambiguous,
+    report_conflicts,
+)
 from cmbagent_nb.workflow.retries import category
 from cmbagent_nb.workflow.space import full, with_space
+from cmbagent_nb.workflow.versions import Order
 
 if TYPE_CHECKING:
     from cmbagent_nb.agents.ask import Answer
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.execution.launcher import Outcome
     from cmbagent_nb.workflow.conduct import Ready
     from cmbagent_nb.workflow.context import Context
+    from cmbagent_nb.workflow.credits import MadeFile
     from cmbagent_nb.workflow.motion import Place
     from cmbagent_nb.workflow.plan import Step
     from cmbagent_nb.workflow.restore import PastAttempt
@@ -88,7 +97,7 @@ class Attempt:
         self._folder = attempt_folder(context.work_dir, step.node_id, number)
         self._exit: dict[str, Any] | None = None
         self._given: list[str] = []
-        self._seeds: list[str] = []
+        self._handed = Handed()
         self._carried: Carried | None = None
         self._started = False
         self._ended = False
@@ -100,13 +109,12 @@ class Attempt:
         if context.options.mode == CARRYING:
             self._carried = await carry(context, step, self.number)
         before = self._carried.steps if self._carried else context.plan.before(step.node_id)
-        seeds = [*(context.conduct.seeds() if context.conduct else ()), *context.credits.of(before)]
-        self._given = [*(str(item["path"]) for item in context.inputs), *seeds]
-        self._seeds = seeds
+        self._handed = await hand(context, step, before)
+        self._given = [*(str(item["path"]) for item in context.inputs), *self._handed.seeds]
         if self.past is not None:
             self._exit = await in_thread(self._take_over)
         if self._exit is None:
-            await with_space(context, prepare, context.work_dir, step.node_id, self.number, seeds)
+            await with_space(context, prepare, context.work_dir, step.node_id, self.number, self._handed.seeds)
         row = {"status": "running", "started_at": time.time()}
         if self.past is not None:
             context.kept.update("attempt_resumed", "step_attempts", self._id, {**row, "ended_at": None})
@@ -127,6 +135,8 @@ class Attempt:
             spec = context.registry[step.agent]
             work = {"code": self._code, "report": self._report}.get(spec.reply or "text", self._text)
             with context.recorder.at(step.node_id, attempt=self.number, agent=spec.name):
+                if self.past is None:
+                    report_ambiguous(context, step, self._handed)
                 return await work(spec)
         except asyncio.CancelledError:
             self._end("cancelled")
@@ -169,6 +179,7 @@ class Attempt:
             self.comments,
             self._carried.text if self._carried else "",
             context.conduct.guide(step, self.failures) if context.conduct else "",
+            replaced=self._handed.replaced(before),
         )
 
     async def _ask(self, spec: AgentSpec, reply: Any, check: Any = None) -> Answer[Any]:
@@ -215,7 +226,9 @@ class Attempt:
         if self._exit is not None and not await in_thread(_is, script, code_hash):
             # The code is another than the one whose end was written: its attempt begins anew.
             self._exit = None
-            await with_space(self.context, prepare, self.context.work_dir, self.step.node_id, self.number, self._seeds)
+            await with_space(
+                self.context, prepare, self.context.work_dir, self.step.node_id, self.number, self._handed.seeds
+            )
         if self._exit is None:
             await with_space(self.context, _write, script, code)
         self.context.stream.emit("code_generated", node_id=self.step.node_id, path=f"codebase/{script.name}")
@@ -291,18 +304,22 @@ class Attempt:
         }
         with context.recorder.span("code_exec", agent=EXECUTOR, inputs=inputs, parent=reply.event_id) as span:
             if self._exit is not None:
-                outcome = await in_thread(outcome_of, self._exit, self._folder, script, self._seeds, context.work_dir)
+                seeds = self._handed.seeds
+                outcome = await in_thread(outcome_of, self._exit, self._folder, script, seeds, context.work_dir)
                 span.meta = {"ended_before_it_was_resumed": True}
             else:
                 outcome = await context.motion.run_code(self.step.node_id, lambda: self._start(script, code))
+            reads = self._reads(outcome, code)
             span.outputs = {
                 "exit_code": outcome.exit_code,
                 "status": outcome.status,
                 "stdout": outcome.stdout,
                 "stderr": outcome.stderr,
                 "files": [entry.path for entry in outcome.made],
-                "reads": self._reads(outcome, code),
+                "reads": reads,
             }
+            versions = {path: row for path in reads if (row := self._handed.row(path))}
+            span.meta = {**(span.meta or {}), **({"versions": versions} if versions else {})} or None
             if outcome.status != "completed":
                 span.fail(error_text(outcome))
                 span.subtype = {"timeout": "timeout", "memory": "killed", "killed": "killed"}.get(
@@ -336,7 +353,7 @@ class Attempt:
         """Run the code; when a pause had stopped it, in a folder as it was before."""
         context = self.context
         if self._started:
-            await with_space(context, prepare, context.work_dir, self.step.node_id, self.number, self._seeds)
+            await with_space(context, prepare, context.work_dir, self.step.node_id, self.number, self._handed.seeds)
             await with_space(context, _write, script, code)
         self._started = True
         return await launch(
@@ -410,7 +427,7 @@ class Attempt:
         path = f"codebase/{script.name}"
         entries = [await in_thread(_entry, script, path), *(entry for entry in made if entry.path != path)]
         async with self.context.publishing:
-            files = await self._place(entries, published=published)
+            files = await self._place(entries) if published else left_files(self.context, self._folder, entries)
             for file in files:
                 is_code = file.path.endswith(path)
                 self._credit(
@@ -420,19 +437,12 @@ class Attempt:
                     code_hash=code_hash,
                     final=published,
                 )
+            if published:
+                report_conflicts(self.context, self.step.node_id, event_id, [path])
         return [file.path for file in files] if published else []
 
-    async def _place(self, entries: Sequence[Entry], *, published: bool) -> list[MadeFile]:
-        work_dir = self.context.work_dir
-        if published:
-            done = await with_space(self.context, publish, self._folder, work_dir, list(entries))
-            return [MadeFile(item.path, item.size, item.sha256, item.mime, item.file_type) for item in done]
-        prefix = self._folder.relative_to(work_dir).as_posix()
-        return [
-            MadeFile(f"{prefix}/{item.path}", item.size, item.sha256, mime(item.path), file_type(item.path))
-            for item in entries
-            if not ignored(item.path)
-        ]
+    async def _place(self, entries: Sequence[Entry]) -> list[MadeFile]:
+        return await publish_files(self.context, self.step.node_id, self.number, self._folder, entries)
 
     # ---- agents that write
 
@@ -447,8 +457,9 @@ class Attempt:
             return f"These references are not in the run's files: {', '.join(missing)}." if missing else None
 
         answer = await self._ask(spec, Report, check)
-        resolved = await in_thread(resolve, answer.value.markdown, self._folder)
-        return await self._written(spec, answer, resolved.markdown, "report.md", {"references": resolved.used})
+        resolved = await in_thread(resolve, answer.value.markdown, self._folder, links_of(self.context, self._handed))
+        used = [item | {"file_id": self._handed.row(item["path"])} for item in resolved.used]
+        return await self._written(spec, answer, resolved.markdown, "report.md", {"references": used})
 
     async def _text(self, spec: AgentSpec) -> Done | Failure:
         answer = await self._ask(spec, None)
@@ -465,9 +476,10 @@ class Attempt:
         await with_space(self.context, _write, path, self.context.writer.scrub(markdown))
         entry = await in_thread(_entry, path, name)
         async with self.context.publishing:
-            files = await self._place([entry], published=True)
+            files = await self._place([entry])
             for file in files:
                 self._credit(file, spec.name, answer.event_id, meta=meta)
+            report_conflicts(self.context, self.step.node_id, answer.event_id)
         self._end("completed", meta={"reads": sorted({item["path"] for item in meta.get("references", [])})})
         return Done(
             node_id=self.step.node_id,
@@ -479,7 +491,9 @@ class Attempt:
 
     def _credit(self, file: MadeFile, agent: str, parent: str | None, *, final: bool = True, **more: Any) -> None:
         context, node_id = self.context, self.step.node_id
-        context.credits.credit(file, agent=agent, parent=parent, phase=PHASE, final=final, **more)
+        assert context.plan is not None
+        order = Order(context.plan)
+        context.credits.credit(file, agent=agent, parent=parent, phase=PHASE, final=final, order=order, **more)
         if final:
             context.stream.emit("file_created", path=file.path, node_id=node_id, file_type=file.file_type)
 

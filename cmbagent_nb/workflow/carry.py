@@ -164,13 +164,16 @@ def _items(context: Context, given: Sequence[str], decided: dict[str, list[str]]
     if about_plan and context.plan is not None:
         items.append(Item("The plan", context.plan.goal, decisions=about_plan))
     for node_id in given:
-        items.append(_item(context.done[node_id], context.work_dir, decided.get(node_id, [])))
+        items.append(_item(context, context.done[node_id], decided.get(node_id, [])))
     return items
 
 
-def _item(done: Done, folder: Path, decided: Sequence[str]) -> Item:
-    heading, _, text = left_by(done, folder).partition("\n")
-    numbers = [number for name in done.files for number in _numbers(folder / name)]
+def _item(context: Context, done: Done, decided: Sequence[str]) -> Item:
+    def find(node_id: str, name: str) -> Path:
+        return context.work_dir / context.credits.source(node_id, name)
+
+    heading, _, text = left_by(done, find).partition("\n")
+    numbers = [number for name in done.files for number in _numbers(find(done.node_id, name))]
     prose = f"{done.summary}\n{done.output}"
     return Item(heading.removeprefix("## "), text, decided, numbers, done.files, prose)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from cmbagent_nb.errors import PlanRefused
@@ -120,6 +121,21 @@ class Plan:
                 found.add(name)
                 waiting.extend(direct[name])
         return [step.node_id for step in self.steps if step.node_id in found]
+
+    def order(self) -> list[str]:
+        """Return all steps so that each comes after those that it needs; otherwise in the order of their numbers."""
+        numbers = {step.node_id: step.number for step in self.steps}
+        sorter = TopologicalSorter({step.node_id: step.depends_on for step in self.steps})
+        sorter.prepare()
+        ready, found = [(numbers[name], name) for name in sorter.get_ready()], []
+        heapify(ready)
+        while ready:
+            _, name = heappop(ready)
+            found.append(name)
+            sorter.done(name)
+            for other in sorter.get_ready():
+                heappush(ready, (numbers[other], other))
+        return found
 
     def roots(self) -> list[str]:
         """Return the steps that need no other."""

@@ -6,7 +6,7 @@ run asks the same questions again and a recorded reply can be found.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,20 @@ def step(
     comments: Sequence[str] = (),
     carried: str = "",
     guide: str = "",
+    replaced: Mapping[tuple[str, str], str] | None = None,
 ) -> str:
     """Ask an agent to do one step, with what was done before it and what went wrong.
 
     ``done`` is what its predecessors left; ``carried`` takes its place where a run carries its context along;
-    ``guide`` is what stands behind the run: the code of a skill.
+    ``guide`` is what stands behind the run: the code of a skill. ``replaced`` names, by a step and a path, the other
+    step whose version of the file is there.
     """
+    known = replaced or {}
+
+    def find(node_id: str, name: str) -> Path | str:
+        other = known.get((node_id, name))
+        return f"(not this one: the file of this name is that of {other})" if other else folder / name
+
     parts = []
     if current.instructions != task:
         parts.append(f"# The whole task, for orientation\n{task}")
@@ -100,7 +108,7 @@ def step(
     if carried:
         parts.append(f"# What earlier steps left\n{carried}")
     elif done:
-        parts.append("# What earlier steps left\n" + "\n\n".join(left_by(item, folder) for item in done))
+        parts.append("# What earlier steps left\n" + "\n\n".join(left_by(item, find) for item in done))
     if guide:
         parts.append(guide)
     if comments:
@@ -137,11 +145,15 @@ def tail(text: str, limit: int = OUTPUT_CHARS) -> str:
     return text if len(text) <= limit else f"[… {len(text) - limit} characters left out]\n{text[-limit:]}"
 
 
-def left_by(item: Done, folder: Path) -> str:
-    """Tell what a finished step left: its summary, its files in ``folder``, the end of its output."""
+def left_by(item: Done, find: Callable[[str, str], Path | str]) -> str:
+    """Tell what a finished step left: its summary, its files, the end of its output.
+
+    ``find`` returns, for the step and a path, where its version of the file is, or words about it.
+    """
     lines = [f"## {item.title} ({item.node_id}, {item.agent})", item.summary]
     for name in item.files:
-        lines.append(f"- {name}{_content(folder / name)}")
+        found = find(item.node_id, name)
+        lines.append(f"- {name} {found}" if isinstance(found, str) else f"- {name}{_content(found)}")
     if item.output:
         lines.append(f"Output:\n{tail(item.output, FILE_CHARS)}")
     return "\n".join(line for line in lines if line)

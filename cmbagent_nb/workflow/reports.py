@@ -14,6 +14,7 @@ from cmbagent_nb.workflow.credits import MadeFile
 from cmbagent_nb.workflow.plan import Plan
 from cmbagent_nb.workflow.space import with_space
 from cmbagent_nb.workflow.states import STEP, UNFINISHED
+from cmbagent_nb.workflow.versions import Order
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -96,7 +97,9 @@ def _result(context: Context) -> dict[str, Any]:
         text = item.summary
     elif done:
         text = done[-1].output.strip() or done[-1].summary
-    return {"text": text, "report": report, "files": context.credits.of([item.node_id for item in done])}
+    result = {"text": text, "report": report, "files": context.credits.of([item.node_id for item in done])}
+    conflicts = context.credits.all_conflicts(Order(context.plan)) if context.plan else []
+    return result | ({"conflicts": conflicts} if conflicts else {})
 
 
 def _costs(connection: Connection, run_id: str) -> list[dict[str, Any]]:
