@@ -65,21 +65,18 @@ class Credits:
         self._by_node: dict[str, dict[str, Version]] = {}
         self._meta: dict[str, dict[str, Any]] = {}
         self._past: dict[tuple[str, str, str | None, int | None], str] = {}
-        for row in past:
+        rows = list(past)
+        for row in rows:
+            link = _Link(row["id"], row["node_id"] or "", row["version"])
+            self._chains.setdefault(row["file_path"], []).append(link)
+        for row in sorted(rows, key=lambda item: item["id"]):  # as they were credited
             meta = from_json(row["meta"]) if row["meta"] else {}
-            path = row["file_path"]
-            self._chains.setdefault(path, []).append(_Link(row["id"], row["node_id"] or "", row["version"]))
-            version = Version(
-                row["id"],
-                path,
-                meta.get("source") or _likely_source(row["node_id"], meta.get("attempt"), path),
-                row["content_hash"] or "",
-                row["node_id"] or "",
-                meta.get("attempt") or 0,
-            )
-            if row["priority"] != "internal" and row["node_id"] is not None:
+            node_id, attempt, path = row["node_id"], meta.get("attempt"), row["file_path"]
+            source = meta.get("source") or _likely_source(node_id, attempt, path)
+            if row["priority"] != "internal" and node_id is not None:
+                version = Version(row["id"], path, source, row["content_hash"] or "", node_id, attempt or 0)
                 self._remember(version, meta)
-            self._past[path, row["content_hash"], row["node_id"], meta.get("attempt")] = row["id"]
+            self._past[path, row["content_hash"], node_id, attempt] = row["id"]
 
     def _remember(self, version: Version, meta: dict[str, Any]) -> None:
         held = self._by_node.setdefault(version.node_id, {})
