@@ -13,9 +13,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cmbagent_nb.errors import SettingsError
+from cmbagent_nb.errors import SettingsError, UsageError
 
 PREFIX = "CMBAGENT_"
+#: The largest number that a setting can be, and the longest text that is read as one.
+_LARGEST_NUMBER = 1e12
+_LONGEST_NUMBER = 40
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,37 @@ HELP = {
 }
 
 
+def user_path(text: str | Path, what: str = "") -> Path:
+    """Return a path that a user gave as an absolute one, ``~`` and ``~user`` expanded.
+
+    Raises
+    ------
+    UsageError
+        There is no such user, or no file can have this name; ``what`` says what the path was given for.
+    """
+    shown = f"{what} {str(text)!r}".strip()
+    try:
+        path = Path(text).expanduser().absolute()
+        os.fsencode(path)
+    except RuntimeError:
+        user = Path(text).parts[0]
+        raise UsageError(
+            f"the path {shown} cannot be used: no home folder is known for {user}",
+            "Write the whole path.",
+            path=str(text),
+        ) from None
+    except (UnicodeEncodeError, TypeError, OSError) as error:
+        raise UsageError(f"the path {shown} cannot be used: {error}", "Choose another path.", path=str(text)) from None
+    if "\0" in str(path):
+        raise UsageError(f"the path {shown} cannot be used: it holds a null character", "Choose another path.")
+    return path
+
+
 def default_home(environ: Mapping[str, str] | None = None) -> Path:
     """Return the folder of the user's workspace: ``CMBAGENT_HOME``, else the platform's data folder."""
     environ = os.environ if environ is None else environ
     if environ.get("CMBAGENT_HOME"):
-        return Path(environ["CMBAGENT_HOME"]).expanduser().absolute()
+        return user_path(environ["CMBAGENT_HOME"], "CMBAGENT_HOME")
     import platformdirs
 
     return Path(platformdirs.user_data_dir("cmbagent_nb", appauthor=False))
@@ -135,7 +164,9 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path} cannot be read ({error})", "Mend or remove the file.") from error
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise SettingsError(f"{path} is nested too deeply", "Mend or remove the file.") from None
+    except ValueError as error:  # not TOML, or a number or a date that Python has none for
         raise SettingsError(f"{path} is not valid TOML: {error}", "Mend or remove the file.") from error
 
 
@@ -145,19 +176,41 @@ def _convert(name: str, value: Any, where: str) -> Any:
         if kind is bool:
             return _truth(value)
         if kind in (int, float):
-            number = kind(value)
-            if number < 0:
-                raise ValueError
-            return number
-        if isinstance(value, list):
+            return check_number(value, kind)
+        if isinstance(value, list) and all(isinstance(item, str | int) for item in value):
             return ",".join(str(item) for item in value)
+        if not isinstance(value, str | int | float):
+            raise TypeError(value)
         return str(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SettingsError(
             f"{where} sets {name} to {value!r}, which is not {_kind_text(kind)}",
             f"It is: {HELP[name]}.",
             name=name,
         ) from None
+
+
+def check_number(value: Any, kind: type[int] | type[float]) -> int | float:
+    """Return a number of 0 or more that a setting can be; a text is read as one.
+
+    >>> check_number("3", int), check_number(2, float)
+    (3, 2.0)
+
+    Raises
+    ------
+    ValueError
+        It is none: negative, not finite, not whole where that is needed, or so large that no computer counts so far.
+    """
+    if isinstance(value, bool) or (isinstance(value, str) and len(value) > _LONGEST_NUMBER):
+        raise ValueError(value)
+    number = float(value)
+    if not 0 <= number <= _LARGEST_NUMBER:  # NaN is in no range
+        raise ValueError(value)
+    if kind is float:
+        return number
+    if not number.is_integer():
+        raise ValueError(value)
+    return int(value) if isinstance(value, int) else int(number)
 
 
 def _truth(value: Any) -> bool:

@@ -61,6 +61,8 @@ class SkillRuns:
         from cmbagent_nb.workflow.conduct import NO_MODEL
 
         settings, found = self.settings, self.skill(skill) if isinstance(skill, str) else skill
+        from cmbagent_nb.workflow.asked import number
+
         limit = options.pop("max_cost_usd", None)
         spec = NO_MODEL
         if mode == "guided" or (allow_adaptation and not strict_mode):
@@ -83,7 +85,7 @@ class SkillRuns:
             allow_adaptation=allow_adaptation,
             strict_mode=strict_mode,
             gates=asked.read_gates(options.pop("gates", None), settings),
-            max_cost_usd=settings.max_cost_usd if limit is None else limit,
+            max_cost_usd=settings.max_cost_usd if limit is None else number(max_cost_usd=limit),
             **options,
         )
         return Run(host, run_id, live=live)

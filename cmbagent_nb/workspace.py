@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import CMBAgentError, NoModel, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.keeping import Keeping
-from cmbagent_nb.settings import Settings, default_home, load_settings
+from cmbagent_nb.settings import Settings, default_home, load_settings, user_path
 from cmbagent_nb.skill_runs import SkillRuns
 from cmbagent_nb.skills.matching.finder import Finder
 from cmbagent_nb.skills.sharing.shelf import Shelf
@@ -47,7 +47,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
     """
 
     def __init__(self, path: str | Path | None = None, *, database_url: str = "", session: str = "") -> None:
-        self.home = Path(path).expanduser().absolute() if path is not None else default_home()
+        self.home = user_path(path) if path is not None else default_home()
         given = {"database_url": database_url, "session": session}
         self._changes: dict[str, Any] = {name: value for name, value in given.items() if value}
         self._sessions: dict[str, str] = {}
@@ -243,6 +243,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
             plan_instructions=plan_instructions,
             step_timeout=step_timeout,
         )
+        limit = settings.max_cost_usd if max_cost_usd is None else asked.number(max_cost_usd=max_cost_usd)
         after = wanted_skill(create_skill, skill_name)
         spec, no_model = self._model_of(model, task, may_lack=wish.looks)
         host, session_id = self.host, self.session_id()
@@ -258,7 +259,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
             inputs=stored,
             model=spec,
             settings=settings,
-            max_cost_usd=settings.max_cost_usd if max_cost_usd is None else max_cost_usd,
+            max_cost_usd=limit,
             gates=answers,
             registry=registry.changed(models, instructions),
             models=models,
@@ -298,8 +299,14 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         reserved = folders.reserve(self.home / "runs", name or folders.slug(task), named=name is not None)
         try:
             folder = reserved if work_dir is None else folders.take(work_dir, self.db, clear=may_clear)
+        except CMBAgentError:
+            folders.release(reserved)
+            raise
+        try:
             return reserved.name, folder, _store_inputs(inputs, folder)
         except CMBAgentError:
+            if folder != reserved:
+                folders.give_back(folder)
             folders.release(reserved)
             raise
 
@@ -473,7 +480,7 @@ def restore_workspace(file: str | Path, path: str | Path | None = None) -> Backu
     """
     from cmbagent_nb.workflow.backup import is_empty, restore
 
-    home = Path(path).expanduser().absolute() if path is not None else default_home()
+    home = user_path(path) if path is not None else default_home()
     if is_empty(home):
         Workspace(home).close()  # an empty database may be open in this process
     return restore(Path(file), home)
@@ -488,7 +495,7 @@ def repair_workspace(path: str | Path | None = None) -> list[str]:
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.workflow.repair import repair, set_aside
 
-    home = Path(path).expanduser().absolute() if path is not None else default_home()
+    home = user_path(path) if path is not None else default_home()
     try:
         Database.open(home).close()
     except StoreError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SettingsError, UsageError
+from cmbagent_nb.settings import user_path
 
 if TYPE_CHECKING:
     from ag2 import Agent
@@ -62,7 +63,7 @@ class Registry:
         if home is not None and (home / "agents").is_dir():
             folders.append(home / "agents")
         if str(extra_dir):
-            extra = Path(extra_dir).expanduser()
+            extra = user_path(extra_dir)
             if not extra.is_dir():
                 raise SettingsError(
                     f"the folder of agents {extra} does not exist", "Make it, or change the setting agents_dir."
@@ -211,17 +212,19 @@ def read_agent(path: Path) -> AgentSpec:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise refuse(mark.line + 1 if mark else 1, error.problem or "this is not YAML") from error
+    except RecursionError:
+        raise refuse(1, "it is nested too deeply") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise refuse(1, str(error)) from error
     if not isinstance(node, yaml.MappingNode) or not isinstance(values, dict):
         raise refuse(1, "an agent is a mapping of names to values")
-    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
+    lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
     for name, value in values.items():
         if name not in _TYPES:
             raise refuse(lines.get(name, 1), f"{name!r} is not one of {', '.join(_TYPES)}")
         kind, kind_text = _TYPES[name]
         if not isinstance(value, kind):
-            raise refuse(lines[name], f"{name} is {value!r}, which is not {kind_text}")
+            raise refuse(lines.get(name, 1), f"{name} is {value!r}, which is not {kind_text}")
     missing = [name for name in _NEEDED if not str(values.get(name) or "").strip()]
     if missing:
         raise refuse(lines.get(missing[0], 1), f"the agent has no {missing[0]}")

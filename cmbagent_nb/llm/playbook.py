@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import ModelError, PlaybookMiss, UnknownModel
 from cmbagent_nb.llm.call import current_call
 from cmbagent_nb.llm.spec import HOW_TO_SET
+from cmbagent_nb.settings import user_path
 
 if TYPE_CHECKING:
     from ag2.events import ModelResponse
@@ -88,7 +89,7 @@ class Playbook:
         """
         file = FOLDER / name / FILE_NAME
         if "/" in name or "\\" in name:
-            given = Path(name).expanduser()
+            given = user_path(name)
             file = given if given.name == FILE_NAME else given / FILE_NAME
         if not file.is_file():
             names = _names()
@@ -169,7 +170,9 @@ def _read(file: Path, changed_at: int) -> Playbook:
 
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError:
+        raise _broken(file, "it is nested too deeply") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise _broken(file, f"it cannot be read ({error})") from error
     if not isinstance(data, dict) or not isinstance(data.get("replies"), list):
         raise _broken(file, "it is not a mapping with a list of replies")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import InputError, UsageError
+from cmbagent_nb.settings import user_path
 from cmbagent_nb.verbs.call import Call
 from cmbagent_nb.verbs.declare import RUN, amount, arg, count, moment, verb
 from cmbagent_nb.verbs.output import Output, grid, plain, rows
@@ -149,10 +150,10 @@ def inputs_of(call: Call, words: list[str]) -> dict[str, Any]:
         name, equals, path = word.partition("=")
         if word in variables:
             name, value = word, variables[word]
-        elif equals and name.isidentifier() and Path(path).expanduser().is_file():
-            value = Path(path).expanduser()
-        elif Path(word).expanduser().is_file():
-            value = Path(word).expanduser()
+        elif equals and name.isidentifier() and user_path(path).is_file():
+            value = user_path(path)
+        elif user_path(word).is_file():
+            value = user_path(word)
             name = _identifier(value)
         else:
             raise _unknown_input(call, word, variables)
@@ -191,7 +192,7 @@ def _identifier(path: Path) -> str:
 
 
 def _unknown_input(call: Call, word: str, variables: Any) -> InputError:
-    folder = Path(word).expanduser().parent
+    folder = user_path(word).parent
     known = [str(name) for name in variables if not str(name).startswith("_")]
     try:
         known += [str(Path(word).parent / item.name) for item in folder.iterdir() if item.is_file()]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cmbagent_nb.errors import UsageError
+from cmbagent_nb.settings import user_path
 from cmbagent_nb.verbs.call import Call
 from cmbagent_nb.verbs.declare import arg, verb
 from cmbagent_nb.verbs.output import Output, grid, rows, table
@@ -42,7 +41,7 @@ def export(call: Call) -> Output:
 def import_(call: Call) -> Output:
     """Take a skill from others; its code is shown, and nothing of it runs before it is trusted."""
     options = call.options
-    path = Path(options.path).expanduser()
+    path = user_path(options.path)
     if not path.exists():
         raise UsageError(f"there is nothing at {options.path}", "Check the path.", path=options.path)
     skill = call.ws.import_skill(path, name=options.name)

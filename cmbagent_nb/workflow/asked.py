@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import UsageError
+from cmbagent_nb.settings import HELP, Settings, check_number
 
 if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import Registry
-    from cmbagent_nb.settings import Settings
     from cmbagent_nb.workflow.context import Options
     from cmbagent_nb.workflow.plan import Plan
 
@@ -26,11 +26,14 @@ MODES: Mapping[str, str] = {
     "deep-research": "deep_research",
 }
 #: Options that CMBAgent has and that mean nothing here: no round of chat is counted, no formatter is called.
+_LONGEST_SHOWN = 80
 IGNORED = frozenset({"max_rounds", "max_rounds_planning", "max_rounds_control", "default_formatter_model"})
 
 
 def read_task(task: str) -> str:
     """Return the task without the space around it; a task that says nothing is refused."""
+    if not isinstance(task, str):
+        raise UsageError(f"the task is a {type(task).__name__}, not a text", "Say in words what is to be done.")
     task = task.strip()
     if not task:
         raise UsageError("there is no task", "Say what is to be done.")
@@ -43,7 +46,7 @@ def read_mode(mode: str) -> str:
     >>> read_mode("plan")
     'planning_and_control'
     """
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise UsageError(unknown("mode", mode, MODES), "Modes are one_shot, plan and deep.", mode=mode)
     return MODES[mode]
 
@@ -115,6 +118,7 @@ def read_options(
     from cmbagent_nb.workflow.context import Options
     from cmbagent_nb.workflow.gates import modes
 
+    reviews = settings.n_plan_reviews if n_plan_reviews is None else n_plan_reviews
     steps = settings.max_plan_steps if max_plan_steps is None else max_plan_steps
     return Options(
         mode=mode,
@@ -123,8 +127,8 @@ def read_options(
         max_attempts=_at_least_one("max_attempts", settings.max_attempts if max_attempts is None else max_attempts),
         parallel_steps=_at_least_one("parallel_steps", settings.parallel_steps),
         max_plan_steps=_at_least_one("max_plan_steps", steps),
-        n_plan_reviews=settings.n_plan_reviews if n_plan_reviews is None else n_plan_reviews,
-        step_timeout=settings.step_timeout if step_timeout is None else step_timeout,
+        n_plan_reviews=int(number(n_plan_reviews=reviews)),
+        step_timeout=settings.step_timeout if step_timeout is None else number(step_timeout=step_timeout),
         step_memory_mb=settings.step_memory_mb,
         plan=_given_plan(plan, registry, task, mode=mode, agent=agent, steps=steps),
         plan_instructions=plan_instructions,
@@ -155,7 +159,34 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"there is no {kind} {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
-def _at_least_one(name: str, value: int) -> int:
-    if int(value) < 1:
+def number(**given: Any) -> float:
+    """Return the number that an option was given as, by the option's name.
+
+    Raises
+    ------
+    UsageError
+        It is none of 0 or more: negative, not finite, or no number.
+    """
+    ((name, value),) = given.items()
+    kind = type(getattr(Settings, name))
+    try:
+        return check_number(value, kind)
+    except (TypeError, ValueError, OverflowError):
+        what = "a whole number of 0 or more" if kind is int else "a number of 0 or more"
+        raise UsageError(f"{name} is {shown(value)}, which is not {what}", f"Give {HELP[name]}.") from None
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error quotes it: in a line, whatever its own representation is."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception as error:  # whatever the value's own code raises
+        text = f"a {type(value).__name__} (whose representation raises {type(error).__name__})"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _at_least_one(name: str, value: Any) -> int:
+    found = int(number(**{name: value}))
+    if found < 1:
         raise UsageError(f"{name} cannot be {value}", "Give a number of 1 or more.", value=value)
-    return int(value)
+    return found

@@ -34,6 +34,7 @@ from typing import Any
 from cmbagent_nb import __version__
 from cmbagent_nb.errors import StoreError, UsageError
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.settings import user_path
 from cmbagent_nb.store.database import FILE_NAME, VERSIONS, Database
 from cmbagent_nb.store.json import from_json, to_json
 
@@ -74,7 +75,7 @@ def backup(db: Database, path: Path) -> Backup:
     UsageError
         The file is there already, or cannot be written.
     """
-    path = path.expanduser().absolute()
+    path = user_path(path)
     if path.exists():
         raise UsageError(f"{path} is there already", "Choose another name, or move it away.", path=str(path))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -128,7 +129,7 @@ def restore(path: Path, home: Path) -> Backup:
     StoreError
         The file is damaged, or holds what a backup does not hold; nothing has been put back.
     """
-    path, home = path.expanduser().absolute(), home.expanduser().absolute()
+    path, home = user_path(path), user_path(home)
     if not path.is_file():
         raise UsageError(f"there is no file {path}", "Name a file that `cmbagent backup` has made.", path=str(path))
     _refuse_if_used(home)

@@ -26,6 +26,7 @@ from typing import Any
 
 from cmbagent_nb.capture.manifest import Entry, scan
 from cmbagent_nb.errors import InputError, PlanRefused
+from cmbagent_nb.settings import user_path
 from cmbagent_nb.workflow.plan import PLANNING, Plan
 
 _PARTS = ("planning", "control", "chats", "codebase", "cost", "time", "data", "plots")
@@ -70,7 +71,7 @@ def read_work_dir(folder: Path) -> WorkDir:
     InputError
         It is no folder, or has none of CMBAgent's parts.
     """
-    folder = folder.expanduser().absolute()
+    folder = user_path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}", "Name the work dir of a CMBAgent run.", path=str(folder))
     if not any((folder / part).is_dir() for part in _PARTS):

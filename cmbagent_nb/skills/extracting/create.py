@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmbagent_nb.errors import SkillError
+from cmbagent_nb.settings import user_path
 from cmbagent_nb.skills import library
 from cmbagent_nb.skills.extracting import layout as files
 from cmbagent_nb.skills.extracting import reading
@@ -99,7 +100,7 @@ def create(
     options = Options(on_progress, timeout_s, liveness_s, tuple(bring), allow_outside_writes)
     if on_progress is not None:
         on_progress(0, 1, "reading the notebook")
-    place = Path(path).expanduser().absolute()
+    place = user_path(path)
     given = reading.read(place)
     name = library.check_name(name if name is not None else re.sub(r"\W+", "_", place.stem).strip("_") or "skill")
     about = About(
@@ -129,7 +130,7 @@ def edit(
     from cmbagent_nb.skills.sharing.trust import require_trust
 
     require_trust(skill)
-    place = Path(notebook).expanduser().absolute()
+    place = user_path(notebook)
     row = skill.db.rows("SELECT session_id, task_pattern FROM skills WHERE id = :id", id=skill.id)[0]
     about = About(
         name=skill.name,

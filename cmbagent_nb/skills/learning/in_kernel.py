@@ -104,7 +104,7 @@ def digests(namespace: dict[str, Any], names: list[str]) -> dict[str, list[str] 
             box.digest.update(packed.encode("utf-8", "surrogatepass"))
             alone = box.digest.hexdigest()
             _add_file(box, value)
-        except (Refused, KeyError, OSError, TypeError, ValueError):
+        except (Refused, KeyError, OSError, RuntimeError, TypeError, ValueError):
             found[name] = None
         else:
             found[name] = [alone, box.digest.hexdigest()]

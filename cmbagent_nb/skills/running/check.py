@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cmbagent_nb.errors import SkillError
+from cmbagent_nb.settings import user_path
 from cmbagent_nb.skills.library import NOTEBOOK, Skill, check_notebook
 from cmbagent_nb.skills.model import Parameter
 
@@ -172,7 +173,7 @@ def _check_input(skill: Skill, parameter: Parameter, value: Any, chosen: frozens
     text = os.fspath(value)
     if text == parameter.default:
         return text
-    path = Path(text).expanduser().absolute()
+    path = user_path(text)
     if not path.is_file():
         raise SkillError(
             f"the file {text} for parameter {parameter.name} is not there",

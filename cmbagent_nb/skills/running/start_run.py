@@ -83,8 +83,10 @@ def start_run(
     )
     reserved = folders.reserve(host.home / "runs", name or folders.slug(skill.name), named=name is not None)
     run_id = new_id()
+    folder = reserved
     try:
-        folder = reserved if work_dir is None else folders.take(work_dir, host.db, clear=False)
+        if work_dir is not None:
+            folder = folders.take(work_dir, host.db, clear=False)
         stored, conduct = furnish(
             made,
             folder,
@@ -96,6 +98,8 @@ def start_run(
             execution_id=execution_id,
         )
     except CMBAgentError:
+        if folder != reserved:
+            folders.give_back(folder)
         shutil.rmtree(reserved, ignore_errors=True)
         raise
     request = Request(

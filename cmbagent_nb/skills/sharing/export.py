@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError
+from cmbagent_nb.settings import user_path
 from cmbagent_nb.skills.library import check_notebook
 from cmbagent_nb.skills.sharing import about, manifest
 from cmbagent_nb.skills.sharing.package import ABOUT, ASSETS, EXPECTED, MANIFEST, NOTEBOOK, ROW, Package, to_json
@@ -41,7 +42,7 @@ def export(
         raise SkillError(
             f"a skill is not exported as {format!r}", f"Choose one of {', '.join(FORMATS)}.", format=format
         )
-    target = Path(path).expanduser().absolute()
+    target = user_path(path)
     name = about.slug(skill.name)
     if format == "folder":
         target = target if target.name == name else target / name

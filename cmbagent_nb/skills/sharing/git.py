@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cmbagent_nb.errors import SkillError, UsageError
 from cmbagent_nb.redaction import scrub
+from cmbagent_nb.settings import user_path
 
 TIMEOUT_S = 300
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<rest>.*)", re.IGNORECASE)
@@ -54,7 +55,7 @@ def check_location(location: str) -> str:
         why = f"uses {url['scheme']}, which is not allowed"
     elif scrub(location) != location or (url is not None and re.match(r"([^/@]*:[^/@]*|[^/@:]{16,})@", url["rest"])):
         why = "holds a password or token, which would be stored"
-    elif url is None and not _SCP.fullmatch(location) and not Path(location).expanduser().is_dir():
+    elif url is None and not _SCP.fullmatch(location) and not user_path(location).is_dir():
         why = "is neither a folder nor a URL"
     if why:
         raise UsageError(
@@ -63,7 +64,7 @@ def check_location(location: str) -> str:
             location=location,
         )
     if url is None and not _SCP.fullmatch(location):
-        return str(Path(location).expanduser().absolute())
+        return str(user_path(location))
     return location
 
 

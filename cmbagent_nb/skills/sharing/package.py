@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cmbagent_nb.errors import SkillRefused
+from cmbagent_nb.settings import user_path
 from cmbagent_nb.tool_files import is_tool_file
 
 NOTEBOOK = "notebook.ipynb"
@@ -81,7 +82,7 @@ def read_package(place: str | Path) -> Package:
     SkillRefused
         It is not there, or something about its paths or its size is not right.
     """
-    path = Path(place).expanduser()
+    path = user_path(place)
     if path.is_symlink():
         raise refused(f"{path} is a link", "Name the folder or file itself.", path=str(path))
     if path.is_dir():

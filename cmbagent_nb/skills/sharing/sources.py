@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, SkillError, UsageError
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.settings import user_path
 from cmbagent_nb.skills.library import check_name, find
 from cmbagent_nb.skills.sharing import git
 from cmbagent_nb.skills.sharing.package import MANIFEST, ROW
@@ -71,7 +72,7 @@ def add(
     if kind == "git":
         text = git.check_location(text)
     else:
-        folder = Path(text).expanduser().absolute()
+        folder = user_path(text)
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}", "Make it, or name another.", location=text)
         text = str(folder)
@@ -82,7 +83,7 @@ def add(
 
 
 def _kind(location: str) -> str:
-    folder = Path(location).expanduser()
+    folder = user_path(location)
     bare = (folder / "HEAD").is_file() and (folder / "objects").is_dir()
     return "folder" if folder.is_dir() and not bare and not (folder / ".git").exists() else "git"
 
