@@ -148,7 +148,7 @@ def test_every_step_reads_what_it_depends_on(
     made, team = team_of(steps, tmp_path_factory.mktemp("tries"))
     with OpenAIServer(team) as server:
         monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
-        run = shared.control("Do the parts.", plan=made, model="openai:m").wait(120)
+        run = shared.control("Do the parts.", plan=made, model="openai:m").wait(300)
     check(run, steps)
 
 
@@ -171,7 +171,7 @@ def test_whoever_is_last_the_later_step_of_the_plan_counts(
     made, team = team_of(steps, tmp_path)
     with OpenAIServer(team) as server:
         monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
-        run = workspace.start("Do the parts.", mode=mode, plan=made, model="openai:m").wait(120)
+        run = workspace.start("Do the parts.", mode=mode, plan=made, model="openai:m").wait(300)
     assert run.status == "completed", run.error
     seen = {n: json.loads((run.work_dir / f"data/seen_{n}.json").read_text())["seen"] for n in (4, 5)}
     assert seen[4][NAMES[0]]["by"] == 1
@@ -194,11 +194,11 @@ def test_a_resumed_run_gives_the_same_versions(
     made, team = team_of(FOUR, tmp_path, fails={4: 1, 1: 1})
     with OpenAIServer(team) as server:
         monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
-        run = workspace.control("Do the parts.", plan=made, model="openai:m", max_attempts=1).wait(120)
+        run = workspace.control("Do the parts.", plan=made, model="openai:m", max_attempts=1).wait(300)
         assert run.status == "failed"
-        run = workspace.resume(run.id).wait(120)
+        run = workspace.resume(run.id).wait(300)
         if run.status == "failed":
-            run = workspace.resume(run.id).wait(120)
+            run = workspace.resume(run.id).wait(300)
     check(run, FOUR)
 
 
@@ -224,7 +224,7 @@ def test_what_a_redo_does_not_make_again_is_withdrawn(
             (gate,) = (item["id"] for item in run.approvals())
             answered.add(gate)
             run.approve(gate, resolution=resolution, feedback="Once more.")
-        run.wait(60)
+        run.wait(300)
     assert run.status == "completed", run.error
     assert json.loads((run.work_dir / "data/seen.json").read_text()) == {"by": 1}
     assert json.loads((run.work_dir / "data/a.json").read_text()) == {"by": 1}
@@ -246,7 +246,7 @@ def test_a_report_takes_its_numbers_from_the_step_that_it_depends_on(
     report = {"title": "R", "markdown": "n is {{ data/x.json#n }}."}
     with OpenAIServer(Team(steps=steps, report=report)) as server:
         monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
-        run = workspace.control("Do it.", plan=made, model="openai:m").wait(60)
+        run = workspace.control("Do it.", plan=made, model="openai:m").wait(300)
     assert run.status == "completed", run.error
     assert "n is [1](" in run.result.text
     made_by = run.lineage("report.md")[0]["reads"][0]["made_by"]

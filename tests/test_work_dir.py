@@ -76,7 +76,7 @@ def test_the_way_out_is_one(workspace: Workspace, tmp_path: Path, server: OpenAI
     (folder / "data.csv").write_text("mine")
     with pytest.raises(WorkDirError, match=r"mine/run2"):
         start(workspace, folder)
-    run = start(workspace, folder / "run2").wait(60)
+    run = start(workspace, folder / "run2").wait(300)
     assert run.status == "completed", run.error
     assert (run.work_dir / "data/a.csv").read_text() == "theirs"
     assert (folder / "data.csv").read_text() == "mine"
@@ -113,7 +113,7 @@ def test_a_file_a_broken_link_and_what_cannot_be_a_path(workspace: Workspace, tm
 def test_a_folder_of_a_run_or_of_the_workspace_is_no_place_for_another(
     workspace: Workspace, tmp_path: Path, server: OpenAIServer
 ) -> None:
-    run = start(workspace, tmp_path / "first").wait(60)
+    run = start(workspace, tmp_path / "first").wait(300)
     assert run.status == "completed", run.error
     other = Workspace(tmp_path / "other home")
     try:
@@ -133,7 +133,7 @@ def test_clearing_keeps_what_a_user_put_among_the_files_of_a_run(
     workspace: Workspace, tmp_path: Path, server: OpenAIServer
 ) -> None:
     folder = tmp_path / "first"
-    start(workspace, folder).wait(60)
+    start(workspace, folder).wait(300)
     (folder / "data" / "mine.csv").write_text("mine")
     before = state(folder)
     with pytest.raises(WorkDirError, match=r"files that no run made: data/mine\.csv"):
@@ -141,7 +141,7 @@ def test_clearing_keeps_what_a_user_put_among_the_files_of_a_run(
     assert state(folder) == before
     (folder / "data" / "mine.csv").unlink()
     (folder / "notes.txt").write_text("mine")
-    run = start(workspace, folder, clear_work_dir=True).wait(60)
+    run = start(workspace, folder, clear_work_dir=True).wait(300)
     assert run.status == "completed", run.error
     assert (folder / "notes.txt").read_text() == "mine"
 
@@ -151,7 +151,7 @@ def test_of_two_runs_that_take_a_folder_at_once_one_is_refused(
 ) -> None:
     def one(_: int) -> Any:
         try:
-            return start(workspace, tmp_path / "shared").wait(60).status
+            return start(workspace, tmp_path / "shared").wait(300).status
         except WorkDirError as error:
             return error.what
 

@@ -151,7 +151,7 @@ def _foreign(folder: Path) -> list[str]:
 
 def _refuse_nested(folder: Path, db: Database) -> None:
     """Refuse a folder inside the workspace, or inside the folder of a run: two writers would share it."""
-    real, home = folder.resolve(), db.home.resolve()
+    real, home = _real(folder), _real(db.home)
     if real == home or home in real.parents:
         raise WorkDirError(
             f"{folder} lies in the workspace {db.home}",
@@ -172,7 +172,7 @@ def _runs_in(folder: Path, db: Database) -> list[dict[str, Any]]:
 
     A ``journal.jsonl`` that tells of no run is a file of the user's, except one that is empty: its run has just begun.
     """
-    real = folder.resolve()
+    real = _real(folder)
     rows = db.rows("SELECT id, name, status, work_dir FROM workflow_runs WHERE work_dir IS NOT NULL")
     found = [row for row in rows if row["work_dir"] in (str(folder), str(real)) or _same(row["work_dir"], real)]
     journal = folder / FILE_NAME
@@ -183,9 +183,14 @@ def _runs_in(folder: Path, db: Database) -> list[dict[str, Any]]:
     return [dict(row) for row in rows_of_journal(journal)["workflow_runs"]]
 
 
+def _real(path: Path) -> Path:
+    """Return a path with its links followed, as far as they lead anywhere: a link to itself is no error here."""
+    return Path(os.path.realpath(path))
+
+
 def _same(work_dir: str, real: Path) -> bool:
     """Tell whether a run's folder is this one by another name."""
-    return Path(work_dir).name == real.name and Path(work_dir).resolve() == real
+    return Path(work_dir).name == real.name and _real(Path(work_dir)) == real
 
 
 def _clear(folder: Path, db: Database) -> None:
