@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmbagent_nb.skills.matching.tfidf import stem, words
+from cmbagent_nb.skills.matching.lexical import stem, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The library as it is matched: the texts of all skills as words and vectors, kept in memory and up to date.
+"""Keep the texts of all skills in memory as words and vectors, up to date, and compare a task with them.
 
 | invariant | how |
 |---|---|
@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbagent_nb.skills.matching import embedder as models
-from cmbagent_nb.skills.matching.hybrid import Lexicon, combine
-from cmbagent_nb.skills.matching.tfidf import plain
+from cmbagent_nb.skills.matching import weights
+from cmbagent_nb.skills.matching.lexical import Lexicon, plain
+from cmbagent_nb.skills.matching.tfidf import Index
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
@@ -34,20 +35,20 @@ if TYPE_CHECKING:
 #: Seconds of a match in which vectors that are missing may be made.
 PATIENCE_S = 1.0
 #: Vectors that are made at once between two looks at the clock.
-_BATCH = 16
+_BATCH = 8
 
-_COLUMNS = "id, name, version, description, tags, task_pattern, parameters, task_embedding, embedding_model"
+_COLUMNS = "id, name, description, tags, task_pattern, parameters, task_embedding, embedding_model"
 
 
 def meaning(row: dict[str, Any]) -> str:
-    """Return what a model sees of a skill's row.
+    """Return what a model sees of a skill's row as a whole.
 
     >>> meaning({"name": "tt_peaks", "description": "Find the peaks.", "task_pattern": "Find the peaks.",
     ...          "parameters": [{"name": "lMax", "help": "the largest multipole"}], "tags": ["cmb"]})
     'tt peaks. Find the peaks. l max'
     """
     names = [plain(str(item.get("name", ""))) for item in row["parameters"] or []]
-    return " ".join([f"{plain(row['name'])}. {_said(row)}", *names]).strip()
+    return " ".join([f"{plain(row['name'])}. {' '.join(parts(row))}", *names]).strip()
 
 
 def wording(row: dict[str, Any]) -> str:
@@ -58,22 +59,34 @@ def wording(row: dict[str, Any]) -> str:
     'tt_peaks. Find the peaks. lmax the largest multipole cmb'
     """
     helps = [f"{item.get('name', '')} {item.get('help') or ''}".strip() for item in row["parameters"] or []]
-    return " ".join([f"{row['name']}. {_said(row)}", *helps, *(str(tag) for tag in row["tags"] or [])]).strip()
+    return " ".join(
+        [f"{row['name']}. {' '.join(parts(row))}", *helps, *(str(tag) for tag in row["tags"] or [])]
+    ).strip()
 
 
-def _said(row: dict[str, Any]) -> str:
-    """Return a skill's description, and its task where that says more."""
-    description, task = (row["description"] or "").strip(), (row["task_pattern"] or "").strip()
-    return description if not task or task == description else f"{description} {task}".strip()
+def parts(row: dict[str, Any]) -> list[str]:
+    """Return the texts to which a task may be equal: a skill's description, and its own task where that differs."""
+    said = ((row["description"] or "").strip(), (row["task_pattern"] or "").strip())
+    return list(dict.fromkeys(text for text in said if text))
+
+
+def texts(row: dict[str, Any]) -> list[str]:
+    """Return the texts whose vectors are kept: the skill as a whole, and its parts.
+
+    A task that is a skill's own has the cosine 1 with one of them.
+    """
+    return [meaning(row), *parts(row)]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """How a task compares with each skill's name: the best of its versions counts."""
+    """How a task compares with each version of each skill."""
 
+    ids: list[str]
     names: list[str]
     semantic: NDArray[np.float32] | None
     lexical: NDArray[np.float32]
+    ngrams: NDArray[np.float32]
 
 
 class Library:
@@ -83,36 +96,30 @@ class Library:
         self._lock = threading.RLock()
         self._state: tuple[int, str | None] | None = None
         self._ids: list[str] = []
-        self._made_by: list[str | None] = []
-        self._rows: list[dict[str, Any]] = []
         self._names: list[str] = []
-        self._name_of: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._rows: list[dict[str, Any]] = []
+        self._made_by: list[str | None] = []
         self._lexicon = Lexicon([])
-        self._vectors: NDArray[np.float32] = np.zeros((0, 0), np.float32)
-        #: Which skills have a vector of this model.
+        self._ngrams = Index([])
+        #: The vectors of all texts, and where those of each skill begin.
+        self._vectors: NDArray[np.float32] = np.zeros((0, weights.DIMENSIONS), np.float32)
+        self._starts: NDArray[np.intp] = np.zeros(1, np.intp)
+        #: Which skills have vectors of this model.
         self._model = ""
-        self._has_vector: NDArray[np.bool_] = np.zeros(0, bool)
+        self._has_vectors: NDArray[np.bool_] = np.zeros(0, bool)
 
     def compare(self, db: Database, writer: Writer, task: str, embedder: Embedder | None) -> Compared:
-        """Compare a task with every skill; one whose vector could not be made in time has no meaning in common."""
+        """Compare a task with every skill; one whose vectors could not be made in time has no meaning in common."""
         with self._lock:
             self._refresh(db)
-            lexical = self._lexicon.scores(task)
+            ngrams = self._ngrams.scores(task)
             semantic = None
             if embedder is not None and self._ids:
                 question = embedder.encode([task])[0]
-                self._make_vectors(db, writer, embedder, lexical)
-                semantic = np.where(self._has_vector, self._vectors @ question, np.float32(0))
-            return self._best(semantic, lexical)
-
-    def _best(self, semantic: NDArray[np.float32] | None, lexical: NDArray[np.float32]) -> Compared:
-        """Return the best version of each name."""
-        if len(self._names) == len(self._ids):
-            return Compared(self._names, semantic, lexical)
-        order = np.argsort(-combine(semantic, lexical), kind="stable")
-        _, first = np.unique(self._name_of[order], return_index=True)
-        best = order[first]
-        return Compared(self._names, None if semantic is None else semantic[best], lexical[best])
+                self._make_vectors(db, writer, embedder, ngrams)
+                best = np.maximum.reduceat(self._vectors @ question, self._starts[:-1])
+                semantic = np.where(self._has_vectors, best, np.float32(0))
+            return Compared(self._ids, self._names, semantic, self._lexicon.scores(task), ngrams)
 
     def _refresh(self, db: Database) -> None:
         found = db.rows("SELECT COUNT(*) AS size, MAX(id) AS newest FROM skills")[0]
@@ -122,43 +129,43 @@ class Library:
         rows = db.rows(f"SELECT {_COLUMNS} FROM skills ORDER BY name, version")
         for row in rows:
             row["tags"], row["parameters"] = from_json(row["tags"]), from_json(row["parameters"])
-        self._ids = [row["id"] for row in rows]
-        self._names = list(dict.fromkeys(row["name"] for row in rows))
-        place_of = {name: place for place, name in enumerate(self._names)}
-        self._name_of = np.array([place_of[row["name"]] for row in rows], np.int64)
-        self._lexicon = Lexicon([wording(row) for row in rows])
-        stored = [bytes(row.pop("task_embedding") or b"") for row in rows]
-        self._rows = rows
-        length = max(map(len, stored), default=0)
-        self._vectors = np.zeros((len(rows), length // 4), np.float32)
+        self._ids, self._names = [row["id"] for row in rows], [row["name"] for row in rows]
+        whole = [wording(row) for row in rows]
+        self._lexicon = Lexicon(whole)
+        self._ngrams = Index(whole)
+        self._starts = np.cumsum([0, *(1 + len(parts(row)) for row in rows)], dtype=np.intp)
+        self._vectors = np.zeros((self._starts[-1], weights.DIMENSIONS), np.float32)
         self._made_by = [None] * len(rows)
-        for place, (row, vector) in enumerate(zip(rows, stored, strict=True)):
-            if vector and len(vector) == length:
-                self._vectors[place] = np.frombuffer(vector, "<f4")
+        for place, row in enumerate(rows):
+            own = self._vectors[self._starts[place] : self._starts[place + 1]]
+            stored = np.frombuffer(bytes(row.pop("task_embedding") or b""), "<f4")
+            if stored.size == own.size:
+                own[:] = stored.reshape(own.shape)
                 self._made_by[place] = row["embedding_model"]
+        self._rows = rows
         self._model = ""
         self._state = state
 
-    def _make_vectors(self, db: Database, writer: Writer, embedder: Embedder, lexical: NDArray[np.float32]) -> None:
+    def _make_vectors(self, db: Database, writer: Writer, embedder: Embedder, likely: NDArray[np.float32]) -> None:
         """Make the vectors that are missing or of another model, the likeliest skills first."""
         if self._model != embedder.model:
-            self._has_vector = np.array([models.same_model(name, embedder) for name in self._made_by], bool)
+            self._has_vectors = np.array([models.same_model(name, embedder) for name in self._made_by], bool)
             self._model = embedder.model
-        has_vector = self._has_vector
-        missing = np.flatnonzero(~has_vector)
-        missing = missing[np.argsort(-lexical[missing], kind="stable")]
+        missing = np.flatnonzero(~self._has_vectors)
+        missing = missing[np.argsort(-likely[missing], kind="stable")]
         until = time.monotonic() + PATIENCE_S
         made: list[tuple[bytes, str, str]] = []
         for first in range(0, len(missing), _BATCH):
             places = missing[first : first + _BATCH]
-            vectors = embedder.encode([meaning(self._rows[place]) for place in places])
-            if self._vectors.shape[1] != vectors.shape[1]:
-                self._vectors = np.zeros((len(self._ids), vectors.shape[1]), np.float32)
-            self._vectors[places] = vectors
-            has_vector[places] = True
-            for place, vector in zip(places, vectors, strict=True):
+            vectors = embedder.encode([text for place in places for text in texts(self._rows[place])])
+            done = 0
+            for place in places:
+                begin, end = self._starts[place], self._starts[place + 1]
+                self._vectors[begin:end] = own = vectors[done : done + end - begin]
+                done += end - begin
                 self._made_by[place] = embedder.name
-                made.append((vector.astype("<f4").tobytes(), embedder.name, self._ids[place]))
+                made.append((own.astype("<f4").tobytes(), embedder.name, self._ids[place]))
+            self._has_vectors[places] = True
             if time.monotonic() > until:
                 break
         if made:

@@ -1,13 +1,14 @@
-"""Which skills fit a task: the best first, each with its reasons, and none where none fits.
+"""Match a task with the library: the skills that fit, best first, with reasons; none where none fits.
 
-A score says how often a fit like this one is right: words and meaning together (``hybrid.py``), moved by what else is
-known, as odds are. Only newest active versions are offered, and nothing here starts anything.
+The score is the fit of a skill's texts to the task (``hybrid.py``), moved by what else is known of the skill. It does
+not depend on the other skills; they decide only the order (``rank``), and :meth:`Found.close` whether to ask which.
+Only the newest active version of a trusted skill is offered, and nothing here starts anything.
 
-| what is known | what it does to the odds |
+| known | the odds are multiplied by |
 |---|---|
-| the task names one of the skill's tags | times 1.35, twice at most |
-| it makes the kinds of files that are asked for, or none of them; its steps are those of a plan | times 1.65 to 0.6 |
-| it worked when it was used, or failed; it was accepted or refused for such a task | times 1.8 to 0.55; 1.65 or 0.2 |
+| the task names one of the skill's tags | 1.35, at most twice |
+| it makes the kinds of files that are asked for, or none of them; its steps are those of a plan | 1.65 to 0.6 |
+| it worked when it was used, or failed; it was accepted or refused for such a task | 1.8 to 0.55; 1.65 or 0.2 |
 
 A skill that cannot run here, or cannot take the data that is given, keeps 0.6 of its score: it is below the limit.
 """
@@ -26,19 +27,26 @@ from cmbagent_nb.skills.matching import conditions as at_hand
 from cmbagent_nb.skills.matching import embedder as models
 from cmbagent_nb.skills.matching import structure as shapes
 from cmbagent_nb.skills.matching.feedback import Feedback, decisions
-from cmbagent_nb.skills.matching.hybrid import calibrate, combine
+from cmbagent_nb.skills.matching.hybrid import fit, rank
 from cmbagent_nb.skills.matching.index import library
-from cmbagent_nb.skills.matching.tfidf import plain, stem, words
+from cmbagent_nb.skills.matching.lexical import key, plain, stem, weight, words
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.matching.index import Compared
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
 _TAG = 0.3
 _MOST_TAGS = 2
+#: Tags of commoner words (plot, data, fit) say nothing of the subject.
+_LEAST_TAG_WEIGHT = 0.3
+#: What moves the odds moves the rank by this share.
+_RANK_SHARE = 0.1
+#: Skills that fit and whose ranks differ by less are alike: a person is asked which.
+_ALIKE = 0.1
 #: What is left of the score of a skill that cannot run on what is at hand: less than any sensible limit.
 _UNMET = 0.6
 #: Skills whose rows are read at once, and how many are looked at, at most, when others are left out.
@@ -61,6 +69,8 @@ class Match:
     reason: str
     #: Which of the inputs at hand each of the skill's input parameters takes.
     taken: dict[str, str] = field(default_factory=dict)
+    #: By what the skills that fit are ordered.
+    rank: float = 0.0
 
     @property
     def id(self) -> str:
@@ -111,8 +121,12 @@ class Found:
 
     @property
     def fitting(self) -> list[Match]:
-        """Those at or above the limit."""
-        return [item for item in self.matches if item.score >= self.min_similarity]
+        """Those that are trusted and at or above the limit."""
+        return [item for item in self.matches if item.skill.trusted and item.score >= self.min_similarity]
+
+    def close(self, best: Match) -> list[Match]:
+        """Return the other skills that fit about as well as this one."""
+        return [item for item in self.fitting if item is not best and best.rank - item.rank < _ALIKE]
 
 
 def match(
@@ -158,28 +172,29 @@ def match(
     started = time.perf_counter()
     embedder = models.choose(embeddings)
     compared = library(db).compare(db, writer, task, embedder)
-    scores = calibrate(combine(compared.semantic, compared.lexical), with_meaning=compared.semantic is not None)
-    order = [int(place) for place in np.argsort(-scores, kind="stable")]
+    scores, ranks = fit(compared.semantic, compared.lexical), rank(compared.semantic, compared.ngrams)
+    idle = {row["id"] for row in db.rows("SELECT id FROM skills WHERE status IN ('draft', 'deprecated')")}
+    order = [place for place in map(int, np.argsort(-ranks, kind="stable")) if compared.ids[place] not in idle]
     if only is not None:
         order = [place for place in order if compared.names[place] == only]
     wanted = {tag.casefold() for tag in tags_of(required_tags)}
     asked = {stem(word): word for word in words(task)}
     chosen: list[tuple[int, Skill, list[str]]] = []
-    for place, skill, agents in _skills(db, writer, home, order, compared.names):
+    for place, skill, agents in _skills(db, writer, home, order, compared):
         if not wanted <= {tag.casefold() for tag in skill.tags}:
             continue
         if exclude_failed and _failed_last(db, skill.id):
             continue
         chosen.append((place, skill, agents))
-        if len(chosen) >= max(k, 1) + 3:  # what is known beside the texts may change the order a little
+        if len(chosen) >= k + _AT_ONCE:  # what is known beside the texts may change the order
             break
     decided = decisions(db, task, [skill.name for _, skill, _ in chosen])
     found: list[Match] = []
     for place, skill, agents in chosen:
         semantic = None if compared.semantic is None else float(compared.semantic[place])
-        seen = _Seen(task, asked, float(scores[place]), semantic, float(compared.lexical[place]))
+        seen = _Seen(task, asked, float(scores[place]), float(ranks[place]), semantic, float(compared.lexical[place]))
         found.append(_judge(skill, agents, seen, inputs, plan, decided))
-    found.sort(key=lambda item: -item.score)
+    found.sort(key=lambda item: (item.score < min_similarity, not item.skill.trusted, -item.rank))
     spent = (time.perf_counter() - started) * 1e3
     return Found(found[:k], min_similarity, models.NONE if embedder is None else embedder.name, round(spent, 2))
 
@@ -200,32 +215,35 @@ class _Seen:
     task: str
     asked: dict[str, str]
     score: float
+    rank: float
     semantic: float | None
     lexical: float
 
 
 def _skills(
-    db: Database, writer: Writer, home: Path, order: Sequence[int], names: Sequence[str]
+    db: Database, writer: Writer, home: Path, order: Sequence[int], compared: Compared
 ) -> Iterator[tuple[int, Skill, list[str]]]:
     """Yield the newest active version of each name, as it is in the database now."""
     from cmbagent_nb.skills.library import from_row
     from cmbagent_nb.store.lookup import parsed
 
-    for first in range(0, min(len(order), _AT_MOST), _AT_ONCE):
-        places = order[first : first + _AT_ONCE]
-        marks = ", ".join(f":name_{place}" for place in range(len(places)))
+    places = {compared.ids[place]: place for place in order}
+    names = list(dict.fromkeys(compared.names[place] for place in order))
+    for first in range(0, min(len(names), _AT_MOST), _AT_ONCE):
+        some = names[first : first + _AT_ONCE]
+        marks = ", ".join(f":name_{number}" for number in range(len(some)))
         # By their names alone: nearly all are active, and looking for those first would read the whole library.
         rows = db.rows(
             f"SELECT * FROM skills WHERE name IN ({marks})",
-            **{f"name_{number}": names[place] for number, place in enumerate(places)},
+            **{f"name_{number}": name for number, name in enumerate(some)},
         )
         active = sorted((row for row in rows if row["status"] == "active"), key=lambda row: int(row["version"]))
         newest = {row["name"]: row for row in active}
-        for place in places:
-            if names[place] in newest:
-                row = parsed(newest[names[place]])
+        for name in some:
+            if name in newest and newest[name]["id"] in places:
+                row = parsed(newest[name])
                 agents = [str(agent) for agent in row["agent_sequence"] or []]
-                yield place, from_row(row, db, writer, home), agents
+                yield places[row["id"]], from_row(row, db, writer, home), agents
 
 
 def _failed_last(db: Database, skill_id: str) -> bool:
@@ -249,7 +267,7 @@ def _judge(
     feedback = Feedback(skill.success_count, skill.failure_count, decided.get(skill.name, ""))
     structure = shapes.compare(seen.task, list(skill.output_schema), skill.dag_template, agents, plan)
     conditions = at_hand.check(skill, inputs)
-    named = [tag for tag in skill.tags if (own := words(tag)) and all(stem(word) in seen.asked for word in own)]
+    named = [tag for tag in skill.tags if _names(seen.asked, tag)]
     moved = _TAG * min(len(named), _MOST_TAGS) + structure.weight + feedback.weight
     score = _moved(seen.score, moved) * (_UNMET if conditions.unmet else 1.0)
     said = [_about_texts(skill, seen)]
@@ -272,6 +290,16 @@ def _judge(
         conditions=conditions.unmet,
         reason="; ".join(said),
         taken=conditions.taken,
+        rank=round(seen.rank + _RANK_SHARE * moved, 4),
+    )
+
+
+def _names(asked: Mapping[str, str], tag: str) -> bool:
+    """Tell whether a task names a tag that says something of its subject."""
+    own = words(tag)
+    return (
+        all(stem(word) in asked for word in own)
+        and max((weight(key(word)) for word in own), default=0.0) >= _LEAST_TAG_WEIGHT
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.skills.matching.tfidf import plain
+from cmbagent_nb.skills.matching.lexical import plain
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:

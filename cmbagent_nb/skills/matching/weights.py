@@ -17,6 +17,7 @@ from cmbagent_nb.errors import MissingExtra, SkillError
 
 #: The model whose vectors are kept; those of its two forms may be compared (they agree to a cosine of 0.9996).
 MODEL = "all-MiniLM-L6-v2"
+DIMENSIONS = 384
 #: The tokenizer, which the package of the small weights lacks.
 TOKENIZER = Path(__file__).parent / "minilm" / "tokenizer.json"
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
