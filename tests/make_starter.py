@@ -43,41 +43,45 @@ class Recipe:
 RECIPES = {
     "planck-tt-spectrum": Recipe(
         "planck-desi",
-        "Compare the lensed TT power spectrum of a cosmology, computed by CAMB, with the Planck 2018 band powers: "
-        "chi2 through the full covariance, residuals of every bin, and a plot of the CMB temperature spectrum",
+        "Compute the CMB temperature (TT) power spectrum of a cosmology with CAMB, lensed, and compare it with the "
+        "Planck 2018 band powers: chi2 through the full covariance, residuals of every bin, and a plot of the "
+        "spectrum with its acoustic peaks",
         ["cosmology", "cmb", "planck", "power-spectrum", "camb"],
         "1",
     ),
     "desi-bao-fit": Recipe(
         "planck-desi",
-        "Fit Omega_m and h r_d of flat LCDM to the DESI DR2 baryon acoustic oscillation (BAO) distances: best fit, "
-        "errors, chi2, and the 68 % and 95 % contours",
+        "Fit flat LCDM to the DESI DR2 baryon acoustic oscillation (BAO) distances to constrain the matter density "
+        "Omega_m and h r_d: best-fit parameters, errors, chi2, and the 68 % and 95 % confidence contours",
         ["cosmology", "bao", "desi", "fit"],
         "2",
     ),
     "supernova-hubble-diagram": Recipe(
         "supernova-hubble",
-        "Draw the Hubble diagram of type Ia supernovae such as Pantheon+ and fit Omega_m of a flat Universe to it: "
-        "chi2, scatter, and residuals averaged in bins of redshift",
+        "Draw the Hubble diagram of type Ia supernovae (SNe Ia) such as Pantheon+, their distance modulus against "
+        "redshift, and fit the matter density Omega_m of a flat Universe to it: chi2, scatter, and residuals "
+        "averaged in bins of redshift",
         ["cosmology", "supernovae", "hubble-diagram", "fit"],
     ),
     "hz-fit": Recipe(
         "hz-chronometers",
-        "Fit H0 and Omega_m to measurements of the expansion rate H(z), such as cosmic chronometers, and draw them "
-        "with the fit and its 68 % band",
+        "Measure how fast the Universe expands: fit the Hubble constant H0 and Omega_m to measurements of the "
+        "expansion rate H(z), such as cosmic chronometers (differential ages of galaxies), and draw the Hubble "
+        "parameter against redshift with the best fit and its 68 % band",
         ["cosmology", "chronometers", "expansion-rate", "fit"],
     ),
     "table-exploration": Recipe(
         "table-exploration",
-        "Explore any table (CSV, parquet or DataFrame): summary of its columns, missing values, outliers, "
-        "correlations, histograms and a correlation matrix plot",
+        "Explore a table or dataset (CSV, parquet or DataFrame) and tell what is in the table: summary statistics "
+        "of its columns, missing values, outliers, correlations, histograms and a correlation matrix plot",
         ["data", "exploration", "table", "statistics"],
     ),
     "periodogram": Recipe(
         "periodogram",
-        "Find the periods in a time series with gaps by a Lomb-Scargle periodogram, after taking off a polynomial "
-        "trend: strongest periods, their power, amplitude and false-alarm probability",
-        ["data", "time-series", "periodogram", "lomb-scargle"],
+        "Find the period of a variable star, a rotation, a yearly cycle or any other periodic signal in a light "
+        "curve or time series, evenly sampled or with gaps, by a Lomb-Scargle periodogram: strongest periods, their "
+        "power, amplitude and false-alarm probability, after subtracting a polynomial trend",
+        ["data", "time-series", "periodogram", "lomb-scargle", "light-curve", "variable-star"],
     ),
 }
 

@@ -30,6 +30,7 @@ BENCHMARKS = {
     "skills_sweep": ("skills:skills_sweep", False),
     "start": ("starting:start", False),
     "matching": ("matching:quality", False),
+    "matching_limits": ("matching:limits", False),
     "matching_speed": ("matching:speed", False),
     "matching_share": ("matching:share", False),
     "starter": ("sharing:installed", False),

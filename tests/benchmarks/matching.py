@@ -1,17 +1,17 @@
 """Matching: is the right skill found, is it told when there is none, and how long does it take?
 
-The tasks and tools are the set ``multiple`` of bfcl-eval (200 tasks, 462 tools), fetched when this runs; each tool
-stands in the library as a skill. What was tuned on it: the weight of the words beside the meaning, and the three
-weights of the score (``skills/matching/hybrid.py``); ``cross_validated`` are figures with those chosen on the other
-half of the tasks.
+``matching`` measures on bfcl-eval (fetched when this runs; each tool stands in the library as a skill) and on the
+subject libraries in ``tests/matching``; ``matching_limits`` fits the weight of the words, the limit and the slope
+of the fit (``skills/matching/hybrid.py``) on two sets and measures them on a third:
 
-"No fitting skill" is measured in three ways:
+| set | used for | tasks that fit | tasks that do not |
+|---|---|---|---|
+| ``tuning.yaml``: 3 subjects of 12 skills, starter skills | fitting | paraphrases | other subjects, everyday tasks |
+| ``multiple`` of bfcl-eval, each task's own tools | fitting | the task | the tools of another task |
+| ``held_out.yaml``: 3 other subjects, starter skills | testing | paraphrases | other subjects, everyday tasks |
+| ``live_multiple`` and ``live_irrelevance``, own tools | testing | the first set's tasks | the second set's tasks |
 
-- ``none_auroc``: each task once with all tools and once without its own. Where the set has two tools that do the
-  same (``calculate_bmi`` and ``calculate_BMI``), both are left out, else a tool that fits would count as none that
-  does. Which do was judged by reading the tools' descriptions: :data:`SAME`.
-- ``none_auroc_as_is``: the same, without that judgement.
-- ``none_auroc_other_tasks``: a library of the tools of one half of the tasks, to which the other half is foreign.
+FIGURES
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,43 +31,13 @@ from typing import Any
 
 import numpy as np
 
+from cmbagent_nb.skills.matching.embedder import choose
+from cmbagent_nb.skills.matching.index import texts
 from tests.benchmarks.measure import Figure, folder, median, now
+from tests.matching_sets import Comparer, Subject, subjects
 
 PACKAGE = "bfcl-eval==2026.3.23"
 ROOT = Path(__file__).resolve().parents[2]
-
-#: Tools of the set that do the same.
-SAME = [
-    line.split()
-    for line in """\
-solve_quadratic_equation solve.quadratic_equation solve_quadratic math_roots.quadratic
-calculate_bmi calculate_BMI
-geometry.area_triangle triangle.area
-geometry.circumference geometry_circle.calculate
-sort_list array_sort
-math.lcm calculate_lcm
-geometry.area_circle math.circle_area
-calculate_probability card_game_probability.calculate probabilities.calculate_single shuffle_card_probability
-calculus.derivative calculate_derivative
-math.gcd calculate_gcd
-rectangle.area geometry_rectangle.calculate
-calculate_return_on_equity financial_ratios.calculate_ROE
-calculate_electric_field_strength electric_field.calculate
-compound_interest calculate_compound_interest financial.compound_interest calc_Compound_Interest
-dice_roll_probability monopoly_odds_calculator
-magnetic_field.calculate electromagnetism.ampere_law electromagnetism.biot_savart_law
-stock_forecast stock_market_forecast
-get_shortest_driving_distance calculate_shortest_distance
-math.triangle_area_heron triangle_properties.get
-kinematics.calculate_displacement calculate_displacement
-lawyer_finder lawyer.find_nearby
-generate_sound_wave audio.generate
-finance.calculate_future_value future_value
-get_case_info court_case.search
-lawsuits_search lawsuit_search
-concert.book_ticket concert_booking.book_ticket
-weather.humidity_forecast humidity_temperature_forecast""".splitlines()
-]
 
 
 @dataclass(frozen=True)
@@ -84,15 +54,34 @@ class Set:
 
 
 @cache
-def multiple() -> Set:
-    """Fetch the set; its package is not a dependency of ours."""
+def _lines() -> dict[str, list[dict[str, Any]]]:
+    """Fetch the lines of the sets; their package is not a dependency of ours."""
+    names = ("multiple", "live_multiple", "irrelevance", "live_irrelevance")
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", place, PACKAGE]
         subprocess.run(command, check=True, timeout=300)
         with zipfile.ZipFile(next(Path(place).glob("*.whl"))) as wheel:
-            asked = wheel.read("bfcl_eval/data/BFCL_v4_multiple.json").decode().splitlines()
-            answers = wheel.read("bfcl_eval/data/possible_answer/BFCL_v4_multiple.json").decode().splitlines()
-    return read([json.loads(line) for line in asked], [json.loads(line) for line in answers])
+            files = {name: f"bfcl_eval/data/BFCL_v4_{name}.json" for name in names}
+            files |= {f"answers_{name}": f"bfcl_eval/data/possible_answer/BFCL_v4_{name}.json" for name in names[:2]}
+            return {
+                name: [json.loads(line) for line in wheel.read(path).decode().splitlines()]
+                for name, path in files.items()
+            }
+
+
+@cache
+def multiple(name: str = "multiple") -> Set:
+    """Return the tasks and tools of ``multiple`` or ``live_multiple``."""
+    return read(_lines()[name], _lines()[f"answers_{name}"])
+
+
+def own_tools(name: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return each task of a set with the skills that are like its own tools."""
+    return [(_said(line), [as_row(tool) for tool in line["function"]]) for line in _lines()[name] if line["function"]]
+
+
+def _said(line: dict[str, Any]) -> str:
+    return " ".join(turn["content"] for turns in line["question"] for turn in turns if turn["role"] == "user")
 
 
 def read(asked: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]) -> Set:
@@ -105,8 +94,10 @@ def read(asked: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]) -> 
     name_of = {line["id"]: next(iter(line["ground_truth"][0])) for line in answers}
     tasks, right = [], []
     for line in asked:
-        own = next(tool for tool in line["function"] if tool["name"] == name_of[line["id"]])
-        tasks.append(" ".join(turn["content"] for turn in line["question"][0]))
+        own = next((tool for tool in line["function"] if tool["name"] == name_of[line["id"]]), None)
+        if own is None:
+            continue  # the answer is none of the tools
+        tasks.append(_said(line))
         right.append(place_of[own["name"], own["description"]])
     return Set(list(tools.values()), tasks, right)
 
@@ -129,54 +120,6 @@ def as_row(tool: dict[str, Any], name: str = "") -> dict[str, Any]:
 # ---- how good it is
 
 
-class Bench:
-    """The set, compared as the library compares it."""
-
-    def __init__(self) -> None:
-        from cmbagent_nb.skills.matching.embedder import choose
-        from cmbagent_nb.skills.matching.index import meaning, wording
-
-        self.set = multiple()
-        rows = [as_row(tool) for tool in self.set.tools]
-        self.words = [wording(row) for row in rows]
-        self.names = np.array(self.set.names)
-        embedder = choose("auto")
-        if embedder is None:
-            raise SystemExit("The benchmark needs the extra embeddings-onnx.")
-        self.model = embedder.name
-        self.meaning = embedder.encode(self.set.tasks) @ embedder.encode([meaning(row) for row in rows]).T
-        self.same = {name: set(group) for group in SAME for name in group}
-
-    def compare(self, tools: np.ndarray, tasks: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Return, for each task: the cosine of the meaning, the lexical part, and the n-grams' cosine alone."""
-        from cmbagent_nb.skills.matching.hybrid import Lexicon
-        from cmbagent_nb.skills.matching.tfidf import Index
-
-        said = [self.words[place] for place in tools]
-        lexicon, plain = Lexicon(said), Index(said)
-        return [
-            (self.meaning[task, tools], lexicon.scores(self.set.tasks[task]), plain.scores(self.set.tasks[task]))
-            for task in tasks
-        ]
-
-    def without(self, task: int, *, same: bool) -> np.ndarray:
-        """Return the tools that are left when a task's own is taken away."""
-        name = self.names[self.set.right[task]]
-        gone = self.same.get(name, {name}) if same else {name}
-        return np.flatnonzero(~np.isin(self.names, list(gone)))
-
-
-def _methods() -> dict[str, Callable[[tuple[Any, Any, Any]], Any]]:
-    from cmbagent_nb.skills.matching.hybrid import calibrate, combine
-
-    return {
-        "hybrid": lambda seen: calibrate(combine(seen[0], seen[1]), with_meaning=True),
-        "minilm_alone": lambda seen: seen[0],
-        "tfidf_alone": lambda seen: seen[2],
-        "words_alone": lambda seen: calibrate(combine(None, seen[1]), with_meaning=False),
-    }
-
-
 def auroc(fitting: Sequence[float], foreign: Sequence[float]) -> float:
     """Return how often a task that has its tool scores higher than one that has none; a tie counts half.
 
@@ -187,118 +130,117 @@ def auroc(fitting: Sequence[float], foreign: Sequence[float]) -> float:
     return float((a > b).mean() + 0.5 * (a == b).mean())
 
 
+def comparers() -> dict[str, Comparer]:
+    """Return what compares with the model and with words alone."""
+    embedder = choose("auto")
+    if embedder is None:
+        raise SystemExit("The benchmark needs the extra embeddings-onnx.")
+    return {"hybrid": Comparer(embedder), "words": Comparer(None)}
+
+
 def quality() -> Iterator[Figure]:
-    """Top-1, and "no fitting skill" against "fitting"; MiniLM alone and TF-IDF alone beside it."""
-    bench = Bench()
-    tasks = range(len(bench.set.tasks))
-    full = bench.compare(np.arange(len(bench.names)), tasks)
-    methods = _methods()
-    own = bench.names[bench.set.right]
-    top = {
-        name: float(np.mean([bench.names[int(np.argmax(method(seen)))] == own[task] for task, seen in enumerate(full)]))
-        for name, method in methods.items()
-    }
-    about = {"tasks": len(tasks), "tools": len(bench.names), "model": bench.model}
-    held_out = _held_out_top1(bench, full)
-    yield Figure("matching.top1", top.pop("hybrid"), "", 0.80, True, more={**top, "cross_validated": held_out, **about})
-
-    for name, same, bar in (("none_auroc", True, 0.87), ("none_auroc_as_is", False, None)):
-        foreign = [bench.compare(bench.without(task, same=same), [task])[0] for task in tasks]
-        found = {key: auroc(*_best(method, full, foreign)) for key, method in methods.items()}
-        more = {**found, "cross_validated": _held_out_auroc(full, foreign), **_precision(bench, full, foreign)}
-        yield Figure(f"matching.{name}", more.pop("hybrid"), "", bar, True, more=more)
-
-    yield _other_tasks(bench, methods)
+    """Top-1 in the whole library, fit against no fit with each task's own tools, and the subject libraries."""
+    both = comparers()
+    for name, bar in (("multiple", 0.87), ("live_multiple", 0.79)):
+        data = multiple(name)
+        rows, own = [as_row(tool) for tool in data.tools], [data.names[place] for place in data.right]
+        found = {}
+        for key, comparer in both.items():
+            best = comparer.ranks(rows, data.tasks).argmax(axis=1)
+            found[key] = float(np.mean([data.names[place] == right for place, right in zip(best, own, strict=True)]))
+        about = {"tasks": len(data.tasks), "tools": len(rows)}
+        yield Figure(f"matching.top1_{name}", found.pop("hybrid"), "", bar, True, more={**found, **about})
+    for name, foreign in (("multiple", "irrelevance"), ("live_multiple", "live_irrelevance")):
+        areas = {key: auroc(*_highest(comparer, name, foreign)) for key, comparer in both.items()}
+        yield Figure(f"matching.fit_auroc_{name}", areas.pop("hybrid"), "", 0.85, True, more=areas)
+    for name in ("tuning", "held_out"):
+        shares = {key: _shares(comparer, list(subjects(name).values())) for key, comparer in both.items()}
+        for kind, bar, higher in (("verbatim", 0.95, True), ("paraphrases", 0.7, True), ("foreign", 0.02, False)):
+            more = {"words": shares["words"][kind]}
+            yield Figure(f"matching.{name}_{kind}", shares["hybrid"][kind], "", bar, higher, more=more)
 
 
-def _best(method: Callable[[Any], Any], fitting: Sequence[Any], foreign: Sequence[Any]) -> tuple[list[float], ...]:
-    return tuple([float(np.max(method(seen))) for seen in side] for side in (fitting, foreign))
-
-
-def _other_tasks(bench: Bench, methods: dict[str, Any]) -> Figure:
-    found: dict[str, list[float]] = {name: [] for name in methods}
-    for seed in range(10):
-        order = np.random.default_rng(seed).permutation(len(bench.set.tasks))
-        half = len(order) // 2
-        tools = np.unique([bench.set.right[task] for task in order[:half]])
-        sides = bench.compare(tools, order[:half]), bench.compare(tools, order[half:])
-        for name, method in methods.items():
-            found[name].append(auroc(*_best(method, *sides)))
-    more: dict[str, Any] = {name: float(np.mean(values)) for name, values in found.items()}
-    more["library"] = "the tools of half of the tasks, 10 ways to halve them"
-    return Figure("matching.none_auroc_other_tasks", more.pop("hybrid"), "", 0.87, True, more=more)
-
-
-def _precision(bench: Bench, fitting: Sequence[Any], foreign: Sequence[Any]) -> dict[str, float]:
-    """Return, for the limits that the settings have, how often what is offered is right, and how often it is."""
-    method = _methods()["hybrid"]
-    own = bench.names[bench.set.right]
-    found = {}
-    for limit in (0.7, 0.75):
-        right = offered = had = 0
-        for task, seen in enumerate(fitting):
-            scores = method(seen)
-            place = int(np.argmax(scores))
-            if scores[place] >= limit:
-                offered += 1
-                had += 1
-                same = bench.same.get(own[task], {own[task]})
-                right += bench.names[place] in same
-        offered += sum(float(np.max(method(seen))) >= limit for seen in foreign)
-        found[f"right_at_{limit}"] = right / max(offered, 1)
-        found[f"offered_at_{limit}"] = had / len(fitting)
+def _highest(comparer: Comparer, *names: str) -> list[list[float]]:
+    """Return the highest sum of each task of each set with its own tools."""
+    found = []
+    for name in names:
+        asked = own_tools(name)
+        if comparer.embedder is not None:
+            comparer.vectors(
+                [text for task, rows in asked for text in (task, *(t for row in rows for t in texts(row)))]
+            )
+        found.append([float(comparer.totals(rows, [task]).max()) for task, rows in asked])
     return found
 
 
-def _halves(size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for seed in range(5):
-        order = np.random.default_rng(seed).permutation(size)
-        yield order[: size // 2], order[size // 2 :]
-        yield order[size // 2 :], order[: size // 2]
-
-
-def _held_out_top1(bench: Bench, full: Sequence[Any]) -> float:
-    """Return top-1 with the weight of the words chosen on the other half of the tasks."""
-    right = {
-        weight: np.array(
-            [
-                bench.names[int(np.argmax(seen[0] + weight * seen[1]))] == bench.names[bench.set.right[task]]
-                for task, seen in enumerate(full)
-            ]
-        )
-        for weight in (0.5, 1.0, 1.5, 2.0, 3.0)
-    }
+def _shares(comparer: Comparer, libraries: Sequence[Subject]) -> dict[str, float]:
+    """Return the mean shares of libraries of 2 to 12 skills, five of each size and subject."""
     found = []
-    for chosen, held_out in _halves(len(full)):
-        weight = max(right, key=lambda weight: right[weight][chosen].mean())
-        found.append(right[weight][held_out].mean())
-    return float(np.mean(found))
+    for library in libraries:
+        for size in (2, 4, 8, 12):
+            for seed in range(5 if size < len(library.rows) else 1):
+                order = np.random.default_rng(seed).permutation(len(library.rows))[:size]
+                found.append(comparer.offered(library.part([int(place) for place in order])))
+    return {kind: float(np.mean([shares[kind] for shares in found])) for kind in found[0]}
 
 
-def _held_out_auroc(fitting: Sequence[Any], foreign: Sequence[Any]) -> float:
-    """Return the AUROC with the weights of the score fitted on the other half of the tasks."""
-    from cmbagent_nb.skills.matching.hybrid import combine, others
+def limits() -> Iterator[Figure]:
+    """Fit the weight of the words, the limit and the slope on two sets; measure them on the third.
 
-    def features(seen: Any) -> list[float]:
-        totals = combine(seen[0], seen[1])
-        return [float(totals.max()), others(totals), 1.0]
+    The weight is that with the best AUROC, on the mean of the two sets. The limit is passed by 1 % of the foreign tasks
+    of the subject libraries (``limit_multiple``: of tasks beside the tools of another task). The slope is that of a
+    logistic function fitted to paraphrases and foreign tasks.
+    """
+    tuning, asked, irrelevant = list(subjects("tuning").values()), own_tools("multiple"), own_tools("irrelevance")
+    for key, comparer in comparers().items():
+        found = []
+        for words in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0) if key == "hybrid" else (1.0,):
+            own, foreign = _sums(comparer, tuning, words)
+            sides = [[_top(comparer, rows, task, words) for task, rows in some] for some in (asked, irrelevant)]
+            found.append((auroc(own, foreign) / 2 + auroc(*sides) / 2, words, own, foreign))
+        area, words, own, foreign = max(found)
+        other = [_top(comparer, asked[place - 7][1], task, words) for place, (task, _) in enumerate(asked)]
+        limit = float(np.quantile(foreign, 0.99))
+        held_out = [comparer.offered(one, limit, words) for one in subjects("held_out").values()]
+        more = {
+            "words": words,
+            "slope": _slope(own, foreign),
+            "auroc": area,
+            "limit_multiple": float(np.quantile(other, 0.99)),
+            "tuning_paraphrases": float(np.mean(np.array(own) >= limit)),
+            **{f"held_out_{kind}": float(np.mean([one[kind] for one in held_out])) for kind in held_out[0]},
+            "in_use": [comparer.fit.words, comparer.fit.limit, comparer.fit.slope],
+        }
+        yield Figure(f"matching.limit_{key}", limit, "", more=more)
 
-    a, b = (np.array([features(seen) for seen in side]) for side in (fitting, foreign))
-    found = []
-    for chosen, held_out in _halves(len(a)):
-        weights = _logistic(np.r_[a[chosen], b[chosen]], np.r_[np.ones(len(chosen)), np.zeros(len(chosen))])
-        found.append(auroc(list(a[held_out] @ weights), list(b[held_out] @ weights)))
-    return float(np.mean(found))
+
+def _sums(comparer: Comparer, libraries: Sequence[Subject], words: float) -> tuple[list[float], list[float]]:
+    """Return the sums of paraphrases with their own skills, and the highest of each foreign task."""
+    own: list[float] = []
+    foreign: list[float] = []
+    for one in libraries:
+        totals = comparer.totals(one.rows, [task for task, _ in one.paraphrases], words)
+        own += [float(some[place]) for some, (_, place) in zip(totals, one.paraphrases, strict=True)]
+        foreign += comparer.totals(one.rows, one.foreign, words).max(axis=1).tolist()
+    return own, foreign
 
 
-def _logistic(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Fit a logistic function by Newton's method."""
-    weights = np.zeros(features.shape[1])
-    for _ in range(25):
+def _top(comparer: Comparer, rows: Sequence[dict[str, Any]], task: str, words: float | None = None) -> float:
+    """Return the highest sum of a task with some tools."""
+    return float(comparer.totals(rows, [task], words).max())
+
+
+def _slope(fitting: Sequence[float], foreign: Sequence[float]) -> float:
+    """Return the slope of a logistic function that tells the two apart, both sides counting alike."""
+    features = np.c_[np.r_[fitting, foreign], np.ones(len(fitting) + len(foreign))]
+    labels = np.r_[np.ones(len(fitting)), np.zeros(len(foreign))]
+    counted = np.r_[np.full(len(fitting), 1 / len(fitting)), np.full(len(foreign), 1 / len(foreign))]
+    weights = np.zeros(2)
+    for _ in range(50):
         expected = 1 / (1 + np.exp(-features @ weights))
-        curvature = (features * (expected * (1 - expected))[:, None]).T @ features + 1e-3 * np.eye(len(weights))
-        weights += np.linalg.solve(curvature, features.T @ (labels - expected) - 1e-3 * weights)
-    return weights
+        curvature = (features * (counted * expected * (1 - expected))[:, None]).T @ features + 1e-9 * np.eye(2)
+        weights += np.linalg.solve(curvature, features.T @ (counted * (labels - expected)))
+    return float(weights[0])
 
 
 # ---- how long it takes
@@ -350,7 +292,8 @@ def share() -> Iterator[Figure]:
         os.environ["CMBAGENT_STARTER_SKILLS"] = "yes"
         workspace = Workspace(home)
         try:
-            shares, first = [], 0.0
+            shares: list[float] = []
+            first = 0.0
             for turn in range(4):
                 began = now()
                 run = workspace.one_shot(task, auto_match=True, gates="approve").wait(120)
@@ -395,13 +338,11 @@ def _first(home: Path, task: str, more: dict[str, str]) -> float:
 def fill(home: Path, data: Set, count: int) -> None:
     """Make a workspace with so many skills, their vectors made before; copies of a tool differ by what is added."""
     from cmbagent_nb.ids import new_id
-    from cmbagent_nb.skills.matching.embedder import choose
-    from cmbagent_nb.skills.matching.index import meaning
     from cmbagent_nb.workspace import Workspace
 
     embedder = choose("auto")
     rows = [as_row(tool) for tool in data.tools]
-    vectors = None if embedder is None else embedder.encode([meaning(row) for row in rows])
+    vectors = [] if embedder is None else [embedder.encode(texts(row)) for row in rows]
     noise = np.random.default_rng(0)
     os.environ["CMBAGENT_STARTER_SKILLS"] = "no"
     workspace = Workspace(home)
@@ -414,9 +355,10 @@ def fill(home: Path, data: Set, count: int) -> None:
                 row["description"] = f"{row['description']} {other['name']}"
             row["name"] = f"{row['name']}_{number}"
             vector = None
-            if vectors is not None and embedder is not None:
-                moved = vectors[place] + (0.02 * noise.standard_normal(384) if number >= len(rows) else 0)
-                vector = (moved / np.linalg.norm(moved)).astype("<f4").tobytes()
+            if vectors:
+                own = vectors[place][[0, *[1] * (len(texts(row)) - 1)]]
+                moved = own + (0.02 * noise.standard_normal(own.shape) if number >= len(rows) else 0)
+                vector = (moved / np.linalg.norm(moved, axis=1, keepdims=True)).astype("<f4").tobytes()
             workspace.writer.insert(
                 "skills",
                 {

@@ -292,12 +292,14 @@ def _finish(folder: Path, source: Source, draft: Draft, report: Report, tags: It
     output_schema = {path: describe(place) for path, place in places.items()}
     modules = sorted(path for path in provenance["assets"] if path.endswith(".py"))
     outside = provenance["reads_outside"]
+    # a part of a run does its steps' task, not the run's
+    task = source.task if source.whole else "\n".join(filter(None, (step.instructions for step in steps))) or source.task
     return {
         "name": source.name,
         "session_id": source.record.run["session_id"],
-        "description": source.description or source.task,
+        "description": source.description or task,
         "tags": sorted({*tags, *source.words.tags, *template.tags(draft.codes, places)}),
-        "task_pattern": source.task,
+        "task_pattern": task,
         "input_schema": input_schema,
         "output_schema": output_schema,
         "preconditions": conditions.preconditions(provenance["versions"], outside, input_schema, draft.codes),

@@ -52,13 +52,15 @@ class Finder:
     ) -> list[Match]:
         """Return the skills that fit a task, best first, each with its reasons; none where none fits.
 
+        Drafts and skills that are not trusted yet are left out; :meth:`explain_match` shows the latter, too.
+
         Parameters
         ----------
         k
             How many at most.
         min_similarity
             The score, from 0 to 1, from which a skill counts as fitting; the setting ``skill_min_similarity`` (0.7)
-            when not given. It says how often such a match is right: at 0.7, about seven times in ten.
+            when not given. It depends on the task and on the skill, not on the other skills of the library.
         required_tags
             Only skills that have all of them.
         exclude_failed
@@ -122,7 +124,7 @@ class Finder:
             "name", "version", "score", "fits", "semantic", "lexical", "tags", "structure", "feedback", "conditions",
             "reason", "skill_id",
         ]  # fmt: skip
-        rows = [{**item.as_dict(), "fits": item.score >= found.min_similarity} for item in found.matches]
+        rows = [{**item.as_dict(), "fits": item in found.fitting} for item in found.matches]
         frame = pd.DataFrame(rows, columns=columns)
         frame.attrs = {"min_similarity": found.min_similarity, "model": found.model}
         return frame

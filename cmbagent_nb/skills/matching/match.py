@@ -180,14 +180,16 @@ def match(
     wanted = {tag.casefold() for tag in tags_of(required_tags)}
     asked = {stem(word): word for word in words(task)}
     chosen: list[tuple[int, Skill, list[str]]] = []
+    untrusted: list[tuple[int, Skill, list[str]]] = []
     for place, skill, agents in _skills(db, writer, home, order, compared):
         if not wanted <= {tag.casefold() for tag in skill.tags}:
             continue
         if exclude_failed and _failed_last(db, skill.id):
             continue
-        chosen.append((place, skill, agents))
+        (chosen if skill.trusted else untrusted).append((place, skill, agents))
         if len(chosen) >= k + _AT_ONCE:  # what is known beside the texts may change the order
             break
+    chosen += untrusted[:k]
     decided = decisions(db, task, [skill.name for _, skill, _ in chosen])
     found: list[Match] = []
     for place, skill, agents in chosen:
