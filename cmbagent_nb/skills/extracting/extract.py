@@ -293,7 +293,9 @@ def _finish(folder: Path, source: Source, draft: Draft, report: Report, tags: It
     modules = sorted(path for path in provenance["assets"] if path.endswith(".py"))
     outside = provenance["reads_outside"]
     # a part of a run does its steps' task, not the run's
-    task = source.task if source.whole else "\n".join(filter(None, (step.instructions for step in steps))) or source.task
+    task = (
+        source.task if source.whole else "\n".join(filter(None, (step.instructions for step in steps))) or source.task
+    )
     return {
         "name": source.name,
         "session_id": source.record.run["session_id"],
