@@ -8,14 +8,13 @@
 | 130 | interrupted by Ctrl-C; a run that was being waited for is cancelled |
 | 143 | ended by SIGTERM; a run that was being waited for is interrupted and can be resumed |
 
-Results go to stdout, progress and errors to stderr. An error is one line that says what to do
-next; ``--debug`` adds the traceback.
+Results go to stdout, progress and errors to stderr; invisible characters are shown as ⟨U+202E⟩. An error is one line
+that says what to do next; ``--debug`` adds the traceback.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import threading
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.redaction import scrub
+from cmbagent_nb.render.text import visible
 
 if TYPE_CHECKING:
     from cmbagent_nb.workspace import Workspace
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 PROG = "cmbagent"
 INTERRUPTED = 130
 TERMINATED = 143
-#: What a terminal would act upon: all control characters but the tabulator and the end of a line.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Terminated(BaseException):
@@ -107,7 +105,7 @@ def _execute(words: list[str]) -> int:
 def _show(output: Any) -> None:
     text = output.text
     if not output.as_json:
-        text = _CONTROL.sub("", text)
+        text = visible(text)
     elif (sys.stdout.encoding or "").lower().replace("-", "") not in ("utf8", "utf16"):
         import json
 
@@ -118,7 +116,7 @@ def _show(output: Any) -> None:
 
 
 def _say(line: str) -> None:
-    print(_CONTROL.sub("", scrub(line)), file=sys.stderr, flush=True)
+    print(visible(scrub(line)), file=sys.stderr, flush=True)
 
 
 def _fail(error: Exception, debug: bool, text: str) -> None:

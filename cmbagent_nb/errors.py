@@ -145,12 +145,34 @@ class PlanRefused(ReplyInvalid):
     """A plan with a cycle, an unknown agent or an unknown dependency."""
 
 
+class PlanTooLong(PlanRefused):
+    """A plan with more steps than the limit allows; ``steps`` and ``limit`` are attributes."""
+
+
 class StateError(CMBAgentError):
     """A change of status that the state machine does not allow."""
 
 
 class GateError(UsageError):
     """An answer that a gate cannot take, or a gate that is not open."""
+
+
+class GateAlreadyAnswered(GateError):
+    """Another answer to a gate holds: its ``resolution``, ``feedback``, ``by`` and ``at`` are attributes."""
+
+    exit_status = 1
+
+
+class GateChanged(GateError):
+    """An answer was meant for something else than what the gate shows."""
+
+    exit_status = 1
+
+
+class GateNotTaken(GateError):
+    """The process of a run has not taken an answer yet."""
+
+    exit_status = 1
 
 
 class ExecutionFailed(CMBAgentError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import itertools
 import threading
 import time
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from cmbagent_nb.skills.library import Skill
     from cmbagent_nb.store.snapshot import Snapshot
+    from cmbagent_nb.workflow.gates import Answer
     from cmbagent_nb.workflow.history import State
     from cmbagent_nb.workflow.host import Host, LiveRun
     from cmbagent_nb.workflow.replay import Replay
@@ -103,13 +103,6 @@ class Lineage:
         from cmbagent_nb.render.lineage import lineage_html
 
         return lineage_html(self.links)
-
-
-def _told(answered: concurrent.futures.Future[Any]) -> None:
-    """Say in the log what became of an answer that came too late: whoever gave it does not wait."""
-    error = None if answered.cancelled() else answered.exception()
-    if error is not None:
-        LOG.warning("a gate was not answered: %s", error)
 
 
 class Run:
@@ -323,8 +316,10 @@ class Run:
 
         return open_gates(self._host.db, self.id)
 
-    def approve(self, id: str | None = None, resolution: str = "approved", feedback: str = "", by: str = "you") -> None:
-        """Answer an open gate; returns at once, and the run goes on.
+    def approve(
+        self, id: str | None = None, resolution: str = "approved", feedback: str = "", by: str = "you", hash: str = ""
+    ) -> Answer:
+        """Answer an open gate and return the decision once it holds; the run goes on.
 
         Parameters
         ----------
@@ -332,41 +327,36 @@ class Run:
             The gate; not needed while the run has only one that is open.
         resolution
             One of the gate's options, such as ``approved``, ``modified`` (with ``feedback``) or ``retry``.
+        hash
+            The ``hash`` of the gate's ``context`` as it was looked at: nothing else is answered then.
 
         Raises
         ------
+        GateAlreadyAnswered
+            Another answer holds: ``error.resolution``, ``error.by``, ``error.feedback``, ``error.at``.
+        GateChanged
+            The gate shows something else than what has this hash.
         GateError
             There is no such open gate, or it does not take this answer.
         """
-        from cmbagent_nb.workflow.commands import send
-        from cmbagent_nb.workflow.gates import check_answer, usual
+        from cmbagent_nb.workflow.answering import answer_gate
 
         gate = self._gate(id)
-        options = frozenset(str(option["id"]) for option in gate["context"]["options"])
-        resolution = usual("approve", options) if resolution == "approved" else resolution
-        check_answer(options, resolution, feedback)
-        live = self._live
-        if live is not None:
-            Runtime.get().submit(live.answer(gate["id"], resolution, feedback, by)).add_done_callback(_told)
-            return
-        send(
-            self._host.writer,
-            self.id,
-            "answer_gate",
-            {"approval_id": gate["id"], "resolution": resolution, "feedback": feedback},
-            by,
-        )
+        return answer_gate(self._host, gate, resolution, feedback, by=by, hash=hash, live=self._live)
 
-    def reject(self, id: str | None = None, feedback: str = "", by: str = "you") -> None:
-        """Answer an open gate with a no: a plan is rejected, a failed step aborts the run, a skill is not used."""
-        from cmbagent_nb.workflow.gates import usual
-
-        options = [str(option["id"]) for option in self._gate(id)["context"]["options"]]
-        self.approve(id, usual("reject", options), feedback, by)
+    def reject(self, id: str | None = None, feedback: str = "", by: str = "you", hash: str = "") -> Answer:
+        """Answer an open gate with a no: a plan is rejected, code is not run, after a failed step the run ends."""
+        return self.approve(id, "rejected", feedback, by, hash)
 
     def _gate(self, id: str | None) -> dict[str, Any]:
+        from cmbagent_nb.store.approvals import find_gate
+        from cmbagent_nb.workflow.gates import closed
+
         gates = self.approvals()
         if id is None:
+            last = None if gates else find_gate(self._host.db, "", self.id)
+            if last is not None:
+                raise closed(last, "", f"run {self.name} has no open gate: ")
             if len(gates) != 1:
                 have = "no open gate" if not gates else f"{len(gates)} open gates"
                 raise GateError(f"run {self.name} has {have}", "Name one by its id: see run.approvals().", gates=gates)
@@ -374,9 +364,12 @@ class Run:
         found = [gate for gate in gates if gate["id"] == id] or [
             gate for gate in gates if gate["id"].startswith(id) or gate["id"].endswith(id)
         ]
-        if len(found) != 1:
-            raise GateError(f"run {self.name} has no open gate {id!r}", "See run.approvals().", id=id)
-        return found[0]
+        if len(found) == 1:
+            return found[0]
+        answered = None if found else find_gate(self._host.db, id, self.id)
+        if answered is not None:
+            raise closed(answered, id)
+        raise GateError(f"run {self.name} has no open gate {id!r}", "See run.approvals().", id=id)
 
     def cancel(self, by: str = "you") -> None:
         """End the run; its processes are killed. Returns at once; nothing happens when it has ended."""

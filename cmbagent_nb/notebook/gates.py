@@ -1,7 +1,9 @@
-"""A gate as a card: what is asked, the plan or the error, a comment field and a button an answer."""
+"""A gate as a card: what is asked, everything that is decided on, a comment field and a button an answer."""
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,14 +11,15 @@ import ipywidgets
 
 from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.ids import short
-from cmbagent_nb.render import parts
+from cmbagent_nb.notebook.comms import free_routing
+from cmbagent_nb.render.gate import gate_html, shown
 from cmbagent_nb.render.text import esc
 
-_LONG = 2000
 _COMMENT = {"modified", "redo"}
+_log = logging.getLogger(__name__)
 
-#: Answers a gate: its id, the answer, the comment. Returns at once.
-Answer = Callable[[str, str, str], object]
+#: Answers a gate: its id, the answer, the comment, the hash of what was shown. Returns once the decision holds.
+Answer = Callable[[str, str, str, str], object]
 
 
 class GateCard:
@@ -27,12 +30,13 @@ class GateCard:
         context = context if isinstance(context, Mapping) else {}
         self.id = str(gate["id"])
         self._answer = answer
+        self._shown = shown(gate)
         options = [option for option in context.get("options") or () if isinstance(option, Mapping)]
         self._options = options or [{"id": "approved", "label": "Approve"}, {"id": "rejected", "label": "Reject"}]
         self._comment = ipywidgets.Text(placeholder=self._placeholder(), tooltip="Comment")
         self._note = ipywidgets.HTML(_hint(self.id))
         self._buttons = [self._button(option, index == 0) for index, option in enumerate(self._options)]
-        question = ipywidgets.HTML(_question(gate, context))
+        question = ipywidgets.HTML(gate_html(self._shown, copy=True))
         row = ipywidgets.Box([*self._buttons, self._comment])
         row.add_class("cmbv-answer")
         self.widget = ipywidgets.VBox([question, row, self._note])
@@ -55,24 +59,34 @@ class GateCard:
         return button
 
     def _click(self, option: Mapping[str, Any]) -> None:
+        """Send an answer on a thread of its own: a click returns at once, and what came of it is said."""
         comment = self._comment.value.strip()
-        label = str(option.get("label") or option.get("id"))
         if _needs_comment(option) and not comment:
             self.widget.add_class("cmbv-needs")
-            self._say(f"“{label}” needs a comment: write what should be different, then press it again.", "cmbv-error")
+            self._say("Say what to change.", "cmbv-error")
             return
         self.widget.remove_class("cmbv-needs")
         self._enable(False)
-        self._say(f"Sent: {label}.", "cmbv-meta")
+        self._say(f"Sent: {option.get('label') or option.get('id')}.", "cmbv-meta")
+        arguments = (str(option["id"]), comment)
+        threading.Thread(target=self._send, args=arguments, name="cmbagent-answer", daemon=True).start()
+
+    def _send(self, resolution: str, comment: str) -> None:
         try:
-            self._answer(self.id, str(option["id"]), comment)
+            self._answer(self.id, resolution, comment, self._shown.hash)
+            return
         except CMBAgentError as error:
-            self._say(str(error), "cmbv-error")
-            self._enable(True)
+            said = str(error)
+        except Exception as error:
+            _log.exception("gate %s could not be answered", self.id)
+            said = f"The answer could not be sent ({type(error).__name__}: {error})."
+        self._say(said, "cmbv-error")
+        self._enable(True)
 
     def _enable(self, enabled: bool) -> None:
         for widget in self.interactive:
             widget.disabled = not enabled
+        free_routing(*self.interactive)
 
     def _say(self, text: str, style: str) -> None:
         self._note.value = f'<div class="{style}">{esc(text)}</div>'
@@ -84,22 +98,3 @@ def _needs_comment(option: Mapping[str, Any]) -> bool:
 
 def _hint(gate_id: str) -> str:
     return f'<div class="cmbv-meta">or <code>%cmbagent approve {esc(short(gate_id))}</code></div>'
-
-
-def _question(gate: Mapping[str, Any], context: Mapping[str, Any]) -> str:
-    title = context.get("title") or str(gate.get("approval_type", "")).replace("_", " ")
-    body = str(context.get("body") or "")
-    plan, error = context.get("plan"), context.get("error")
-    code = context.get("code")
-    return (
-        f'<div class="cmbv-q">◆ {esc(title)}</div>'
-        + (f'<div class="cmbv-meta cmbv-text">{esc(body[:_LONG])}</div>' if body else "")
-        + (f'<div class="cmbv-planbox">{parts.plan_table(plan, said=body)}</div>' if isinstance(plan, Mapping) else "")
-        + (f"<pre>{esc(_tail(error))}</pre>" if error and str(error) not in body else "")
-        + (f"<details><summary>Code</summary><pre>{esc(str(code)[:_LONG])}</pre></details>" if code else "")
-    )
-
-
-def _tail(error: Any) -> str:
-    text = error.get("message") or error if isinstance(error, Mapping) else error
-    return str(text)[-_LONG:]

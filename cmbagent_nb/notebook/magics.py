@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import StateError, UsageError
 from cmbagent_nb.notebook.fill import fill
 from cmbagent_nb.redaction import scrub
+from cmbagent_nb.render.text import visible
 
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
@@ -89,11 +90,11 @@ def verb(line: str) -> Any:
     from cmbagent_nb import verbs
 
     namespace = _namespace()
-    output = verbs.execute(None, line, front="magic", namespace=namespace, say=lambda line: print(scrub(line)))
+    output = verbs.execute(None, line, front="magic", namespace=namespace, say=lambda text: print(visible(scrub(text))))
     if output.bind:
         namespace[output.bind] = output.display
     if output.display is None or output.as_json:
-        print(output.text)
+        print(output.text if output.as_json else visible(output.text))
         return None
     return output.display
 

@@ -24,6 +24,20 @@ export default {
     tell({ theme: dark() ? "dark" : "light", drawn: Date.now() });
     const theme = new MutationObserver(() => tell({ theme: dark() ? "dark" : "light" }));
     theme.observe(body, { attributes: true });
+    const copy = async (event) => {
+      const button = event.target.closest?.("[data-cmbv-copy]");
+      if (!button) return;
+      const code = button.closest(".cmbv-codebox").querySelector("pre");
+      let done = true;
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+      } catch {
+        getSelection().selectAllChildren(code);
+        done = document.execCommand("copy");
+      }
+      button.textContent = done ? "Copied" : "Press Ctrl+C";
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    };
     let wait = 0;
     const place = new ResizeObserver((entries) => {
       const width = Math.round(entries[0].contentRect.width);
@@ -32,7 +46,7 @@ export default {
     });
     const watch = setInterval(() => {
       const frame = el.closest(".cmbv-live")?.querySelector(".cmbv-frame");
-      if (frame) { clearInterval(watch); place.observe(frame); }
+      if (frame) { clearInterval(watch); place.observe(frame); frame.addEventListener("click", copy); }
     }, 50);
     return () => { theme.disconnect(); place.disconnect(); clearInterval(watch); clearTimeout(wait); };
   },

@@ -5,7 +5,7 @@
 | it draws snapshots | so any run can be shown: of this process, of another, finished, interrupted |
 | a thread of its own | daemon, asleep between changes, at most ten times a second, ends with the run |
 | only what changed is assigned | a lost message or a page reload does no harm |
-| click handlers return at once | ``run.approve`` does not wait; pause, resume and cancel have a thread of their own |
+| click handlers return at once | answers at gates, pause, resume and cancel have a thread of their own |
 | a run that goes on again is followed again | also when this view has resumed it, as another object |
 | a saved copy beside it | the cell's second output is static, hidden as long as a live view is there |
 
@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.errors import GateAlreadyAnswered
 from cmbagent_nb.ids import short
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.notebook.comms import assign, free_routing, live_bundle
@@ -76,6 +77,9 @@ class RunView:
         self._status = ipywidgets.HTML()
         self._steering = Steering(lambda: self.run, self._went_on)
         self._gates = ipywidgets.VBox()
+        self._race = ipywidgets.HTML()
+        self._race.add_class("cmbv-note")
+        self._race.add_class("cmbv-none")
         self._graph: GraphView = _first_graph(self._select)
         self._graph_box = ipywidgets.Box([self._graph.widget])
         self._events = ipywidgets.HTML()
@@ -112,7 +116,7 @@ class RunView:
             widget.add_class(name)
         for widget in (self._step, self._files_box, self._messages, self._costs, self._result):
             widget.add_class("cmbv-tab")
-        frame = kit.VBox([top, self._steering.note, self._gates, self._graph_box, self._tabs, self._footer])
+        frame = kit.VBox([top, self._steering.note, self._race, self._gates, self._graph_box, self._tabs, self._footer])
         frame.add_class("cmbv-frame")
         self._root = kit.VBox([kit.HTML(f"<style>{live_css()}</style>"), frame])
         self._root.add_class("cmbv")
@@ -321,9 +325,20 @@ class RunView:
             self.run = run
         self._begin()
 
-    def _answer(self, gate: str, resolution: str, comment: str) -> None:
-        self.run.approve(gate, resolution, feedback=comment)
-        self._touch()
+    def _answer(self, gate: str, resolution: str, comment: str, hash: str) -> None:
+        """Answer a gate; who lost a race is told which decision holds, below the cards since its own card goes."""
+        try:
+            self.run.approve(gate, resolution, feedback=comment, hash=hash)
+            self._lost("")
+        except GateAlreadyAnswered as error:
+            self._lost(str(error))
+            raise
+        finally:
+            self._touch()
+
+    def _lost(self, text: str) -> None:
+        assign(self._race, value=f'<div class="cmbv-error">{esc(text)}</div>' if text else "")
+        (self._race.remove_class if text else self._race.add_class)("cmbv-none")
 
     def _select(self, node: str) -> None:
         self._selected = "" if node == self._selected else node

@@ -9,8 +9,9 @@ from __future__ import annotations
 from cmbagent_nb.ids import short
 from cmbagent_nb.render import parts
 from cmbagent_nb.render.css import css
+from cmbagent_nb.render.gate import gate_html, shown
 from cmbagent_nb.render.svg import graph_svg
-from cmbagent_nb.render.text import cut, esc
+from cmbagent_nb.render.text import esc
 from cmbagent_nb.store.snapshot import Snapshot
 
 _MOST_FILES = 40
@@ -52,18 +53,15 @@ def run_html(snapshot: Snapshot, *, report: bool = False, place: str = "") -> st
 def _gate(gate: dict[str, object]) -> str:
     context = gate.get("context")
     context = context if isinstance(context, dict) else {}
-    plan = context.get("plan")
-    shown = parts.plan_table(plan, said=str(context.get("body"))) if isinstance(plan, dict) else ""
     name = short(str(gate["id"]))
     options = [str(option.get("id")) for option in context.get("options") or () if isinstance(option, dict)]
-    commands = "<br>".join(
-        f"<code>%cmbagent approve {esc(name)}{'' if option == 'approved' else f' --choose {esc(option)}'}</code>"
-        for option in options
-    )
-    return (
-        f'<div class="cmbv-q">◆ {esc(context.get("title") or gate.get("approval_type"))}</div>'
-        f'<div class="cmbv-meta">{esc(cut(context.get("body"), 1000))}</div>{shown}{commands}'
-    )
+    commands = "<br>".join(f"<code>{esc(_command(option, name))}</code>" for option in options)
+    return f"{gate_html(shown(gate))}{commands}"
+
+
+def _command(option: str, name: str) -> str:
+    known = {"approved": f"approve {name}", "rejected": f"reject {name}"}
+    return f"%cmbagent {known.get(option) or f'approve {name} --choose {option}'}"
 
 
 def _commands(reference: str) -> str:

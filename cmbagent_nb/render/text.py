@@ -1,7 +1,7 @@
 """Numbers, times and texts in the form in which people read them.
 
-Everything that goes into HTML passes through :func:`esc`: a text that a model wrote never
-becomes markup.
+Everything that goes into HTML passes through :func:`esc`, and what a terminal prints through :func:`visible`: a text
+that a model wrote never becomes markup, and no character of it is invisible or changes the order of the others.
 """
 
 from __future__ import annotations
@@ -10,19 +10,55 @@ import html
 import re
 from typing import Any
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+#: Characters that nobody sees, or that change how others are shown: controls but the tabulator and the end of a line,
+#: format characters (bidirectional marks, zero-width ones, tags), fillers, separators, surrogates, private use.
+_INVISIBLE = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5"
+    "\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\uf8ff\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb"
+    "\ufffe\uffff\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U0010ffff"
+)
+#: The selectors that give a symbol its colours are shown where they follow none.
+_SELECTOR = "(?<![\u00a9\u00ae\u203c-\u3299#*0-9\U0001f000-\U0001faff])[\ufe0e\ufe0f]|[\ufe00-\ufe0d]"
+_HIDDEN = re.compile(f"[{_INVISIBLE}]|{_SELECTOR}")
+#: Blanks of another width than the usual one: they matter in code, and are good typography elsewhere.
+_BLANK = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_WORD = re.compile(r"\w*[a-zA-Z]\w*")
+#: Letters of other alphabets that look like Latin ones; in a word with Latin letters they are a disguise.
+_LOOKALIKE = re.compile(
+    "[\u0370-\u037f\u0391\u0392\u0395-\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bf"
+    "\u03f2\u03f3\u0400-\u058f]"
+)
 
 
-def esc(value: Any) -> str:
-    """Escape a value for HTML or SVG, and drop control characters.
+def visible(value: Any, *, code: bool = False) -> str:
+    """Return a text in which each invisible or misleading character stands as its number.
 
-    >>> esc("<b onclick='x'>&")
-    '&lt;b onclick=&#x27;x&#x27;&gt;&amp;'
+    Ends of lines become ``\\n``. With ``code``, unusual blanks and letters that pass for Latin ones are shown, too.
+
+    >>> visible("a\u202eb\x1b[2J"), visible("s\u0443s.exit()\u00a0#", code=True)
+    ('a⟨U+202E⟩b⟨U+001B⟩[2J', 's⟨U+0443⟩s.exit()⟨U+00A0⟩#')
     """
-    if value is None:
-        return ""
-    text = str(value).encode("utf-8", "replace").decode("utf-8")
-    return html.escape(_CONTROL.sub("", text), quote=True)
+    text = str("" if value is None else value).replace("\r\n", "\n")
+    if text.isascii() and text.isprintable():
+        return text
+    text = _HIDDEN.sub(_number, text)
+    if code:
+        text = _BLANK.sub(_number, _WORD.sub(lambda word: _LOOKALIKE.sub(_number, word[0]), text))
+    return text
+
+
+def _number(found: re.Match[str]) -> str:
+    return f"⟨U+{ord(found[0]):04X}⟩"
+
+
+def esc(value: Any, *, code: bool = False) -> str:
+    """Escape a value for HTML or SVG, and make invisible characters visible.
+
+    >>> esc("<b onclick='x'>&\u200b")
+    '&lt;b onclick=&#x27;x&#x27;&gt;&amp;⟨U+200B⟩'
+    """
+    return html.escape(visible(value, code=code), quote=True)
 
 
 def cut(value: Any, length: int) -> str:

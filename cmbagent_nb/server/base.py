@@ -15,6 +15,7 @@ from tornado import web
 from cmbagent_nb.errors import (
     AmbiguousReference,
     CMBAgentError,
+    GateAlreadyAnswered,
     GateError,
     RunNotFound,
     SkillError,
@@ -63,6 +64,10 @@ class Handler(APIHandler):
     def write_error(self, status_code: int, **details: Any) -> None:
         """Send an error as JSON that says what to do next."""
         error = details.get("exc_info", (None, None, None))[1]
+        more: dict[str, Any] = {}
+        if isinstance(error, GateAlreadyAnswered):
+            decision = {name: error.data.get(name) for name in ("id", "resolution", "feedback", "by", "at")}
+            more = {"yours": False, "decision": decision}
         if isinstance(error, CMBAgentError):
             status_code = status_of(error)
             what, next_step = f"{error.what[:1].upper()}{error.what[1:]}.", error.next_step
@@ -72,7 +77,7 @@ class Handler(APIHandler):
         else:
             what, next_step = f"The server failed ({type(error).__name__}).", "See the log of the Jupyter server."
         self.set_status(status_code)
-        self.reply({"error": what, "next_step": next_step, "message": f"{what} {next_step}".strip()})
+        self.reply({"error": what, "next_step": next_step, "message": f"{what} {next_step}".strip(), **more})
 
     def log_exception(self, *details: Any) -> None:
         """Log our own errors in a line: they are answers, not faults."""
@@ -219,7 +224,7 @@ def status_of(error: CMBAgentError) -> int:
         return 400 if isinstance(error, SkillRefused) or error.exit_status == 2 else 409
     if isinstance(error, AmbiguousReference | StateError):
         return 409
-    if isinstance(error, GateError) and not hasattr(error, "resolution"):
+    if isinstance(error, GateAlreadyAnswered) or (isinstance(error, GateError) and not hasattr(error, "resolution")):
         return 409  # it is about the gate, not about the answer
     return 400 if isinstance(error, UsageError) else 500
 

@@ -6,6 +6,7 @@
 | work on the database | in a thread, never on the server's event loop |
 | an error | ``{"error", "next_step", "message"}`` with the status that :func:`.base.status_of` gives |
 | an answer to a gate, pause, resume | is replied to once the run's owner has acted; after two seconds with 202 |
+| an answer to a gate that has one, or shows something else | 409, with the decision that holds |
 | no run goes on in the server | what was interrupted or failed is resumed by a notebook or the command line |
 """
 
@@ -16,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_server.utils import url_path_join
 
-from cmbagent_nb.errors import GateError, RunNotFound, StateError, UsageError
+from cmbagent_nb.errors import GateNotTaken, RunNotFound, StateError, UsageError
 from cmbagent_nb.server import reading
 from cmbagent_nb.server.base import ORIGIN, Handler, guarded, shown
 from cmbagent_nb.server.places import Places
+from cmbagent_nb.workflow.answering import answer_gate
 from cmbagent_nb.workflow.commands import send
-from cmbagent_nb.workflow.gates import check_answer, usual
 from cmbagent_nb.workflow.ownership import interrupt_orphans
 from cmbagent_nb.workflow.resume import RESUMABLE
 
@@ -181,39 +182,29 @@ class Approval(Handler):
 
 
 class Answer(Handler):
-    """``POST /approvals/{id}/approve``, ``/reject`` and ``/resolve`` with ``{resolution, comment}``."""
+    """``POST /approvals/{id}/approve``, ``/reject`` and ``/resolve`` with ``{resolution, comment, hash}``."""
 
     @guarded
     async def post(self, reference: str, how: str) -> None:
-        """Answer a gate and wait until the run's owner has taken the answer."""
+        """Answer a gate and wait until the run's owner has taken the answer; 409 with the decision if another holds."""
         body = self.body()
-        comment, wanted = self.text(body, "comment"), self.text(body, "resolution")
-        workspace, gate = await self.thread(self._send, reference, how, wanted, comment)
-        for _ in range(round(PATIENCE / LOOK)):
-            if gate["status"] != "pending":
-                break
-            await asyncio.sleep(LOOK)
-            gate = await self.thread(_again, workspace, gate)
-        if gate["status"] == "pending":
+        comment, wanted, seen = (self.text(body, name) for name in ("comment", "resolution", "hash"))
+        try:
+            gate = await self.thread(self._answer, reference, how, wanted, comment, seen)
+        except GateNotTaken:
             self.set_status(202)
-        self.reply({"approval": gate})
+            gate = (await self.thread(self.find_approval, reference))[1]
+            self.reply({"approval": gate, "yours": None})
+        else:
+            self.reply({"approval": gate, "yours": True})
 
-    def _send(self, reference: str, how: str, wanted: str, comment: str) -> tuple[Workspace, dict[str, Any]]:
+    def _answer(self, reference: str, how: str, wanted: str, comment: str, seen: str) -> dict[str, Any]:
         workspace, gate = self.find_approval(reference)
-        if gate["status"] != "pending":
-            what = f"this gate is {gate['status']}"
-            raise GateError(what, "The run has gone on; nothing is to be done.", id=reference)
-        options = [str(option["id"]) for option in gate["context"].get("options", [])]
-        resolution = wanted if how == "resolve" else usual(how, options)
-        check_answer(frozenset(options), resolution, comment)
+        resolution = {"approve": "approved", "reject": "rejected"}.get(how, wanted)
         run = workspace.run(gate["run_id"])
-        run.approve(gate["id"], resolution, comment, by=ORIGIN)
-        return workspace, _again(workspace, gate)
-
-
-def _again(workspace: Workspace, gate: dict[str, Any]) -> dict[str, Any]:
-    """Read a gate anew."""
-    return {**gate, **(reading.approval(workspace.db, gate["id"]) or {})}
+        answer_gate(workspace.host, gate, resolution, comment, by=ORIGIN, hash=seen, patience=PATIENCE)
+        run_again = reading.approval(workspace.db, gate["id"]) or {}
+        return {**gate, **run_again, "run": run.name}
 
 
 class Missing(Handler):

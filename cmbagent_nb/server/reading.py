@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.render.gate import shown
 from cmbagent_nb.store import columns
 from cmbagent_nb.store.archived import find_archived, record_of
 from cmbagent_nb.store.json import from_json
@@ -105,16 +106,23 @@ def graph(db: Database, run_id: str) -> dict[str, list[dict[str, Any]]]:
 
 def pending(db: Database) -> list[dict[str, Any]]:
     """The gates that wait for an answer, the oldest first."""
-    return [plain(row) for row in db.rows(_APPROVALS + " WHERE a.status = 'pending' ORDER BY a.created_at")]
+    rows = db.rows(_APPROVALS + " WHERE a.status = 'pending' ORDER BY a.created_at")
+    return [_gate(row) for row in rows]
 
 
 def approval(db: Database, approval_id: str) -> dict[str, Any] | None:
     """A gate, open or answered."""
     found = db.rows(_APPROVALS + " WHERE a.id = :id", id=approval_id)
     if found:
-        return plain(found[0])
+        return _gate(found[0])
     row = find_archived(db, "approval_requests", approval_id)
-    return None if row is None else plain({**row, "run_name": run(db, row["run_id"])["name"]})
+    return None if row is None else _gate({**row, "run_name": run(db, row["run_id"])["name"]})
+
+
+def _gate(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a gate with ``shown``: everything that is decided on, in a form that a front end shows part by part."""
+    gate = plain(row)
+    return {**gate, "shown": shown(gate).as_dict()}
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The gates that wait for an answer."""
+"""Gates as rows: those that wait for an answer, and any one of them."""
 
 from __future__ import annotations
 
@@ -22,3 +22,33 @@ def open_gates(db: Database, run_id: str | None = None) -> list[dict[str, Any]]:
     for row in rows:
         row["context"] = from_json(row["context"]) if row["context"] else {}
     return rows
+
+
+def find_gate(db: Database, reference: str, run_id: str | None = None) -> dict[str, Any] | None:
+    """Return a gate, open or not, by its id or a unique beginning or end of it; ``None`` where there is none.
+
+    With an empty reference it is the newest gate of the run that is not open.
+    """
+    if not set(reference) <= _ID_LETTERS:
+        return None
+    wanted = "id = :id" if len(reference) == _ID_LENGTH else "(id LIKE :beginning OR id LIKE :end)"
+    values: dict[str, Any] = {"id": reference, "beginning": f"{reference}%", "end": f"%{reference}"}
+    if not reference:
+        wanted, values = "status <> 'pending'", {}
+    of_run = "" if run_id is None else " AND run_id = :run"
+    rows = db.rows(
+        f"SELECT * FROM approval_requests WHERE {wanted}{of_run} ORDER BY resolved_at DESC, id DESC LIMIT 2",
+        **{name: value for name, value in values.items() if f":{name}" in wanted},
+        **({} if run_id is None else {"run": run_id}),
+    )
+    if not rows or (reference and len(rows) > 1):
+        return None
+    row = rows[0]
+    for name in ("context", "result"):
+        row[name] = from_json(row[name]) if row[name] else {}
+    return row
+
+
+#: The length of a whole id, and what it is written with.
+_ID_LENGTH = 36
+_ID_LETTERS = frozenset("0123456789abcdef-")

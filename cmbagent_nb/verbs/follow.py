@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.ids import short
+from cmbagent_nb.render.gate import gate_text
 from cmbagent_nb.render.labels import main_nodes
 from cmbagent_nb.render.text import clock
-from cmbagent_nb.verbs.text import node_line, plan_lines
+from cmbagent_nb.verbs.text import node_line
 
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
@@ -79,19 +80,18 @@ class _News:
 
 
 def gate_lines(gate: Mapping[str, Any], prog: str) -> list[str]:
-    """Write a gate that waits, and how to answer it."""
+    """Write a gate that waits, whole, and how to answer it."""
     context, name = gate["context"] or {}, short(str(gate["id"]))
-    lines = [f"◆ {context.get('title') or 'A decision is needed'}"]
-    lines += [f"    {line}" for line in str(context.get("body") or "").splitlines()[:20]]
-    if isinstance(context.get("plan"), Mapping):
-        lines += [f"    {line}" for line in plan_lines(context["plan"])]
+    lines = gate_text(gate)
     for option in context.get("options") or ():
-        lines.append(f"  {option['label']:28}{how(str(option['id']), name, prog)}")
+        lines.append(f"  {option['label']:28}{how(str(option['id']), name, prog, str(gate.get('approval_type')))}")
     return lines
 
 
-def how(option: str, name: str, prog: str) -> str:
+def how(option: str, name: str, prog: str, kind: str = "") -> str:
     """Return the command that answers a gate with an option."""
+    if (kind, option) == ("tool_call", "rejected"):
+        return f'{prog} reject {name} --feedback "WHY"'
     known = {
         "approved": f"{prog} approve {name}",
         "rejected": f"{prog} reject {name}",

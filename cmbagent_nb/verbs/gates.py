@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cmbagent_nb.errors import GateError, RunNotFound, UsageError
+from cmbagent_nb.errors import GateChanged, GateError, RunNotFound, UsageError
 from cmbagent_nb.ids import short
+from cmbagent_nb.render.gate import REFUSALS, gate_text, shown
+from cmbagent_nb.store.approvals import find_gate
 from cmbagent_nb.verbs.call import Call
 from cmbagent_nb.verbs.declare import arg, verb
 from cmbagent_nb.verbs.output import Output
 
-if TYPE_CHECKING:
-    from cmbagent_nb.run import Run
-
-#: Seconds to wait until the process of the run has taken an answer.
-PATIENCE = 5.0
-
 _GATE = arg("gate", nargs="?", metavar="RUN|GATE", help="a run or a gate; not needed while only one gate is open")
 _FEEDBACK = arg("--feedback", default="", metavar="TEXT", help="a comment, which the agents read")
+_HASH = arg("--hash", default="", metavar="SHA256", help="answer only if the gate still shows what has this hash")
 
 
 @verb("approvals", arg("run", nargs="?", metavar="RUN", help="only the gates of this run"), group="control")
@@ -36,7 +32,9 @@ def approvals(call: Call) -> Output:
             "\n".join([f"{gate['run_name']}, {gate['node_id']}:", *gate_lines(gate, call.prog)]) for gate in found
         )
 
-    return Output(found, text)
+    return Output(
+        [{**gate, "hash": gate["context"].get("hash"), "shown": shown(gate).as_dict()} for gate in found], text
+    )
 
 
 @verb(
@@ -45,10 +43,11 @@ def approvals(call: Call) -> Output:
     _FEEDBACK,
     arg("--changes", metavar="TEXT", help="ask for changes instead: the plan goes back to the planner"),
     arg("--choose", metavar="OPTION", help="another of the gate's options, such as retry, skip or redo"),
+    _HASH,
     group="control",
 )
 def approve(call: Call) -> Output:
-    """Approve what waits at a gate, and the run goes on."""
+    """Approve what waits at a gate, which is shown first, and the run goes on."""
     options = call.options
     if options.changes is not None and (options.choose or options.feedback):
         raise UsageError("--changes goes with neither --choose nor --feedback", "Give --changes alone.")
@@ -57,9 +56,9 @@ def approve(call: Call) -> Output:
     return _answer(call, options.choose or "approved", options.feedback)
 
 
-@verb("reject", _GATE, _FEEDBACK, group="control")
+@verb("reject", _GATE, _FEEDBACK, _HASH, group="control")
 def reject(call: Call) -> Output:
-    """Reject what waits at a gate: a plan is refused, after a failed step the run ends."""
+    """Reject what waits at a gate: a plan is refused, code is not run, after a failed step the run ends."""
     return _answer(call, "rejected", call.options.feedback)
 
 
@@ -74,44 +73,34 @@ def _answer(call: Call, resolution: str, feedback: str) -> Output:
     gate = _find(call)
     run = call.ws.run(gate["run_id"])
     options = {str(option["id"]): str(option["label"]) for option in gate["context"]["options"]}
-    if resolution == "rejected":
-        run.reject(gate["id"], feedback, by=call.by)
-    else:
-        if resolution == "modified" and "modified" not in options and "redo" in options:
-            resolution = "redo"
-        run.approve(gate["id"], resolution, feedback, by=call.by)
-    answer = _taken(call, run, gate["id"])
-    data = {"approval_id": gate["id"], "run_id": run.id, "run": run.name, "node_id": gate["node_id"], **answer}
-    title = gate["context"].get("title") or gate["node_id"]
-    label = options.get(str(answer["resolution"]), str(answer["resolution"]))
-    return Output(data, f"{run.name}: {title} · {label}")
+    if resolution == "modified" and "modified" not in options and "redo" in options:
+        resolution = "redo"
+    seen = str(gate["context"].get("hash") or "")
+    wanted = getattr(call.options, "hash", "")
+    if wanted and not (len(wanted) >= _SHORTEST_HASH and seen.startswith(wanted.lower())):
+        what = f"gate {short(gate['id'])} shows something else than what has the hash {wanted}"
+        raise GateChanged(what, f"Look at it again: {call.prog} approvals.", id=gate["id"], hash=seen)
+    if resolution not in REFUSALS:
+        for line in gate_text(gate):
+            call.say(line)
+    answer = run.approve(gate["id"], resolution, feedback, by=call.by, hash=seen)
+    data = {
+        "approval_id": gate["id"],
+        "run_id": run.id,
+        "run": run.name,
+        "node_id": gate["node_id"],
+        "status": "resolved",
+        "resolution": answer.resolution,
+        "user_feedback": answer.feedback,
+        "resolved_by": answer.by,
+        "hash": answer.hash,
+    }
+    label = options.get(answer.resolution, answer.resolution)
+    return Output(data, f"{run.name}: {shown(gate).title} · {label}")
 
 
-def _taken(call: Call, run: Run, gate_id: str) -> dict[str, Any]:
-    """Wait until the process that owns the run has taken the answer; returns what it took."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        row = call.ws.db.rows(
-            "SELECT status, resolution, user_feedback, resolved_by FROM approval_requests WHERE id = :id", id=gate_id
-        )[0]
-        if row["status"] != "pending":
-            break
-        if time.monotonic() > until:
-            raise GateError(
-                f"run {run.name} has not taken the answer to gate {short(gate_id)} yet",
-                f"See whether its process still runs: {call.prog} status {run.name}.",
-                id=gate_id,
-            )
-        time.sleep(0.02)
-    if row["status"] != "resolved":
-        raise GateError(f"gate {short(gate_id)} is {row['status']}", "The run does not wait any more.", id=gate_id)
-    if row["resolved_by"] != call.by:
-        raise GateError(
-            f"gate {short(gate_id)} was answered already by {row['resolved_by']}: {row['resolution']}",
-            "Nothing is to be done.",
-            id=gate_id,
-        )
-    return row
+#: Characters of a hash that name what it is of.
+_SHORTEST_HASH = 8
 
 
 def _find(call: Call) -> dict[str, Any]:
@@ -129,7 +118,7 @@ def _find(call: Call) -> dict[str, Any]:
             raise _no_gate(call, reference, listing) from None
         found = [gate for gate in found if gate["run_id"] == run.id]
         if not found:
-            raise GateError(f"run {run.name} has no open gate; it is {run.status}", listing, reference=reference)
+            raise _none_open(call, run.id, f"run {run.name} has no open gate; it is {run.status}", listing)
     if not found:
         raise GateError("no gate is open", f"See how a run stands with {call.prog} status.")
     if len(found) > 1:
@@ -139,16 +128,20 @@ def _find(call: Call) -> dict[str, Any]:
 
 
 def _no_gate(call: Call, reference: str, listing: str) -> GateError:
-    """Return why a reference means no gate: it was answered already, or there is none."""
-    closed = call.ws.db.rows(
-        "SELECT id, status, resolution, resolved_by FROM approval_requests"
-        " WHERE status <> 'pending' AND (id LIKE :beginning OR id LIKE :end)",
-        beginning=f"{reference}%",
-        end=f"%{reference}",
+    """Return why a reference means no open gate: it was answered already, or there is none."""
+    from cmbagent_nb.workflow.gates import closed
+
+    gate = find_gate(call.ws.db, reference)
+    return (
+        GateError(f"no open gate and no run matches {reference!r}", listing, id=reference)
+        if gate is None
+        else closed(gate, reference)
     )
-    if len(closed) == 1:
-        gate = closed[0]
-        how = f"answered already: {gate['resolution']}" if gate["status"] == "resolved" else gate["status"]
-        by = f" by {gate['resolved_by']}" if gate["resolved_by"] else ""
-        return GateError(f"gate {short(gate['id'])} is {how}{by}", listing, reference=reference)
-    return GateError(f"no open gate and no run matches {reference!r}", listing, reference=reference)
+
+
+def _none_open(call: Call, run_id: str, what: str, listing: str) -> GateError:
+    """Return that a run has no open gate, and how the last one was answered."""
+    from cmbagent_nb.workflow.gates import closed
+
+    last = find_gate(call.ws.db, "", run_id)
+    return GateError(what, listing, run_id=run_id) if last is None else closed(last, "", f"{what}: ")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -20,6 +21,10 @@ from typing import Any
 from cmbagent_nb.redaction import scrub
 from cmbagent_nb.render.text import cut
 
+#: What JSON may hold as it is and nobody would see: it is written as an escape, which means the same.
+_ESCAPED = re.compile(
+    "[\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\U000e0000-\U000e0fff]"
+)
 #: The widest that a column of a table is printed.
 WIDEST = 60
 
@@ -64,11 +69,16 @@ class Output:
     def text(self) -> str:
         """The outcome as text; with ``--json`` it is JSON."""
         if self.as_json:
-            return scrub(json.dumps(self.data, ensure_ascii=False, indent=2, allow_nan=False))
+            shown = json.dumps(self.data, ensure_ascii=False, indent=2, allow_nan=False)
+            return _ESCAPED.sub(_escaped, scrub(shown))
         return scrub(self._text() if callable(self._text) else self._text)
 
     def __repr__(self) -> str:
         return f"Output({type(self._data).__name__}, exit_status={self.exit_status})"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
 
 
 def table(frame: Any, columns: str, *, limit: int | None = None, none: str = "There is nothing.") -> Output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cmbagent_nb.errors import UsageError
+from cmbagent_nb.render.text import visible
 from cmbagent_nb.settings import user_path
 from cmbagent_nb.verbs.call import Call
 from cmbagent_nb.verbs.declare import arg, verb
@@ -46,20 +47,24 @@ def import_(call: Call) -> Output:
         raise UsageError(f"there is nothing at {options.path}", "Check the path.", path=options.path)
     skill = call.ws.import_skill(path, name=options.name)
     code = skill.code()
+    shown = visible(code, code=True)
 
     def text() -> str:
         if skill.trusted:
-            return f"{code}\n{skill.name} v{skill.version} is trusted."
+            return f"{shown}\n{skill.name} v{skill.version} is trusted."
         step = f"{call.prog} skill trust {skill.name}@{skill.version}"
-        return f"{code}\n{skill.name} v{skill.version} is not trusted. When you have read its code: {step}"
+        return f"{shown}\n{skill.name} v{skill.version} is not trusted. When you have read its code: {step}"
 
     return Output({**about(skill), "code": str(code)}, text)
 
 
 @verb("skill trust", SKILL, group="skills", aliases=("trust-skill",))
 def trust(call: Call) -> Output:
-    """Let a skill from elsewhere run from now on; read its code before, with skill code."""
+    """Let a skill from elsewhere run from now on; its code is shown."""
     before = call.ws.skill(call.options.skill)
+    if not before.trusted:
+        for line in str(before.code()).splitlines():
+            call.say(visible(line, code=True))
     skill = before.trust()
     said = "was trusted already" if before.trusted else f"is trusted; it is {skill.status}"
     if skill.status == "draft":

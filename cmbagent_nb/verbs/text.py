@@ -54,16 +54,6 @@ def node_line(node: Mapping[str, Any]) -> str:
     return f"{look(status).glyph} {title}  {' · '.join(fact for fact in facts if fact)}".rstrip()
 
 
-def plan_lines(plan: Mapping[str, Any]) -> list[str]:
-    """Write the steps of a plan, a line each."""
-    lines = [f"Goal: {cut(plan['goal'], 200)}"] if plan.get("goal") else []
-    for number, step in enumerate(plan.get("steps") or (), 1):
-        before = ", ".join(str(item) for item in step.get("depends_on") or ())
-        after = f", after {before}" if before else ""
-        lines.append(f"{number}. {cut(step.get('title'), 100)} ({step.get('agent')}{after})")
-    return lines
-
-
 def lineage_text(links: Iterable[Mapping[str, Any]]) -> str:
     """Write how a file came to be, the file first."""
     lines: list[str] = []

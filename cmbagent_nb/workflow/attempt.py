@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import GateError
+from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.execution.attempt import attempt_folder, prepare
 from cmbagent_nb.execution.ended import believed, outcome_of
 from cmbagent_nb.execution.group import kill_folder
@@ -56,6 +56,21 @@ if TYPE_CHECKING:
 
 EXECUTOR = "executor"
 PHASE = "control"
+
+
+class Stopped(CMBAgentError):
+    """A person stopped the run at a gate."""
+
+
+def stopped(step: int, by: str, after: str = "") -> Stopped:
+    """Return what ends a run that a person stopped at a step, and after which error.
+
+    >>> str(stopped(2, "you", "IndexError: list index out of range"))
+    'You stopped the run at step 2, after IndexError: list index out of range. Resume asks again.'
+    """
+    who = "you" if by.startswith("you") else by
+    last = after.strip().splitlines()[-1] if after.strip() else ""
+    return Stopped(f"{who} stopped the run at step {step}" + (f", after {last}" if last else ""), "Resume asks again.")
 
 
 @dataclass(frozen=True)
@@ -140,6 +155,9 @@ class Attempt:
                 return await work(spec)
         except asyncio.CancelledError:
             self._end("cancelled")
+            raise
+        except Stopped as error:  # whoever resumes the run is asked about the same code again
+            self._end("interrupted", error=str(error))
             raise
         except Exception as error:
             if is_full(error):  # what was asked and computed counts when the run is gone on with
@@ -233,12 +251,17 @@ class Attempt:
             await with_space(self.context, _write, script, code)
         self.context.stream.emit("code_generated", node_id=self.step.node_id, path=f"codebase/{script.name}")
         self._hand(spec.name, EXECUTOR, "code to run", {"path": f"codebase/{script.name}"}, reply.event_id)
-        await self._may_run(script.name, code)
+        refusal = await self._may_run(script.name, code)
+        if refusal is not None:
+            return self._refused(refusal, script, code_hash, spec, reply)
+        # What was allowed is what is run, whatever happened to the file while it was shown.
+        if self._exit is None:
+            await with_space(self.context, _put_back, script, code, code_hash)
         outcome, event_id = await self._launch(script, code_hash, reply, spec)
         await in_thread(_put_back, script, code, code_hash)
         self._note_changed(outcome.changed_links, event_id)
         failure = await self._judge(outcome, reply)
-        files = await self._keep(
+        files, hashes = await self._keep(
             outcome.made, script, code_hash, spec, reply.event_id, event_id, published=failure is None
         )
         self._end(
@@ -267,30 +290,40 @@ class Attempt:
             summary=reply.explanation,
             files=files,
             output=outcome.stdout,
+            hashes=hashes,
         )
 
-    async def _may_run(self, name: str, code: str) -> None:
+    async def _may_run(self, name: str, code: str) -> gates.Answer | None:
+        """Ask whether the code may run, where that is wanted; returns the answer of a person who does not allow it."""
         if "tool" not in self.context.options.approve:
-            return
-        context, node_id = self.context, self.step.node_id
-        title = f"Run {name} for step {self.step.number}?"
-        await context.states.node(node_id, "waiting_approval", reason=title)
-        async with context.motion.waiting(self.place):
-            answer = await context.gates.ask(
-                "tool_call",
-                node_id,
-                f"tool:{self.number}",
-                title=title,
-                options=gates.TOOL_OPTIONS,
-                details={"code": code},
-                on_open=lambda approval_id: context.stream.emit(
-                    "approval_requested", approval_id=approval_id, node_id=node_id, title=title
-                ),
-            )
-        context.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
-        await context.states.node(node_id, "running")
-        if answer.resolution != "approved":
-            raise GateError(f"the code of step {self.step.number} was not allowed to run", "Start the run again.")
+            return None
+        shown = {"file": f"codebase/{name}", "code": code}
+        title = f"Run this code? ({name}, step {self.step.number})"
+        question = gates.Question("tool_call", title, gates.TOOL_OPTIONS, "", shown, shown)
+        node_id = self.step.node_id
+        answer = await self.context.ask_person(question, node_id, f"tool:{self.number}", self.place)
+        if answer.resolution == "abort":
+            raise stopped(self.step.number, answer.by)
+        await self.context.states.node(node_id, "running")
+        return None if answer.resolution == "approved" else answer
+
+    def _refused(self, answer: gates.Answer, script: Path, code_hash: str, spec: AgentSpec, reply: _Written) -> Failure:
+        """End the attempt whose code a person does not allow; the reason goes to the agent, who writes other code."""
+        comment = answer.feedback.strip()
+        error = "You did not allow this code to run" + (f": {comment}" if comment else ".")
+        told = (
+            "The person you work for did not allow this code to run, and it was not run. "
+            + (f"Their reason: {comment}" if comment else "They gave no reason.")
+            + " Write other code that does the step."
+        )
+        self._end(
+            "failed",
+            error=error,
+            error_category="refused",
+            meta={"script": f"codebase/{script.name}", "code_hash": code_hash, "suggestion": told, "comment": comment},
+        )
+        self._hand("you", spec.name, "the code was not allowed to run", {"reason": comment}, reply.event_id)
+        return Failure(self.number, error, reply.code, suggestion=told, comment=comment)
 
     async def _launch(self, script: Path, code_hash: str, reply: _Written, spec: AgentSpec) -> tuple[Outcome, str]:
         context, code = self.context, reply.code
@@ -422,7 +455,7 @@ class Attempt:
         event_id: str,
         *,
         published: bool,
-    ) -> list[str]:
+    ) -> tuple[list[str], dict[str, str]]:
         """Credit the code to its author and the files to the run of the code; publish them if it succeeded."""
         path = f"codebase/{script.name}"
         entries = [await in_thread(_entry, script, path), *(entry for entry in made if entry.path != path)]
@@ -437,9 +470,10 @@ class Attempt:
                     code_hash=code_hash,
                     final=published,
                 )
-            if published:
-                report_conflicts(self.context, self.step.node_id, event_id, [path])
-        return [file.path for file in files] if published else []
+            if not published:
+                return [], {}
+            report_conflicts(self.context, self.step.node_id, event_id, [path])
+        return [file.path for file in files], {file.path: file.sha256 for file in files}
 
     async def _place(self, entries: Sequence[Entry]) -> list[MadeFile]:
         return await publish_files(self.context, self.step.node_id, self.number, self._folder, entries)
@@ -487,6 +521,7 @@ class Attempt:
             agent=spec.name,
             summary=markdown,
             files=[file.path for file in files],
+            hashes={file.path: file.sha256 for file in files},
         )
 
     def _credit(self, file: MadeFile, agent: str, parent: str | None, *, final: bool = True, **more: Any) -> None:

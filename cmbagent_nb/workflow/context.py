@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.checkpoints import Checkpoints
     from cmbagent_nb.workflow.conduct import Conduct
     from cmbagent_nb.workflow.credits import Credits
-    from cmbagent_nb.workflow.gates import Gates
+    from cmbagent_nb.workflow.gates import Answer, Gates, Question
     from cmbagent_nb.workflow.kept import Kept
-    from cmbagent_nb.workflow.motion import Motion
+    from cmbagent_nb.workflow.motion import Motion, Place
     from cmbagent_nb.workflow.offer import Offer
     from cmbagent_nb.workflow.states import States
     from cmbagent_nb.workflow.stream import Stream
@@ -102,6 +102,30 @@ class Context:
         from cmbagent_nb.agents.tools import ToolBox
 
         return ToolBox(folder)
+
+    async def ask_person(
+        self, question: Question, node_id: str, moment: str, place: Place | None = None, *, still: bool = False
+    ) -> Answer:
+        """Ask a person at a gate of a node, which waits meanwhile; an answer from before an interruption counts.
+
+        ``still`` leaves the node's status as it is: it had ended before the run was interrupted.
+        """
+        answer = self.gates.given(question, node_id, moment)
+        if answer is not None:
+            return answer
+        if not still:
+            await self.states.node(node_id, "waiting_approval", reason=question.title)
+        async with self.motion.waiting(place):
+            answer = await self.gates.ask(
+                question,
+                node_id,
+                moment,
+                on_open=lambda approval_id: self.stream.emit(
+                    "approval_requested", approval_id=approval_id, node_id=node_id, title=question.title
+                ),
+            )
+        self.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
+        return answer
 
     def hand_over(
         self, from_agent: str, to_agent: str, reason: str, passed: Any, parent: str | None = None

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cmbagent_nb.errors import CMBAgentError, PlanRefused, StoreError
+from cmbagent_nb.errors import CMBAgentError, PlanRefused, PlanTooLong, ReplyInvalid, StoreError
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.workflow import gates, prompts, reports
 from cmbagent_nb.workflow.context import PLANNED
 from cmbagent_nb.workflow.graph import add_graph, add_planning
-from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING, SKILL_MATCH, TERMINATOR, Plan, problem
+from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING, SKILL_MATCH, TERMINATOR, Plan, checked
 from cmbagent_nb.workflow.restore import BLOCKED
 from cmbagent_nb.workflow.space import LOOK_AGAIN
 from cmbagent_nb.workflow.step import Ending, run_step
@@ -144,11 +144,21 @@ async def _propose(context: Context, previous: Plan | None, comments: list[str],
     options, registry = context.options, context.registry
     agents = {name: registry[name].description for name in registry.plannable()}
 
+    # A person who is asked about the plan may allow a longer one.
+    most = None if "plan" in options.approve and context.gates.attended else options.max_plan_steps
+    too_long: PlanTooLong | None = None
+
     def check(value: Any) -> str | None:
+        nonlocal too_long
+        too_long = None
         try:
-            return problem(Plan.from_reply(value.model_dump()), agents=agents, max_steps=options.max_plan_steps)
+            checked(Plan.from_reply(value.model_dump()), agents=agents, max_steps=most)
+        except PlanTooLong as refused:
+            too_long = refused
+            return f"The plan has {refused.steps} steps; at most {refused.limit} are allowed."
         except PlanRefused as refused:
             return str(refused)
+        return None
 
     if comments_by:
         context.hand_over(comments_by, "planner", "changes asked for", comments)
@@ -164,15 +174,20 @@ async def _propose(context: Context, previous: Plan | None, comments: list[str],
     )
     if options.plan_instructions:
         prompt += f"\n\n# Instructions for the plan\n{options.plan_instructions}"
-    answer = await ask(
-        registry["planner"],
-        prompt,
-        reply=plan_model(list(agents)),
-        gateway=context.gateway,
-        recorder=context.recorder,
-        tools=context.tools(context.work_dir),
-        check=check,
-    )
+    try:
+        answer = await ask(
+            registry["planner"],
+            prompt,
+            reply=plan_model(list(agents)),
+            gateway=context.gateway,
+            recorder=context.recorder,
+            tools=context.tools(context.work_dir),
+            check=check,
+        )
+    except ReplyInvalid:
+        if too_long is not None:
+            raise too_long from None
+        raise
     plan = Plan.from_reply(answer.value.model_dump())
     context.plan_event = answer.event_id
     context.kept.note("plan_proposed", plan.to_dict())
@@ -210,21 +225,8 @@ async def _approve(context: Context, plan: Plan) -> Plan | None:
 
     await become("running")
     for time_shown in count(1):
-        await become("waiting_approval", "the plan is shown")
-        async with context.motion.waiting(None):
-            answer = await context.gates.ask(
-                "plan_approval",
-                PLAN_APPROVAL,
-                f"plan:{time_shown}",
-                title="Approve the plan?",
-                body=note or plan.goal,
-                options=gates.PLAN_OPTIONS,
-                details={"plan": plan.to_dict()},
-                on_open=lambda approval_id: context.stream.emit(
-                    "approval_requested", approval_id=approval_id, node_id=PLAN_APPROVAL, title="Approve the plan?"
-                ),
-            )
-        context.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
+        question = _plan_question(plan, note, context.options.max_plan_steps)
+        answer = await context.ask_person(question, PLAN_APPROVAL, f"plan:{time_shown}", still=decided)
         if answer.resolution == "approved":
             await become("completed", f"approved by {answer.by}", answer.by)
             return plan
@@ -238,9 +240,25 @@ async def _approve(context: Context, plan: Plan) -> Plan | None:
                 " the plan, or start the run with a model (--model provider:name)."
             )
             continue
+        most = context.options.max_plan_steps
+        fewer = [f"Use at most {most} steps."] if answer.resolution == "fewer" else []
+        comments = [*fewer, *([answer.feedback] if answer.feedback.strip() else [])]
         with context.recorder.at(PLANNING, attempt=1, agent="planner"):
-            plan = await _propose(context, plan, [answer.feedback], "you")
+            plan = await _propose(context, plan, comments, "you")
     return None
+
+
+def _plan_question(plan: Plan, note: str, most: int) -> gates.Question:
+    """Ask about a plan; one that is longer than the limit says so, and can be allowed or made shorter."""
+    title = "Approve the plan?"
+    options: tuple[tuple[str, str], ...] = gates.PLAN_OPTIONS
+    number = len(plan.steps)
+    if number > most:
+        title = f"The plan has {number} steps; the limit is {most}. Approve it?"
+        fewer = ("fewer", f"Ask for at most {most}")
+        options = (("approved", f"Allow {number} steps"), fewer, *gates.PLAN_OPTIONS[1:])
+    shown = plan.to_dict()
+    return gates.Question("plan_approval", title, options, note or plan.goal, {"plan": shown}, {"plan": shown})
 
 
 # ---- steps

@@ -76,11 +76,13 @@ class LiveRun:
         """Take note of what keeps the run waiting; nothing when it goes on."""
         self.trouble = text
 
-    async def answer(self, approval_id: str, resolution: str, feedback: str, by: str) -> Answer:
+    async def answer(
+        self, approval_id: str, resolution: str, feedback: str, by: str, *, hash: str = "", answer_id: str = ""
+    ) -> Answer:
         """Answer one of the run's gates; on the event loop."""
         if self.gates is None:
             raise GateError("the run has no open gate yet", "List the open gates with %cmbagent approvals.")
-        return await self.gates.answer(approval_id, resolution, feedback, by=by)
+        return await self.gates.answer(approval_id, resolution, feedback, by=by, hash=hash, answer_id=answer_id)
 
     async def pause(self, *, now: bool, by: str) -> None:
         """Let nothing of the run begin from now on; on the event loop."""
@@ -108,16 +110,13 @@ class LiveRun:
 
     async def _ask_at_pause(self, gates: Gates, by: str) -> None:
         """Ask whether a run that a person has paused shall go on; the end of the pause closes the gate as well."""
-        from cmbagent_nb.workflow.gates import PAUSE_OPTIONS
+        from cmbagent_nb.workflow.gates import PAUSE_OPTIONS, Question
 
-        title = "The run is paused. Go on?"
+        title = "The run is paused. Continue?"
         answer = await gates.ask(
-            "manual_pause",
+            Question("manual_pause", title, PAUSE_OPTIONS, f"Paused by {by}."),
             None,
             f"manual:{new_id()}",  # another pause is another gate: it is asked anew, also after a resume
-            title=title,
-            body=f"Paused by {by}.",
-            options=PAUSE_OPTIONS,
             on_open=lambda gate: self.stream.emit("approval_requested", approval_id=gate, node_id=None, title=title),
         )
         self._pause_gate = None
@@ -140,7 +139,12 @@ class LiveRun:
             return "resumed"
         if command == "answer_gate":
             answer = await self.answer(
-                str(arguments["approval_id"]), str(arguments["resolution"]), str(arguments.get("feedback", "")), origin
+                str(arguments["approval_id"]),
+                str(arguments["resolution"]),
+                str(arguments.get("feedback", "")),
+                origin,
+                hash=str(arguments.get("hash", "")),
+                answer_id=str(arguments.get("answer_id", "")),
             )
             return answer.resolution
         raise CMBAgentError(f"there is no command {command!r}", "Update the process that owns the run.")

@@ -5,7 +5,7 @@
 ...     {"title": "b", "agent": "engineer", "instructions": "i", "depends_on": ["step_1"]}]})
 >>> plan.steps[1].depends_on
 ('step_1',)
->>> problem(plan, agents=["engineer"], max_steps=5) is None
+>>> problem(plan, agents=["engineer"]) is None
 True
 """
 
@@ -17,7 +17,7 @@ from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from cmbagent_nb.errors import PlanRefused
+from cmbagent_nb.errors import PlanRefused, PlanTooLong
 
 PLANNING = "planning"
 SKILL_MATCH = "skill_match"
@@ -72,7 +72,7 @@ class Plan:
             steps.append(
                 Step(
                     number=number,
-                    title=str(entry.get("title") or entry["instructions"])[:120],
+                    title=str(entry.get("title") or shortened(str(entry["instructions"]))),
                     agent=str(entry.get("agent") or "engineer"),
                     instructions=str(entry.get("instructions") or entry["title"]),
                     bullet_points=tuple(str(point) for point in entry.get("bullet_points") or ()),
@@ -158,16 +158,13 @@ def one_step(task: str, agent: str, title: str) -> Plan:
     return Plan(goal=task, steps=(Step(number=1, title=title, agent=agent, instructions=task),))
 
 
-def problem(plan: Plan, *, agents: Iterable[str], max_steps: int) -> str | None:
+def problem(plan: Plan, *, agents: Iterable[str]) -> str | None:
     """Say why a plan cannot be used, in words that the planner can act on; ``None`` when it can.
 
-    Refused are unknown agents, unknown dependencies, steps that need themselves, cycles and plans
-    that are too long.
+    Refused are unknown agents, unknown dependencies, steps that need themselves, and cycles.
     """
     known = list(agents)
     names = {step.node_id for step in plan.steps}
-    if len(plan.steps) > max_steps:
-        return f"The plan has {len(plan.steps)} steps; at most {max_steps} are allowed."
     for step in plan.steps:
         if step.agent not in known:
             return f"Step {step.number} names the agent {step.agent!r}; the agents are {', '.join(known)}."
@@ -181,12 +178,40 @@ def problem(plan: Plan, *, agents: Iterable[str], max_steps: int) -> str | None:
     return None
 
 
-def checked(plan: Plan, *, agents: Iterable[str], max_steps: int) -> Plan:
-    """Return ``plan`` if it can be used, else raise :class:`~cmbagent_nb.errors.PlanRefused`."""
-    reason = problem(plan, agents=agents, max_steps=max_steps)
+def checked(plan: Plan, *, agents: Iterable[str], max_steps: int | None) -> Plan:
+    """Return ``plan`` if it can be used, else raise.
+
+    Raises
+    ------
+    PlanTooLong
+        It has more than ``max_steps`` steps.
+    PlanRefused
+        It cannot be carried out.
+    """
+    number = len(plan.steps)
+    if max_steps is not None and number > max_steps:
+        raise PlanTooLong(
+            f"the plan has {number} steps; the limit is {max_steps}",
+            f"Allow more with CMBAGENT_MAX_PLAN_STEPS={number}, or ask for fewer steps.",
+            steps=number,
+            limit=max_steps,
+        )
+    reason = problem(plan, agents=agents)
     if reason:
         raise PlanRefused(f"the plan cannot be used: {reason}", "Change the plan and try again.", reason=reason)
     return plan
+
+
+def shortened(text: str, length: int = 120) -> str:
+    """Return the first line of a text, with a sign where something is left out.
+
+    >>> shortened("Fit the curve.\\nThen plot it.")
+    'Fit the curve. …'
+    """
+    first = text.strip().splitlines()[0] if text.strip() else ""
+    if len(first) > length:
+        return first[: length - 1].rstrip() + "…"
+    return first if first == text.strip() else f"{first} …"
 
 
 def _printable(pattern: Any) -> str:

@@ -28,6 +28,8 @@ class Failure:
     code: str = ""
     output: str = ""
     suggestion: str = ""
+    #: What a person said who did not allow the code to run.
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Done:
     summary: str
     files: Sequence[str] = field(default_factory=tuple)
     output: str = ""
+    #: The SHA-256 of each file.
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 def planner(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from cmbagent_nb.llm.spec import ModelSpec
 from cmbagent_nb.store.archive import unarchive_run
 from cmbagent_nb.store.archived import archived
 from cmbagent_nb.workflow.folders import reserve
+from cmbagent_nb.workflow.gates import ANYTHING
 from cmbagent_nb.workflow.history import rows_of_database, state_of
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.launch import Request, asked_for, options_from, start
@@ -88,7 +89,12 @@ def start_replay(host: Host, run_id: str, settings: Settings, registry: Registry
     past = read_past(host.db, run_id, original)
     # Whoever resumed a failed run gave its steps more attempts; where a gate asks, the answer does.
     granted = {} if "error" in request.options.approve else {name: step.begun for name, step in past.steps.items()}
-    return start(host, request, Past(answers=past.answers, granted=granted)), request.run_id
+    # What a step printed may differ, and what was decided after it stands. Code and plans have to be the same.
+    answers = {
+        place: replace(answer, hash=ANYTHING) if place[1].startswith(("after:", "error:")) else answer
+        for place, answer in past.answers.items()
+    }
+    return start(host, request, Past(answers=answers, granted=granted)), request.run_id
 
 
 def compare(host: Host, original_id: str, run_id: str) -> Replay:

@@ -127,10 +127,19 @@ def _step(
         current=current,
         begun=attempts[-1]["attempt"] if attempts else 0,
         exhausted=row["status"] == "failed",
-        comments=tuple(answer.feedback for _, answer in given if answer.feedback.strip()),
+        comments=_comments(given, failed),
         redone=redone,
         retried=retried,
     )
+
+
+def _comments(given: Sequence[tuple[int, Answer]], failed: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return what a person said about a step: at redos and retries, and about code that was not allowed to run."""
+    said = [(number, answer.feedback) for number, answer in given]
+    for item in failed:
+        meta = from_json(item["meta"]) if item["meta"] else {}
+        said.append((item["attempt"], str(meta.get("comment") or "")))
+    return tuple(dict.fromkeys(text for _, text in sorted(said, key=lambda pair: pair[0]) if text.strip()))
 
 
 def _failure(work_dir: Path, attempt: Mapping[str, Any]) -> Failure:
@@ -143,6 +152,7 @@ def _failure(work_dir: Path, attempt: Mapping[str, Any]) -> Failure:
         code=_text(folder / meta["script"]) if meta.get("script") else "",
         output=meta.get("output") or "\n".join(part for part in parts if part.strip()),
         suggestion=meta.get("suggestion", ""),
+        comment=meta.get("comment", ""),
     )
 
 
@@ -159,15 +169,22 @@ def _answers(db: Database, run_id: str, stopped: Collection[str]) -> dict[tuple[
     Whoever goes on with a run that somebody stopped at a gate is asked again there: ``stopped`` are the steps that
     ended as failed.
     """
-    from cmbagent_nb.workflow.gates import Answer
+    from cmbagent_nb.workflow.gates import Answer, fingerprint
 
     answers: dict[tuple[str, str], Answer] = {}
     for row in db.rows(
         "SELECT * FROM approval_requests WHERE run_id = :id AND status = 'resolved' ORDER BY created_at, id", id=run_id
     ):
         context = from_json(row["context"]) if row["context"] else {}
-        answer = Answer(row["id"], row["resolution"], row["user_feedback"] or "", row["resolved_by"] or "you")
-        if row["node_id"] not in stopped or answer.resolution not in STOPPING:
+        answer = Answer(
+            row["id"],
+            row["resolution"],
+            row["user_feedback"] or "",
+            row["resolved_by"] or "you",
+            str(context.get("hash") or fingerprint(context)),
+        )
+        refused = row["approval_type"] == "tool_call" and answer.resolution == "rejected"
+        if row["node_id"] not in stopped or answer.resolution not in STOPPING or refused:
             answers[row["node_id"], str(context.get("moment", ""))] = answer
     return answers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,8 @@ def resume(
     if asked.get("replay_of"):
         raise StateError(f"run {row['name']} is a replay", "Replay the recorded run again.", run_id=run_id)
     options = options_from(asked)
+    # A plan that was too long for the limit of then may be allowed by that of now.
+    options = replace(options, max_plan_steps=max(options.max_plan_steps, settings.max_plan_steps))
     plans = options.mode in PLANNED or bool(asked.get("offer"))
     kept_conduct = asked.get("conduct")
     conduct = conduct_of(run_id, kept_conduct, model) if conduct_of is not None and kept_conduct else None

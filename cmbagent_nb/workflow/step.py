@@ -5,12 +5,12 @@ A step that fails never stops what does not depend on it, and the record of its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import BudgetExceeded, CMBAgentError
 from cmbagent_nb.workflow import gates
-from cmbagent_nb.workflow.attempt import Attempt
+from cmbagent_nb.workflow.attempt import Attempt, Stopped, stopped
 from cmbagent_nb.workflow.prompts import Done, Failure, tail
 from cmbagent_nb.workflow.restore import STOPPING, PastStep
 from cmbagent_nb.workflow.summary import summarize
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.plan import Step
 
 
-class Stopped(CMBAgentError):
-    """A person stopped the run at a gate."""
+#: Characters of an output that a gate shows; the whole is in the step's folder.
+SHOWN = 20_000
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,9 @@ class _Step:
         if not ("before_step" in wanted or (self.step.needs_approval and wanted)):
             return True
         title = f"Start step {self.step.number}: {self.step.title}?"
-        answer = await self._gate("step_approval", "before", title, self.step.instructions, gates.START_OPTIONS)
-        return answer.resolution == "approved"
+        shown = asdict(self.step)
+        question = gates.Question("step_approval", title, gates.START_OPTIONS, "", {"step": shown}, {"step": shown})
+        return (await self._ask(question, "before")).resolution == "approved"
 
     async def _attempts(self) -> Ending:
         context = self.context
@@ -120,6 +121,8 @@ class _Step:
                 await context.states.node(self.step.node_id, "retrying", reason="redo")
             else:
                 self.failures.append(result)
+                if result.comment and result.comment not in self.comments:
+                    self.comments.append(result.comment)
                 if self.attempts < self.allowed:
                     self._note_retry("scheduled", result)
                     await context.states.node(self.step.node_id, "retrying", reason=_line(result.error))
@@ -158,14 +161,14 @@ class _Step:
     async def _accepted(self, result: Done) -> bool:
         if "after_step" not in self.context.options.approve:
             return True
-        answer = await self._gate(
+        question = gates.Question(
             "step_approval",
-            f"after:{self.attempts}",
-            f"Step {self.step.number} is done: {self.step.title}. Go on?",
-            tail(result.output or result.summary, 1000),
+            f"Step {self.step.number} “{self.step.title}” is done. Continue?",
             gates.STEP_OPTIONS,
-            files=list(result.files),
+            result.summary,
+            {"output": tail(result.output, SHOWN), "files": dict(result.hashes) or list(result.files)},
         )
+        answer = await self._ask(question, f"after:{self.attempts}")
         if answer.resolution == "redo":
             self.comments.append(answer.feedback)
         return answer.resolution == "approved"
@@ -174,47 +177,26 @@ class _Step:
         if "error" not in self.context.options.approve:
             return "fail"
         times = {1: "once", 2: "twice"}.get(self.attempts, f"{self.attempts} times")
-        answer = await self._gate(
+        question = gates.Question(
             "error_recovery",
-            f"error:{self.attempts}",
-            f"Step {self.step.number} failed {times}. How shall it go on?",
-            failure.error,
+            f"Step {self.step.number} failed {times}. What next?",
             gates.ERROR_OPTIONS,
-            attempts=self.attempts,
+            failure.error,
+            {"code": failure.code, "output": tail(failure.output, SHOWN), "attempts": self.attempts},
         )
+        answer = await self._ask(question, f"error:{self.attempts}")
         if answer.resolution == "skip":
             return await self._end("skipped", error=failure.error, reason="skipped by " + answer.by)
         if answer.feedback.strip() and answer.feedback not in self.comments:
             self.comments.append(answer.feedback)
         return "retry"
 
-    async def _gate(
-        self, kind: str, moment: str, title: str, body: str, options: tuple[tuple[str, str], ...], **details: Any
-    ) -> Answer:
-        context, node_id = self.context, self.step.node_id
-        given = context.gates.given(node_id, moment)
-        if given is not None:
-            return self._go_on_after(given)
-        await context.states.node(node_id, "waiting_approval", reason=title)
-        async with context.motion.waiting(self.place):
-            answer = await context.gates.ask(
-                kind,
-                node_id,
-                moment,
-                title=title,
-                body=body,
-                options=options,
-                details=details,
-                on_open=lambda approval_id: context.stream.emit(
-                    "approval_requested", approval_id=approval_id, node_id=node_id, title=title
-                ),
-            )
-        context.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
-        return self._go_on_after(answer)
+    async def _ask(self, question: gates.Question, moment: str) -> Answer:
+        return self._go_on_after(await self.context.ask_person(question, self.step.node_id, moment, self.place))
 
     def _go_on_after(self, answer: Answer) -> Answer:
         if answer.resolution in STOPPING:
-            raise Stopped(f"the run was stopped at step {self.step.number} by {answer.by}")
+            raise stopped(self.step.number, answer.by, self.failures[-1].error if self.failures else "")
         return answer
 
     async def _fail(self, failure: Failure) -> Ending:

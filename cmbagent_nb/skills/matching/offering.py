@@ -13,6 +13,7 @@ Whatever happens is a row of ``skill_matches``: ``offered``, then ``accepted`` o
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -173,27 +174,26 @@ class SkillOffer:
         title = f"Use the skill {item.name} v{item.version} for this task?"
         varied = ", ".join(f"{name} = {value!r}" for name, value in choice.values.items())
         body = f"{item.skill.description}\n\nWhy: {item.reason}." + (f"\n\nWith {varied}." if varied else "")
+        skill = item.skill
+        code = str(await in_thread(skill.code))
+        subject = {
+            "skill": skill.name,
+            "version": skill.version,
+            "notebook": skill.notebook_hash,
+            "code": hashlib.sha256(code.encode("utf-8", "replace")).hexdigest(),
+            "parameters": choice.values,
+        }
+        details = {
+            "skill": item.as_dict(),
+            "code": code,
+            "file": f"{skill.name} v{skill.version}",
+            "parameters": choice.values,
+            "candidates": [other.as_dict() for other in found.matches],
+        }
+        question = gates.Question("skill_match", title, gates.SKILL_OPTIONS, body, details, subject)
         if not decided:
             await context.states.node(SKILL_MATCH, "running")
-            await context.states.node(SKILL_MATCH, "waiting_approval", reason="a skill is shown")
-        async with context.motion.waiting(None):
-            answer = await context.gates.ask(
-                "skill_match",
-                SKILL_MATCH,
-                f"skill:{item.id}",
-                title=title,
-                body=body,
-                options=gates.SKILL_OPTIONS,
-                details={
-                    "skill": item.as_dict(),
-                    "parameters": choice.values,
-                    "candidates": [other.as_dict() for other in found.matches],
-                },
-                on_open=lambda approval_id: context.stream.emit(
-                    "approval_requested", approval_id=approval_id, node_id=SKILL_MATCH, title=title
-                ),
-            )
-        context.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
+        answer = await context.ask_person(question, SKILL_MATCH, f"skill:{item.id}", still=decided)
         if not decided:
             await context.states.node(
                 SKILL_MATCH, "completed", reason=f"{answer.resolution}, said {answer.by}", by=answer.by
