@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.store.node import NodeDetail
     from cmbagent_nb.store.snapshot import Snapshot
     from cmbagent_nb.workflow.gates import Answer
     from cmbagent_nb.workflow.history import State
@@ -213,6 +214,12 @@ class Run:
         found = read_snapshot(self._host.db, self.id)
         found.run["trouble"] = "" if found.finished else self.trouble
         return found
+
+    def node(self, node_id: str) -> NodeDetail:
+        """Return everything that the record has of one node, by attempt: prompts, code, output, errors, files."""
+        from cmbagent_nb.store.node import read_node
+
+        return read_node(self._host.db, self.id, node_id)
 
     @property
     def trouble(self) -> str:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from cmbagent_nb.render import parts
 from cmbagent_nb.render.html import run_html
 from cmbagent_nb.render.markdown import markdown_html
+from cmbagent_nb.render.node import node_panel
+from cmbagent_nb.store.node import AttemptDetail, NodeDetail
 from tests.test_render_graph import MARKUP, node, snapshot
 
 PIXEL = base64.b64decode(
@@ -92,13 +94,26 @@ def full(text: str) -> Any:
     )
 
 
+def detail(text: str) -> NodeDetail:
+    """A node with two attempts whose every text is ``text``."""
+    ran = {"event_type": "code_exec", "status": "failed", "error": text, "label": text, "agent_name": text}
+    ran |= {"inputs": {"path": text, "code": text}, "outputs": {"stdout": text, "stderr": text}}
+    asked = {"event_type": "agent_call", "agent_name": text, "inputs": {"message": text}, "outputs": {"text": text}}
+    gate = {"event_type": "approval", "inputs": {"title": text}, "outputs": {"resolution": text, "feedback": text}}
+    tool = {"event_type": "tool_call", "label": text, "inputs": {text: text}, "outputs": {text: text}, "error": text}
+    file = {"file_path": text, "node_id": "step_1", "created_by_agent": text, "size_bytes": 1}
+    row = {"status": text, "error": text, "started_at": 1.0, "ended_at": 2.0}
+    first = AttemptDetail(1, row, [asked, tool, ran, gate], "", [file])
+    return NodeDetail("step_1", [first, AttemptDetail(2, row, [asked], text)], 3)
+
+
 def everything(text: str) -> str:
     state = full(text)
     return "".join(
         [
             run_html(state, report=True),
             parts.event_list(state),
-            parts.node_panel(state, "step_1"),
+            node_panel(state, "step_1", detail(text)),
             parts.message_list(state),
             parts.cost_table(state),
             parts.footer(state),

@@ -103,7 +103,10 @@ def test_a_run_in_the_middle(db: Database, record: Record) -> None:
     assert [event["execution_order"] for event in snapshot.events] == [1, 2, 3, 4, 5]
     assert (snapshot.events[1]["cost_usd"], snapshot.events[1]["tokens"]) == (0.5, 30)
     assert snapshot.events[3]["long"]
-    assert snapshot.events[3]["inputs"] == {"path": "codebase/step_1.py", "code": "x" * 2000 + "…"}
+    assert snapshot.events[3]["inputs"] == {
+        "path": "codebase/step_1.py",
+        "code": "x" * 2000 + " [… 48,000 more characters …]",
+    }
     assert snapshot.events[4]["inputs"] is None
     assert not snapshot.events[0]["long"]
     assert [(file["file_path"], file["version"]) for file in snapshot.files] == [

@@ -370,7 +370,7 @@ def test_gates_are_listed_and_answered(workspace: Workspace, serve: Serve) -> No
         assert changed.data["resolution"] == "modified"
         again = wait_for_gate(run)
         assert again["id"] != gate["id"]
-        with pytest.raises(GateError, match="answered already: modified by command line"):
+        with pytest.raises(GateError, match="already answered by command line: modified"):
             execute(workspace, f"approve {gate['id']}")
         with pytest.raises(GateError, match="No open gate and no run matches 'three'"):
             execute(workspace, "approve three")
@@ -378,6 +378,7 @@ def test_gates_are_listed_and_answered(workspace: Workspace, serve: Serve) -> No
         assert answer == {
             "approval_id": again["id"], "run_id": run.id, "run": "two", "node_id": again["node_id"],
             "status": "resolved", "resolution": "approved", "user_feedback": "good", "resolved_by": "command line",
+            "hash": again["context"]["hash"],
         }  # fmt: skip
         assert run.wait(60).status == "completed", run.error
     decided = as_json(workspace, "decisions two")

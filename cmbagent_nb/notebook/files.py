@@ -14,6 +14,7 @@ import ipywidgets
 
 from cmbagent_nb.notebook.comms import assign
 from cmbagent_nb.redaction import scrub
+from cmbagent_nb.render.gate import code_html
 from cmbagent_nb.render.markdown import markdown_html
 from cmbagent_nb.render.text import cut, esc, plural, size
 
@@ -103,7 +104,16 @@ def preview(path: Path, folder: Path | None = None) -> str:
             text = json.dumps(json.loads(text), indent=1, ensure_ascii=False)
         except (ValueError, RecursionError):
             whole = False
-    return f"<pre>{esc(text[:6000])}{'' if whole and len(text) <= 6000 else chr(10) + '…'}</pre>"
+    if kind == ".py":
+        return code_html(text, path.name, copy=True) + _left_out(path, len(text), whole)
+    return f"<pre>{esc(text)}</pre>{_left_out(path, len(text), whole)}"
+
+
+def _left_out(path: Path, shown: int, whole: bool) -> str:
+    """Say how much of a file is shown, where that is not all."""
+    if whole:
+        return ""
+    return f'<div class="cmbv-meta">The first {shown:,} characters of {size(path.stat().st_size)}.</div>'
 
 
 def _picture(path: Path, kind: str) -> str:

@@ -7,11 +7,12 @@
 | data changed in place is not sent | only whole dictionaries are assigned, and only when they differ |
 | a click shows ``data.tooltip`` as HTML | no node has one |
 | a message for each node and edge | nodes come and go rarely; statuses change one node each |
+| it takes away only the last elements of its lists | anything else makes a new canvas in the same place |
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -75,13 +76,20 @@ class CytoscapeGraph:
 
     def __init__(self, on_select: Callable[[str], None]) -> None:
         import ipycytoscape
+        import ipywidgets
 
         self._kit = ipycytoscape
         self._nodes: dict[str, Any] = {}
         self._edges: dict[tuple[str, str], Any] = {}
         self._theme = ""
         self._width = self._arranged = 0
-        self.widget = ipycytoscape.CytoscapeWidget(
+        self._on_select = on_select
+        self._canvas = self._new_canvas()
+        self.widget = ipywidgets.Box([self._canvas])
+        self.widget.layout.width = "100%"
+
+    def _new_canvas(self) -> Any:
+        canvas = self._kit.CytoscapeWidget(
             user_zooming_enabled=False,
             user_panning_enabled=True,
             auto_ungrabify=True,
@@ -89,10 +97,20 @@ class CytoscapeGraph:
             min_zoom=0.2,
             max_zoom=1.0,
             cytoscape_layout={"name": "preset", "fit": True, "padding": _PADDING},
-            cytoscape_style=_style(""),
+            cytoscape_style=_style(self._theme),
         )
-        self.widget.layout.width = "100%"
-        self.widget.on("node", "click", lambda node: on_select(str(node["data"]["node_id"])))
+        canvas.layout.width = "100%"
+        canvas.on("node", "click", lambda node: self._on_select(str(node["data"]["node_id"])))
+        return canvas
+
+    def _rebuild(self) -> None:
+        """Begin again on a new canvas."""
+        old, nodes, edges = self._canvas, self._nodes, self._edges
+        self._nodes, self._edges, self._arranged = {}, {}, 0
+        self._canvas = self._new_canvas()
+        self.widget.children = (self._canvas,)
+        for gone in (old, *nodes.values(), *edges.values()):
+            gone.close()
 
     def update(self, nodes: Nodes, edges: Edges, selected: str) -> None:
         """Draw this state: new elements are added, old ones taken away, changed ones assigned."""
@@ -130,11 +148,14 @@ class CytoscapeGraph:
         """Make the elements on the canvas those that are to be shown; tell whether they moved."""
         moved = False
         wanted = set(links)
+        if not (_only_last_go(self._nodes, shown) and _only_last_go(self._edges, wanted)):
+            self._rebuild()
+            moved = True
         gone = [link for link in self._edges if link not in wanted]
-        graph = self.widget.graph
-        for link in gone:
+        graph = self._canvas.graph
+        for link in reversed(gone):
             graph.remove_edge(self._edges.pop(link))
-        for name in [name for name in self._nodes if name not in shown]:
+        for name in reversed([name for name in self._nodes if name not in shown]):
             graph.remove_node(self._nodes.pop(name))
             moved = True
         fresh = []
@@ -170,8 +191,8 @@ class CytoscapeGraph:
         room = (self._width or plan.width + 100) - 2 * _PADDING - 20
         scale = min(1.0, room / max(plan.width, 1.0))
         height = min(max(plan.height * scale + 2 * _PADDING, 62.0), 480.0)
-        assign(self.widget.layout, height=f"{height:g}px")
-        self.widget.cytoscape_layout = {
+        assign(self._canvas.layout, height=f"{height:g}px")
+        self._canvas.cytoscape_layout = {
             "name": "preset",
             "positions": {name: _centre(plan, name) for name in self._nodes},
             "fit": True,
@@ -193,18 +214,28 @@ class CytoscapeGraph:
         """Take the page's colours."""
         if name != self._theme:
             self._theme = name
-            self.widget.set_style(_style(name))
+            self._canvas.set_style(_style(name))
             for node in self._nodes.values():
                 node.data = {**node.data, "picture": ""}
 
     def fit(self, width: int) -> None:
         """Fit the drawing into its place again; in a narrow one the edges run downwards from the next update on."""
         self._width = width
-        self.widget.relayout()
+        self._canvas.relayout()
 
     def interactive(self) -> list[Any]:
         """The canvas."""
-        return [self.widget]
+        return [self._canvas]
+
+
+def _only_last_go(have: Iterable[Any], wanted: Container[Any]) -> bool:
+    """Tell whether what is not wanted any more stands behind all that is.
+
+    >>> _only_last_go("abc", "ab"), _only_last_go("abc", "ac"), _only_last_go("", "a")
+    (True, False, True)
+    """
+    stay = [item in wanted for item in have]
+    return stay == sorted(stay, reverse=True)
 
 
 def _centre(plan: Layout, name: str) -> dict[str, float]:

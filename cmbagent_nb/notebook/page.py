@@ -1,4 +1,4 @@
-"""A tiny invisible widget that tells Python about the page: its theme, and that a view was drawn.
+"""A tiny invisible widget that tells Python about the page, its theme, and that a view was drawn; and that copies code.
 
 The graph is drawn on a canvas, which knows nothing of style sheets; it has to be told the colours,
 and to fit itself anew when its place appears (a page reload too) or changes its width.
@@ -46,7 +46,11 @@ export default {
     });
     const watch = setInterval(() => {
       const frame = el.closest(".cmbv-live")?.querySelector(".cmbv-frame");
-      if (frame) { clearInterval(watch); place.observe(frame); frame.addEventListener("click", copy); }
+      if (!frame) return;
+      clearInterval(watch);
+      place.observe(frame);
+      frame.addEventListener("click", copy);
+      frame.dataset.cmbvHears = "yes";
     }, 50);
     return () => { theme.disconnect(); place.disconnect(); clearInterval(watch); clearTimeout(wait); };
   },

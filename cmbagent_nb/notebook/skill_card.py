@@ -19,7 +19,7 @@ from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.notebook.comms import assign, free_routing, live_bundle
 from cmbagent_nb.notebook.fields import Field
-from cmbagent_nb.notebook.style import live_css, saved_css
+from cmbagent_nb.notebook.style import live_css, saved_html
 from cmbagent_nb.render import skills as drawn
 from cmbagent_nb.render.text import esc
 
@@ -104,7 +104,7 @@ class SkillCard:
         made = self.last._repr_html_() if self.last is not None else ""
         html = drawn.skill_html(about(self.skill)) + made
         return {
-            "text/html": f'<div class="cmbv-saved"><style>{saved_css()}</style>{html}</div>',
+            "text/html": saved_html(html, f"%cmbagent skill show {self.skill.name}"),
             "text/plain": str(self.skill),
         }
 

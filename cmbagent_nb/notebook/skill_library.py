@@ -16,7 +16,7 @@ import ipywidgets
 
 from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.notebook.comms import assign, free_routing, live_bundle
-from cmbagent_nb.notebook.style import live_css, saved_css
+from cmbagent_nb.notebook.style import live_css, saved_html
 from cmbagent_nb.render import skills as drawn
 from cmbagent_nb.render.text import esc, plural
 
@@ -91,7 +91,7 @@ class SkillLibrary:
         show: Any = ipython.display
         show(live_bundle(self.widget, "skills"), raw=True)
         table = drawn.skill_list(list(self._about().values()))
-        html = f'<div class="cmbv-saved"><style>{saved_css()}</style>{table}</div>'
+        html = saved_html(table, "%cmbagent skills")
         show({"text/html": html, "text/plain": "skills"}, raw=True)
         free_routing(*self.interactive)
         return self

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from cmbagent_nb.render.css import css, sheet
+from cmbagent_nb.render.text import esc
 
 
 @cache
@@ -15,6 +16,16 @@ def live_css() -> str:
 
 
 @cache
-def saved_css() -> str:
+def _saved_css() -> str:
     """What hides the static copy while a live view is there, and a dead live view beside a static copy."""
     return sheet(Path(__file__).with_name("saved.css"))
+
+
+def saved_html(html: str, command: str) -> str:
+    """Return the static copy of a live view, to be put out right after it.
+
+    It is hidden as long as the view is connected to its kernel. After a restart it takes the view's place, with a line
+    that says how to have it live again: by ``command``.
+    """
+    line = f"The kernel was restarted. Show it live: <code>{esc(command)}</code>"
+    return f'<div class="cmbv-saved"><style>{_saved_css()}</style><div class="cmbv-restarted">{line}</div>{html}</div>'

@@ -19,7 +19,6 @@ from cmbagent_nb.store.snapshot import Snapshot
 MIMETYPE = "application/vnd.plotly.v1+json"
 _YOU = "you"
 _LANE = 34
-_MOST_BARS = 400
 #: The least widths of the list and of the figure; below their sum the figure stands under the list.
 _EVENTS, _FIGURE = 340, 400
 
@@ -39,7 +38,7 @@ def figure(snapshot: Snapshot, *, theme: str = "", width: int = 0, now: float | 
         Until when running bars are drawn; the time of the call by default.
     """
     now = time.time() if now is None else now
-    bars = [event for event in snapshot.events if _lane(event) and event.get("started_at")][-_MOST_BARS:]
+    bars = [event for event in snapshot.bars if _lane(event) and event.get("started_at")]
     if not bars:
         return None
     zero = float(snapshot.run.get("started_at") or min(float(event["started_at"]) for event in bars))
@@ -55,9 +54,16 @@ def figure(snapshot: Snapshot, *, theme: str = "", width: int = 0, now: float | 
         (start + length for trace in traces for start, length in zip(trace["base"], trace["x"], strict=True)),
         default=1.0,
     )
+    layout = _layout(lanes, longest, theme)
+    total = int(snapshot.run.get("n_bars") or 0)
+    if total > len(snapshot.bars):
+        first = min(float(bar["started_at"]) for bar in bars) - zero
+        text = f"the newest {len(snapshot.bars):,} of {total:,}: what was before {seconds(first)} is not shown"
+        layout["xaxis"]["range"] = [first, longest * 1.02]
+        layout["xaxis"]["title"] = {"text": text, "font": {"size": 10}}
     return {
         "data": traces,
-        "layout": _layout(lanes, longest, theme),
+        "layout": layout,
         "config": {"displayModeBar": False, "responsive": True},
     }
 
@@ -201,9 +207,9 @@ class Gantt:
             theme,
             width,
             snapshot.finished,
-            tuple((event.get("id"), event.get("status")) for event in snapshot.events if _lane(event)),
+            tuple((event.get("id"), event.get("status")) for event in snapshot.bars if _lane(event)),
         )
-        running = not snapshot.finished and any(event.get("status") == "running" for event in snapshot.events)
+        running = not snapshot.finished and any(event.get("status") == "running" for event in snapshot.bars)
         since = time.monotonic() - self._last
         moved = self._drawn is None or state[:2] != self._drawn[:2]
         if state == self._drawn and not (running and since >= 5.0):
@@ -214,7 +220,7 @@ class Gantt:
         if drawing is None:
             return
         self._drawn, self._last = state, time.monotonic()
-        text = f"{len(snapshot.events)} events"
+        text = f"{len(snapshot.bars)} turns, runs and gates"
         self.widget.outputs = (
             {"output_type": "display_data", "metadata": {}, "data": {MIMETYPE: drawing, "text/plain": text}},
         )

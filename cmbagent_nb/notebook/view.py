@@ -27,11 +27,12 @@ from cmbagent_nb.errors import GateAlreadyAnswered
 from cmbagent_nb.ids import short
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.notebook.comms import assign, free_routing, live_bundle
-from cmbagent_nb.notebook.style import live_css, saved_css
+from cmbagent_nb.notebook.style import live_css, saved_html
 from cmbagent_nb.render import parts
 from cmbagent_nb.render.html import run_html
 from cmbagent_nb.render.labels import label
 from cmbagent_nb.render.mermaid import graph_mermaid
+from cmbagent_nb.render.node import node_panel
 from cmbagent_nb.render.preview import planned
 from cmbagent_nb.render.text import cut, esc
 
@@ -73,6 +74,7 @@ class RunView:
         self._saved_at = 0.0
         self._fit = 0
         self._followed = False
+        self._node_state: tuple[Any, ...] = ()
         self.snapshot: Snapshot = run.snapshot()
         self._status = ipywidgets.HTML()
         self._steering = Steering(lambda: self.run, self._went_on)
@@ -142,8 +144,9 @@ class RunView:
 
     def _saved_bundle(self) -> dict[str, Any]:
         html = run_html(self.snapshot, place=self._place())
+        name = self.snapshot.run.get("name") or short(self.run.id)
         return {
-            "text/html": f'<div class="cmbv-saved"><style>{saved_css()}</style>{html}</div>',
+            "text/html": saved_html(html, f"%cmbagent show {name}"),
             "text/plain": graph_mermaid(self.snapshot),
         }
 
@@ -261,7 +264,7 @@ class RunView:
             self._graph.fit(self._page.width if self._page else 0)
         self._graph.update(nodes, edges, self._selected)
         assign(self._events, value=parts.event_list(snapshot))
-        assign(self._step, value=parts.node_panel(snapshot, self._selected or _interesting(snapshot)))
+        self._apply_node(snapshot, self._selected or _interesting(snapshot))
         assign(self._messages, value=parts.message_list(snapshot))
         assign(self._costs, value=parts.cost_table(snapshot))
         assign(self._footer, value=parts.footer(snapshot, place=self._place()))
@@ -273,6 +276,16 @@ class RunView:
         self._apply_result(parts.result(snapshot) if snapshot.finished else "")
         self._name_tabs(snapshot)
         free_routing(*self._interactive())
+
+    def _apply_node(self, snapshot: Snapshot, node_id: str) -> None:
+        """Show a node with all that the record has of it, read anew when something has happened there."""
+        node = next((item for item in snapshot.nodes if item.get("node_id") == node_id), {})
+        state = (node_id, *(node.get(name) for name in ("n_events", "status", "attempt", "n_files")), snapshot.finished)
+        if state == self._node_state:
+            return
+        self._node_state = state
+        detail = self.run.node(node_id) if node else None
+        assign(self._step, value=node_panel(snapshot, node_id, detail))
 
     def _apply_gates(self, snapshot: Snapshot) -> None:
         from cmbagent_nb.notebook.gates import GateCard

@@ -60,7 +60,7 @@ def _note(node: Mapping[str, Any], kind: str) -> str:
     agent = str(node.get("agent") or "")
     if kind == "terminator":
         return "" if status in {"pending", "completed"} else look(status).label
-    if status in {"waiting_approval", "paused", "skipped", "cancelled", "interrupted"}:
+    if status in {"waiting_approval", "paused", "skipped", "cancelled", "interrupted", "not_run"}:
         return _line(agent if kind == "step" else "", look(status).label)
     attempt = int(node.get("attempt") or 0)
     most = int(node.get("max_attempts") or 0)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cmbagent_nb.ids import short
-from cmbagent_nb.render.labels import agents_of, label, main_nodes, step_number
+from cmbagent_nb.render.gate import code_html
+from cmbagent_nb.render.labels import label, main_nodes
 from cmbagent_nb.render.markdown import markdown_html
 from cmbagent_nb.render.status import look
 from cmbagent_nb.render.text import clock, count, cut, esc, plural, seconds, size, usd
@@ -21,7 +22,8 @@ from cmbagent_nb.store.snapshot import Snapshot
 
 _MODES = {"planning_and_control": "plan", "deep_research": "deep", "one_shot": "one_shot"}
 _HIDDEN = {"state_transition", "message", "info"}
-_LONG = 4000
+#: Characters of a text that is shown at most; what is left out is said.
+_LONG = 200_000
 _SHORT = 320
 
 
@@ -103,10 +105,10 @@ def plan_table(plan: Mapping[str, Any] | None, *, said: str = "") -> str:
     steps = (plan or {}).get("steps") or []
     rows = []
     for index, step in enumerate(steps, start=1):
-        after = ", ".join(str(item).removeprefix("step_") for item in _items(step.get("depends_on")))
+        after = ", ".join(str(item).removeprefix("step_") for item in items(step.get("depends_on")))
         number = step.get("number") or step.get("step_number") or index
-        makes = ", ".join(str(item) for item in _items(step.get("expected_outputs")))
-        points = "".join(f"<li>{esc(point)}</li>" for point in _items(step.get("bullet_points")))
+        makes = ", ".join(str(item) for item in items(step.get("expected_outputs")))
+        points = "".join(f"<li>{esc(point)}</li>" for point in items(step.get("bullet_points")))
         more = (
             f"<details><summary>{esc(step.get('title'))}</summary>"
             f'<div class="cmbv-meta">{esc(step.get("instructions"))}</div>'
@@ -122,7 +124,7 @@ def plan_table(plan: Mapping[str, Any] | None, *, said: str = "") -> str:
     return f"{first}{_table(('#', 'Step', 'Agent', 'After'), rows, numbers=(0,))}" if rows else first
 
 
-def _items(value: Any) -> list[Any]:
+def items(value: Any) -> list[Any]:
     """Return a list that a model may have written as one value: replies are shown as they came."""
     return list(value) if isinstance(value, list | tuple) else [] if value in (None, "") else [value]
 
@@ -144,7 +146,14 @@ def event_list(snapshot: Snapshot) -> str:
     places = [str(event.get("node_id") or "").partition(".")[0] for event in events]
     before = ["", *places] if len(set(places)) > 1 else places
     rows = zip(events, places, before, strict=False)
-    return "".join(
+    left = int(snapshot.run.get("n_events") or 0) - len(snapshot.events)
+    first = (
+        f'<div class="cmbv-meta">The newest {len(snapshot.events):,} of {len(snapshot.events) + left:,} events. A step '
+        "has its own when it is opened; all: <code>run.events()</code></div>"
+        if left > 0
+        else ""
+    )
+    return first + "".join(
         _event(event, int(event.get("depth") or 0) - least, names.get(place, "") if place != last else "")
         for event, place, last in rows
     )
@@ -171,118 +180,6 @@ def _event(event: Mapping[str, Any], depth: int, step: str) -> str:
 
 def _waits(event: Mapping[str, Any]) -> bool:
     return event.get("event_type") == "approval" and event.get("status") == "running"
-
-
-def node_panel(snapshot: Snapshot, node_id: str) -> str:
-    """Everything about one node: what it was told, its attempts, its errors, its agents, its files."""
-    node = next((item for item in snapshot.nodes if item.get("node_id") == node_id), None)
-    if node is None:
-        return (
-            '<div class="cmbv-meta">Click a node of the graph to see its instructions, agents, errors and files.</div>'
-        )
-    text = label(node)
-    events = [event for event in snapshot.events if _within(event.get("node_id"), node_id)]
-    facts = [
-        str(node.get("agent") or ""),
-        _attempts(node),
-        seconds(node.get("duration_s")),
-        usd(node.get("cost_usd")) if node.get("cost_usd") else "",
-        plural(node.get("n_events"), "event") if node.get("n_events") else "",
-    ]
-    out = [
-        f'<div class="cmbv-head"><span class="cmbv-name">{esc(text.title)}</span>{pill(node.get("status"))}'
-        f'<span class="cmbv-meta">{esc(" · ".join(fact for fact in facts if fact))}</span></div>'
-    ]
-    step = _step_of(snapshot, node)
-    if step:
-        points = "".join(f"<li>{esc(point)}</li>" for point in _items(step.get("bullet_points")))
-        makes = ", ".join(str(item) for item in _items(step.get("expected_outputs")))
-        out.append(f'<h4>Instructions</h4><div class="cmbv-text">{esc(step.get("instructions"))}</div>')
-        out.append(f"<ul>{points}</ul>" if points else "")
-        out.append(f'<div class="cmbv-meta">makes <code>{esc(makes)}</code></div>' if makes else "")
-    elif node.get("node_type") == "planning":
-        out.append(plan_table(snapshot.plan))
-    failed = [event for event in events if event.get("status") == "failed" and event.get("error")]
-    if failed:
-        out.append("<h4>Errors</h4>")
-        out.extend(_failure(event) for event in _distinct(failed))
-    out.append(_agents(snapshot, node_id, events))
-    out.append(_codes(snapshot, node_id))
-    files = [item for item in snapshot.files if _within(item.get("node_id"), node_id)]
-    if files:
-        out.append(f"<h4>Files</h4>{file_table(files)}")
-    return "".join(out)
-
-
-def _within(name: Any, node_id: str) -> bool:
-    return name == node_id or str(name).startswith(f"{node_id}.")
-
-
-def _attempts(node: Mapping[str, Any]) -> str:
-    attempt, most = int(node.get("attempt") or 0), int(node.get("max_attempts") or 0)
-    return f"attempt {attempt} of {most}" if attempt and most else ""
-
-
-def _step_of(snapshot: Snapshot, node: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    number = step_number(node)
-    steps = (snapshot.plan or {}).get("steps") or []
-    if number.isdigit() and 0 < int(number) <= len(steps):
-        found: Mapping[str, Any] = steps[int(number) - 1]
-        return found
-    return None
-
-
-def _distinct(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Keep one event of those that passed the same error up."""
-    seen: dict[tuple[Any, Any], Mapping[str, Any]] = {}
-    for event in events:
-        seen.setdefault((event.get("attempt"), _last_line(event.get("error"))), event)
-    return list(seen.values())[-6:]
-
-
-def _last_line(text: Any) -> str:
-    lines = str(text or "").strip().splitlines()
-    return lines[-1] if lines else ""
-
-
-def _failure(event: Mapping[str, Any]) -> str:
-    attempt = f"attempt {event['attempt']} · " if event.get("attempt") else ""
-    text = str(event.get("error") or "")
-    return (
-        f'<details><summary><span class="cmbv-fail">✕</span> {esc(attempt)}{esc(cut(_last_line(text), 160))}</summary>'
-        f"<pre>{esc(text[-_LONG:])}</pre></details>"
-    )
-
-
-def _agents(snapshot: Snapshot, node_id: str, events: Sequence[Mapping[str, Any]]) -> str:
-    calls: dict[str, int] = {}
-    for event in events:
-        if event.get("event_type") == "agent_call" and event.get("agent_name"):
-            calls[str(event["agent_name"])] = calls.get(str(event["agent_name"]), 0) + 1
-    inner = {str(node.get("agent")): node for node in agents_of(snapshot.nodes, node_id)}
-    names = list(dict.fromkeys([*calls, *inner]))
-    if not names:
-        return ""
-    rows = [
-        f"<li>{glyph(inner[name].get('status')) + ' ' if name in inner else ''}{esc(name)}"
-        f' <span class="cmbv-meta">{plural(calls.get(name, 0), "call")}</span></li>'
-        for name in names
-    ]
-    return f"<h4>Agents</h4><ul>{''.join(rows)}</ul>"
-
-
-def _codes(snapshot: Snapshot, node_id: str) -> str:
-    found = [
-        message
-        for message in snapshot.messages
-        if _within(message.get("node_id"), node_id) and message.get("code_generated")
-    ]
-    newest = sorted(found, key=lambda message: message.get("created_at") or 0.0)[-3:]
-    return "".join(
-        f"<details><summary>Code by {esc(message.get('sender'))}</summary>"
-        f"<pre>{esc(str(message['code_generated'])[:_LONG])}</pre></details>"
-        for message in newest
-    )
 
 
 #: Says of a file that it is not there any more.
@@ -321,19 +218,30 @@ def _message(message: Mapping[str, Any]) -> str:
         seconds(message["duration_ms"] / 1000) if message.get("duration_ms") else "",
     ]
     why = _folded("Reasoning", message.get("reasoning"))
-    made = _folded("Code", message.get("code_generated"))
+    code = str(message.get("code_generated") or "")
+    made = f"<details><summary>Code</summary>{code_html(code, copy=True)}</details>" if code else ""
     return (
         f'<div class="cmbv-msg"><b>{esc(message.get("sender"))}</b> → {esc(message.get("recipient"))} '
         f'<span class="cmbv-meta">{esc(" · ".join(fact for fact in facts if fact))}</span>'
-        f"{_content(str(message.get('content') or ''), bool(why))}{why}{made}</div>"
+        f"{content_html(_whole(message), reasoned=bool(why), coded=bool(made))}{why}{made}</div>"
     )
 
 
-def _content(text: str, reasoned: bool) -> str:
-    """A message: a structured reply field by field, a long text folded under its beginning."""
+def _whole(message: Mapping[str, Any]) -> str:
+    """Return a message's text, with a word on what the snapshot left out of it."""
+    text = str(message.get("content") or "")
+    left = int(message.get("length") or 0) - len(text)
+    return f"{text}\n[… {left:,} more characters: run.messages() …]" if left > 0 else text
+
+
+def content_html(text: str, *, reasoned: bool = False, coded: bool = False) -> str:
+    """A message: a structured reply field by field, a long text folded under its beginning.
+
+    ``reasoned`` and ``coded`` tell that the reasoning, or the code, is shown beside it.
+    """
     fields = _fields(text)
     if fields:
-        left_out = {"reasoning"} if reasoned else set()
+        left_out = {*(["reasoning"] if reasoned else []), *(["python_code"] if coded else [])}
         return "".join(
             _field(name, value)
             for name, value in fields.items()
@@ -343,7 +251,7 @@ def _content(text: str, reasoned: bool) -> str:
         return f'<div class="cmbv-text">{esc(text)}</div>'
     return (
         f"<details><summary>{esc(cut(text, 150))}</summary>"
-        f'<div class="cmbv-text">{esc(text[:_LONG])}{"…" if len(text) > _LONG else ""}</div></details>'
+        f'<div class="cmbv-text">{esc(shortened(text))}</div></details>'
     )
 
 
@@ -360,12 +268,14 @@ def _fields(text: str) -> dict[str, Any]:
 def _field(name: str, value: Any) -> str:
     if name == "steps" and isinstance(value, list) and all(isinstance(step, dict) for step in value):
         return plan_table({"steps": value})
+    if name == "python_code" and isinstance(value, str):
+        return code_html(value, copy=True)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = "; ".join(value)
     if isinstance(value, str) and ("\n" in value or len(value) > _SHORT):
         return _folded(name, value)
     shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f'<div class="cmbv-text"><span class="cmbv-meta">{esc(name)}</span> {esc(shown[:_LONG])}</div>'
+    return f'<div class="cmbv-text"><span class="cmbv-meta">{esc(name)}</span> {esc(shortened(shown))}</div>'
 
 
 def result(snapshot: Snapshot) -> str:
@@ -375,13 +285,21 @@ def result(snapshot: Snapshot) -> str:
     if not text:
         return ""
     if not (isinstance(found, Mapping) and found.get("report")):
-        return f"<pre>{esc(text[-_LONG * 4 :])}</pre>"
+        return f"<pre>{esc(shortened(text))}</pre>"
     folder = snapshot.run.get("work_dir")
     return f'<div class="cmbv-md">{markdown_html(text, Path(str(folder)) if folder else None)}</div>'
 
 
 def _folded(title: str, text: Any) -> str:
-    return f"<details><summary>{esc(title)}</summary><pre>{esc(str(text)[:_LONG])}</pre></details>" if text else ""
+    return f"<details><summary>{esc(title)}</summary><pre>{esc(shortened(str(text)))}</pre></details>" if text else ""
+
+
+def shortened(text: str) -> str:
+    """Return a text; of a very long one its beginning and its end, with how much is left out between them."""
+    if len(text) <= _LONG:
+        return text
+    half = _LONG // 2
+    return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out here …]\n{text[-half:]}"
 
 
 def cost_table(snapshot: Snapshot) -> str:

@@ -51,6 +51,7 @@ LOOKS = {
     "failed": Look("✕", "failed", FAIL),
     "timeout": Look("✕", "out of time", FAIL),
     "cancelled": Look("⊘", "cancelled", IDLE, dashed=True),
+    "not_run": Look("○", "not run", IDLE, dashed=True),
     "skipped": Look("»", "skipped", IDLE, dashed=True),
     "interrupted": Look("↯", "interrupted", FAIL, dashed=True),
 }

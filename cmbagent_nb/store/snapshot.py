@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cmbagent_nb.errors import RunNotFound
@@ -65,6 +65,11 @@ class Snapshot:
         Calls, tokens and cost by agent and model.
     plan
         The plan, when there is one.
+    proposed
+        The newest plan that a person was asked about, when there is none.
+    bars
+        Who was busy when: turns of agents, runs of code and gates, the newest, without what went in and came out;
+        ``n_bars`` in ``run`` tells how many there are.
     report
         The text that the run gives as its result, when there is one.
     finished
@@ -82,10 +87,14 @@ class Snapshot:
     plan: dict[str, Any] | None
     report: str | None
     finished: bool
+    proposed: dict[str, Any] | None = None
+    bars: list[dict[str, Any]] = field(default_factory=list)
 
 
-def read_snapshot(db: Database, run_id: str, *, events: int = 200, messages: int = 50, files: int = 200) -> Snapshot:
-    """Read a run as it stands, with the newest ``events``, ``messages`` and ``files``.
+def read_snapshot(
+    db: Database, run_id: str, *, events: int = 200, messages: int = 50, files: int = 200, bars: int = 2000
+) -> Snapshot:
+    """Read a run as it stands, with the newest ``events``, ``messages``, ``files`` and ``bars``.
 
     Raises
     ------
@@ -109,18 +118,21 @@ def read_snapshot(db: Database, run_id: str, *, events: int = 200, messages: int
         gates = select(
             "SELECT * FROM approval_requests WHERE run_id = :run AND status = 'pending' ORDER BY created_at, id"
         )
+        newest = _events(select, events)
         return Snapshot(
             run=run,
             nodes=_nodes(run, counts, select),
             edges=[(row["from_node_id"], row["to_node_id"]) for row in edges],
             gates=[parsed(row) for row in gates],
-            events=_events(select, events),
+            events=newest,
             files=mark_missing(run["work_dir"], [parsed(row) for row in select(_FILES, n=files)]),
             messages=[parsed(row) for row in reversed(select(_MESSAGES, n=messages, longest=_LONGEST_MESSAGE))],
             costs=_by_agent_and_model(costs),
             plan=run["plan"] if isinstance(run["plan"], dict) else None,
             report=_report(run["result"]),
             finished=run["status"] in FINISHED,
+            proposed=None if isinstance(run["plan"], dict) else _proposed(select),
+            bars=_bars(select, bars, newest),
         )
 
 
@@ -147,6 +159,13 @@ SELECT id, run_id, session_id, node_id, parent_event_id, event_type, event_subty
 FROM execution_events WHERE run_id = :run ORDER BY execution_order DESC LIMIT :n
 """
 
+_BARS = """
+SELECT id, run_id, node_id, event_type, event_subtype, agent_name, attempt, status, started_at, ended_at, duration_ms,
+       SUBSTR(error, 1, 400) AS error
+FROM execution_events WHERE run_id = :run AND event_type IN ('agent_call', 'code_exec', 'approval')
+ORDER BY execution_order DESC LIMIT :n
+"""
+
 _EVENT_COSTS = f"""
 SELECT event_id, SUM(total_tokens) AS tokens, SUM(cost_usd) AS cost_known, COUNT(*) - COUNT(cost_usd) AS unknown
 FROM cost_records WHERE run_id = :run AND event_id IN (SELECT id FROM ({_NEWEST}) AS newest) GROUP BY event_id
@@ -166,6 +185,7 @@ WHERE run_id = :run AND COALESCE(priority, '') <> 'internal' GROUP BY node_id
 
 _MESSAGES = """
 SELECT id, run_id, session_id, node_id, event_id, sender, recipient, SUBSTR(content, 1, :longest) AS content,
+       LENGTH(content) AS length, code_generated,
        agent_role, SUBSTR(reasoning, 1, :longest) AS reasoning, created_at, duration_ms, tokens
 FROM messages WHERE run_id = :run ORDER BY id DESC LIMIT :n
 """
@@ -180,7 +200,9 @@ def _totals(
         "COALESCE(priority, '') <> 'internal') AS n_files, "
         "(SELECT COUNT(*) FROM model_replies WHERE run_id = :run) AS replies, "
         "(SELECT COUNT(*) FROM execution_events WHERE run_id = :run AND event_type = 'model_call' "
-        "AND status = 'failed') AS failed_calls"
+        "AND status = 'failed') AS failed_calls, "
+        "(SELECT COUNT(*) FROM execution_events WHERE run_id = :run AND event_type IN "
+        "('agent_call', 'code_exec', 'approval')) AS n_bars"
     )
     unknown = sum(row["unknown_cost_calls"] for row in costs)
     known = float(sum(row["cost_known"] or 0.0 for row in costs))
@@ -194,6 +216,7 @@ def _totals(
         "cost_known": known,
         "unknown_cost_calls": unknown,
         "n_events": sum(row["n_events"] for row in counts.values()),
+        "n_bars": other["n_bars"],
         "n_messages": other["n_messages"],
         "n_files": other["n_files"],
         "elapsed_s": max(0.0, (end or begin) - begin),
@@ -266,9 +289,26 @@ def _events(select: _Select, most: int) -> list[dict[str, Any]]:
     return found
 
 
+def _bars(select: _Select, most: int, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    labels = {event["id"]: event["label"] for event in events}
+    return [{**row, "label": labels.get(row["id"]) or event_label(row)} for row in reversed(select(_BARS, n=most))]
+
+
+def _proposed(select: _Select) -> dict[str, Any] | None:
+    """Return the plan that the newest gate about a plan has shown."""
+    rows = select(
+        "SELECT context FROM approval_requests WHERE run_id = :run AND approval_type = 'plan_approval'"
+        " ORDER BY created_at DESC, id DESC LIMIT 1"
+    )
+    context = parsed(rows[0])["context"] if rows else None
+    plan = context.get("plan") if isinstance(context, dict) else None
+    return plan if isinstance(plan, dict) else None
+
+
 def _shortened(value: Any) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= _LONGEST_TEXT else value[:_LONGEST_TEXT] + "…"
+        left = len(value) - _LONGEST_TEXT
+        return value if left <= 0 else f"{value[:_LONGEST_TEXT]} [… {left:,} more characters …]"
     if isinstance(value, dict):
         return {key: _shortened(item) for key, item in value.items()}
     return [_shortened(item) for item in value[:_LONGEST_TEXT]] if isinstance(value, list) else value

@@ -371,8 +371,8 @@ class Gates:
 def closed(gate: Mapping[str, Any] | None, reference: str, where: str = "") -> GateError:
     """Return why a gate takes no answer: another holds, nobody waits there any more, or there is no such gate.
 
-    >>> str(closed({"id": "12345678", "status": "resolved", "resolution": "approved", "resolved_by": "Ann"}, ""))
-    "Gate 12345678 was already answered by Ann: approved. Your answer does not count; the run has gone on."
+    >>> print(closed({"id": "12345678", "status": "resolved", "resolution": "approved", "resolved_by": "Ann"}, ""))
+    Gate 12345678 was already answered by Ann: approved. Your answer does not count; the run has gone on.
     """
     if gate is None:
         return GateError(

@@ -32,7 +32,24 @@ export interface IOption {
   needs_comment?: boolean;
 }
 
-/** A gate: its row, with what it shows in `context`. */
+/** A step of a plan as it is shown: whole. */
+export interface IPlannedStep {
+  number: string;
+  title: string;
+  agent: string;
+  after: string;
+  lines: string[];
+}
+
+/** A part of what a gate shows; invisible characters are visible in it. */
+export interface IPart {
+  kind: string;
+  title: string;
+  text: string;
+  steps: IPlannedStep[];
+}
+
+/** A gate: its row, and everything that is decided on in `shown`. */
 export interface IApproval {
   id: string;
   run_id: string;
@@ -44,10 +61,10 @@ export interface IApproval {
   created_at: number | null;
   context: {
     title?: string;
-    body?: string;
     options?: IOption[];
-    plan?: { goal?: string; steps?: { title?: string; agent?: string }[] } | null;
   };
+  /** Left out by a server that is older than the panel. */
+  shown?: { title: string; hash: string; parts: IPart[] };
 }
 
 export interface IStep {
@@ -117,8 +134,9 @@ export class Api {
     return this._request(`runs/${encodeURIComponent(run)}/steps`);
   }
 
-  resolve(approval: string, resolution: string, comment: string): Promise<unknown> {
-    return this._request(`approvals/${encodeURIComponent(approval)}/resolve`, { resolution, comment });
+  /** Answer a gate; `hash` is that of what was shown, and nothing else is answered. */
+  resolve(approval: string, resolution: string, comment: string, hash: string): Promise<unknown> {
+    return this._request(`approvals/${encodeURIComponent(approval)}/resolve`, { resolution, comment, hash });
   }
 
   cancel(run: string): Promise<unknown> {

@@ -26,6 +26,7 @@ export class RunPanel extends Widget {
   private readonly _gateCards = new Map<string, GateCard>();
   private readonly _rows = new Map<string, RunRow>();
   private readonly _fault = element('div', 'cmb-fault cmb-error');
+  private readonly _lost = element('div', 'cmb-fault cmb-error');
   private readonly _gatesTitle = element('h2', 'cmb-heading');
   private readonly _gates = element('div', 'cmb-gates');
   private readonly _tabs = element('div', 'cmb-tabs');
@@ -55,6 +56,7 @@ export class RunPanel extends Widget {
     this.node.append(
       element('header', 'cmb-header', 'cmbagent'),
       this._fault,
+      this._lost,
       this._gatesTitle,
       this._gates,
       this._tabs,
@@ -64,7 +66,8 @@ export class RunPanel extends Widget {
       this._announcer
     );
     this._runsPage.append(this._runs, this._empty);
-    this._gatesTitle.hidden = this._empty.hidden = this._fault.hidden = true;
+    this._gatesTitle.hidden = this._empty.hidden = this._fault.hidden = this._lost.hidden = true;
+    this._lost.setAttribute('role', 'alert');
     this._makeTabs();
     document.addEventListener('visibilitychange', this._wake);
     this._wake();
@@ -161,7 +164,7 @@ export class RunPanel extends Widget {
   private _showGates(approvals: IApproval[]): void {
     const fresh = approvals.filter(approval => !this._gateCards.has(approval.id));
     for (const approval of fresh) {
-      this._gateCards.set(approval.id, new GateCard(approval, this._api, () => void this.refresh()));
+      this._gateCards.set(approval.id, new GateCard(approval, this._api, lost => this._decided(lost)));
     }
     const open = new Set(approvals.map(approval => approval.id));
     for (const [id, card] of this._gateCards) {
@@ -176,13 +179,20 @@ export class RunPanel extends Widget {
       approvals.map(approval => this._gateCards.get(approval.id)!.node)
     );
     if (fresh.length) {
-      setText(this._announcer, `Waiting for you: ${fresh.map(approval => approval.context.title ?? 'a decision').join('; ')}`);
+      setText(this._announcer, `Waiting for you: ${fresh.map(approval => approval.shown?.title ?? 'a decision').join('; ')}`);
     }
     const count = approvals.length;
     this._gatesTitle.hidden = count === 0;
     setText(this._gatesTitle, count === 1 ? 'Waiting for you' : `Waiting for you (${count})`);
     this.title.className = count ? 'cmb-tab-waiting' : '';
     this.title.caption = count ? `cmbagent: ${count} open gate${count === 1 ? '' : 's'}` : 'cmbagent: runs and open gates';
+  }
+
+  /** Say which decision holds when another was faster, and look again. */
+  private _decided(lost: string): void {
+    setText(this._lost, lost);
+    this._lost.hidden = !lost;
+    void this.refresh();
   }
 
   private _showRuns(runs: IRun[]): void {
