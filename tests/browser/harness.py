@@ -27,6 +27,8 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("CMBAGENT_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+#: Seconds to wait for what should come at once: against a hang, on a machine that does much else.
+PATIENCE = 180.0
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 
 
@@ -125,7 +127,7 @@ def lab_server(folder: Path, environ: Mapping[str, str] | None = None, *, theme:
 
 
 def _wait_for(lab: Lab, server: subprocess.Popen[bytes]) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + PATIENCE
     while time.monotonic() < limit:
         if server.poll() is not None:
             break
@@ -145,6 +147,7 @@ def browser_page(*, width: int = 1400, height: int = 1000) -> Iterator[Any]:
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--use-gl=swiftshader"]
         )
         page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(PATIENCE * 1000)
         page.console_lines = []
         page.on("console", lambda line: page.console_lines.append((line.type, line.text)))
         page.on("pageerror", lambda error: page.console_lines.append(("pageerror", str(error))))
@@ -158,6 +161,12 @@ def browser_page(*, width: int = 1400, height: int = 1000) -> Iterator[Any]:
 
 def _own(url: str) -> bool:
     return url.startswith(("http://127.0.0.1:", "data:", "blob:", "ws://127.0.0.1:"))
+
+
+def holding(lab: Lab, name: str) -> tuple[str, Path]:
+    """Return the code of a cell that is busy until a file is there, and that file."""
+    path = lab.folder / name
+    return f"import pathlib, time\nwhile not pathlib.Path({name!r}).exists():\n    time.sleep(0.05)", path
 
 
 class Notebook:
@@ -180,9 +189,7 @@ class Notebook:
 
     def ready(self) -> None:
         """Wait until the kernel is idle."""
-        self.page.wait_for_selector(
-            ".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached", timeout=60_000
-        )
+        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
         self.page.wait_for_timeout(500)  # Lab moves the focus once more after that
 
     def cell(self, index: int) -> Any:
@@ -196,7 +203,7 @@ class Notebook:
         for _ in range(3):
             self._focus(index)
             self.page.keyboard.press("Control+Enter")
-            limit = time.monotonic() + 5
+            limit = time.monotonic() + 20
             while prompt.inner_text() == before and time.monotonic() < limit:
                 self.page.wait_for_timeout(20)
             if prompt.inner_text() != before:
@@ -212,21 +219,21 @@ class Notebook:
             if same and self.page.evaluate("() => document.activeElement.classList.contains('cm-content')"):
                 return
 
-    def done(self, index: int, timeout: float = 60.0) -> None:
+    def done(self, index: int, timeout: float = PATIENCE) -> None:
         """Wait until a cell that was started has ended."""
         prompt = self.cell(index).locator(".jp-InputPrompt").first
         limit = time.monotonic() + timeout
-        lost = time.monotonic() + 5
+        lost = time.monotonic() + 20
         while (said := prompt.inner_text().strip()) in {"[*]:", "[ ]:"}:
             assert time.monotonic() < limit, f"cell {index} did not end: {self.text(index)}"
             if said == "[*]:":
-                lost = time.monotonic() + 5
+                lost = time.monotonic() + 20
             elif time.monotonic() > lost:  # Lab drops what it was given before its connection to the kernel stood
                 self.start(index)
-                lost = time.monotonic() + 5
+                lost = time.monotonic() + 20
             self.page.wait_for_timeout(50)
 
-    def run(self, index: int, timeout: float = 60.0) -> None:
+    def run(self, index: int, timeout: float = PATIENCE) -> None:
         """Run a cell and wait for its end."""
         self.start(index)
         self.page.wait_for_timeout(50)
@@ -238,18 +245,18 @@ class Notebook:
 
     def save(self) -> dict[str, Any]:
         """Save the notebook and return what is in the file."""
-        path = self.lab.folder / self.name
-        before = path.stat().st_mtime_ns
-        self.page.keyboard.press("Control+s")
-        limit = time.monotonic() + 20
-        while path.stat().st_mtime_ns == before and time.monotonic() < limit:
-            self.page.wait_for_timeout(100)
-        content: dict[str, Any] = json.loads(path.read_text())
+        self.command("docmanager:save")
+        content: dict[str, Any] = json.loads((self.lab.folder / self.name).read_text())
         return content
+
+    def copied(self, index: int, words: str) -> None:
+        """Wait until the static copy of a cell's view, which the page hides, says this."""
+        self.cell(index).locator(".cmbv-saved", has_text=words).first.wait_for(state="attached")
 
     def command(self, name: str, **arguments: Any) -> None:
         """Do what a menu item of JupyterLab does."""
-        self.page.evaluate("([name, args]) => window.jupyterapp.commands.execute(name, args)", [name, arguments])
+        script = "async ([name, args]) => { await window.jupyterapp.commands.execute(name, args); }"
+        self.page.evaluate(script, [name, arguments])
 
     def theme(self, name: str) -> None:
         """Change to the light or to the dark theme."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.harness import Lab, Notebook, browser_page, lab_server
+from tests.browser.harness import PATIENCE, Lab, Notebook, browser_page, lab_server
 from tests.openai_server import OpenAIServer
 from tests.team import APPROVED, Team, code, plan
 
@@ -77,7 +77,7 @@ def button(page: Any, text: str) -> Any:
     return page.locator(f"{LIVE} button:has-text('{text}')").first
 
 
-def status(page: Any, word: str, timeout: float = 180.0) -> None:
+def status(page: Any, word: str, timeout: float = PATIENCE) -> None:
     page.locator(f"{LIVE} .cmbv-pill:has-text('{word}')").first.wait_for(timeout=timeout * 1000)
 
 
@@ -95,7 +95,7 @@ def whole(text: str) -> None:
 
 
 def open_panel(page: Any) -> Any:
-    page.locator('.lm-TabBar-tab[data-id="cmbagent-panel"]').click(timeout=180_000)
+    page.locator('.lm-TabBar-tab[data-id="cmbagent-panel"]').click()
     panel = page.locator(".cmb-panel")
     panel.wait_for(state="visible")
     return panel
@@ -116,7 +116,7 @@ def test_the_whole_code_is_shown_wherever_it_is_approved(lab: Lab, team: Team) -
         notebook.run(0)
         notebook.start(1)
         card = page.locator(f"{LIVE} .cmbv-gate")
-        card.wait_for(timeout=180_000)
+        card.wait_for()
         assert "Run this code? (long.py, step 1)" in card.inner_text()
         shown = card.locator("pre.cmbv-code")
         assert shown.is_visible()
@@ -142,14 +142,14 @@ def test_the_whole_code_is_shown_wherever_it_is_approved(lab: Lab, team: Team) -
         look(notebook, 1, "gate_code_dark")
         panel = open_panel(page)
         gate = panel.locator(".cmb-gate")
-        gate.wait_for(timeout=20_000)
+        gate.wait_for()
         whole(gate.locator("pre").inner_text())
         shot(page, "gate_panel_dark")
         notebook.theme("light")
         shot(page, "gate_panel_light")
         gate.locator("textarea").fill("Greet, and nothing else.")
         gate.get_by_role("button", name="No, tell the engineer why").click()
-        page.locator(f"{LIVE} .cmbv-gate:has-text('hello.py')").wait_for(timeout=180_000)
+        page.locator(f"{LIVE} .cmbv-gate:has-text('hello.py')").wait_for()
         button(page, "Run it").click()
         status(page, "completed")
         notebook.run(4)
@@ -181,10 +181,10 @@ def test_what_the_panel_cannot_show_it_does_not_let_through(lab: Lab, team: Team
         notebook = Notebook.open(page, lab, "older.ipynb", cells)
         notebook.run(0)
         notebook.start(1)
-        page.locator(f"{LIVE} .cmbv-gate").wait_for(timeout=180_000)
+        page.locator(f"{LIVE} .cmbv-gate").wait_for()
         panel = open_panel(page)
         gate = panel.locator(".cmb-gate")
-        gate.wait_for(timeout=20_000)
+        gate.wait_for()
         assert "Look at it in the notebook" in gate.inner_text()
         assert gate.get_by_role("button", name="Run it").count() == 0
         gate.get_by_role("button", name="Stop the run").click()
@@ -206,7 +206,7 @@ def test_a_rejected_plan_leaves_a_whole_graph(lab: Lab, team: Team) -> None:
         notebook.run(0)
         notebook.start(1)
         card = page.locator(f"{LIVE} .cmbv-gate")
-        card.wait_for(timeout=180_000)
+        card.wait_for()
         assert [f"Do Step number {number}." in card.inner_text() for number in range(1, 13)] == [True] * 12
         page.locator(f"{LIVE} .cmbv-graphbox canvas").first.wait_for()
         look(notebook, 1, "plan_12_light")
@@ -214,7 +214,7 @@ def test_a_rejected_plan_leaves_a_whole_graph(lab: Lab, team: Team) -> None:
             page.locator(f"{LIVE} .cmbv-gate input").fill(comment)
             button(page, "Ask for changes").click()
             wanted = "Only" if number == 0 else "Step number 12"
-            page.locator(f"{LIVE} .cmbv-gate:has-text('{wanted}')").wait_for(timeout=180_000)
+            page.locator(f"{LIVE} .cmbv-gate:has-text('{wanted}')").wait_for()
         button(page, "Reject").click()
         status(page, "cancelled")
         page.locator(f"{LIVE} .cmbv-gate").wait_for(state="detached")
@@ -239,14 +239,14 @@ def test_after_a_kernel_restart_the_saved_copy_is_shown(lab: Lab, team: Team) ->
         notebook = Notebook.open(page, lab, "restart.ipynb", cells)
         notebook.run(0)
         notebook.start(1)
-        page.locator(f"{LIVE} .cmbv-gate").wait_for(timeout=180_000)
+        page.locator(f"{LIVE} .cmbv-gate").wait_for()
         notebook.run(2)
         notebook.run(3)
         page.wait_for_selector(".cmbv-skill")
         lab.restart_kernel()
         for index, words in ((1, "%cmbagent show restarted"), (2, "%cmbagent show done"), (3, "%cmbagent skills")):
             copy = notebook.cell(index).locator(".cmbv-saved")
-            copy.wait_for(state="visible", timeout=30_000)
+            copy.wait_for(state="visible")
             line = copy.locator(".cmbv-restarted")
             line.wait_for(state="visible")
             assert line.inner_text().strip() == f"The kernel was restarted. Show it live: {words}"

@@ -49,7 +49,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 def open_panel(page: Any, lab: Lab) -> Any:
     page.goto(f"{lab.url}/lab?reset")
-    page.locator('.lm-TabBar-tab[data-id="cmbagent-panel"]').click(timeout=60_000)
+    page.locator('.lm-TabBar-tab[data-id="cmbagent-panel"]').click()
     panel = page.locator(".cmb-panel")
     panel.wait_for(state="visible")
     return panel
@@ -62,9 +62,10 @@ def picture(page: Any, name: str) -> None:
 
 
 def theme(page: Any, name: str) -> None:
-    page.keyboard.press("Control+Shift+c")
-    page.locator(".lm-CommandPalette-input").fill(f"Use Theme: JupyterLab {name}")
-    page.keyboard.press("Enter")
+    page.evaluate(
+        "async theme => { await window.jupyterapp.commands.execute('apputils:change-theme', { theme }); }",
+        f"JupyterLab {name}",
+    )
     page.wait_for_selector(f'body[data-jp-theme-name="JupyterLab {name}"]', state="attached")
 
 
@@ -101,36 +102,36 @@ def test_a_plan_is_sent_back_and_approved_in_the_panel(
     with browser_page(width=1000, height=900) as page:
         panel = open_panel(page, lab)
         gate = panel.locator(".cmb-gate")
-        gate.wait_for(timeout=20_000)
+        gate.wait_for()
         row = panel.locator(f'.cmb-run[data-run-id="{run.id}"]')
-        assert row.get_attribute("data-status") == "waiting_approval"
+        panel.locator(f'.cmb-run[data-run-id="{run.id}"][data-status="waiting_approval"]').wait_for()
         assert "counting" in gate.inner_text()
         assert MARKUP in gate.locator("li").inner_text()
         assert not sideways(panel)
         picture(page, "panel_gate_light")
 
         gate.get_by_role("button", name="Ask for changes").click()
-        assert "Write what should change" in gate.locator("[role=alert]").inner_text()
+        assert "Say what to change" in gate.locator("[role=alert]").inner_text()
         comment = gate.locator("textarea")
         comment.fill("Add them up too")
         page.wait_for_timeout(3500)  # more than two polls: what is being written stays
         assert comment.input_value() == "Add them up too"
         gate.get_by_role("button", name="Ask for changes").click()
-        panel.locator(".cmb-gate li", has_text="Add").wait_for(timeout=10_000)
+        panel.locator(".cmb-gate li", has_text="Add").wait_for()
         assert list(run.decisions()["user_feedback"].dropna()) == ["Add them up too"]
 
         theme(page, "Dark")
         picture(page, "panel_gate_dark")
         panel.get_by_role("button", name="Approve").focus()
         page.keyboard.press("Enter")
-        assert until(lambda: run.status != "waiting_approval", 10) < 2
+        until(lambda: run.status != "waiting_approval", 60)
         run.wait(60)
         assert run.status == "completed", run.error
-        panel.locator(f'.cmb-run[data-run-id="{run.id}"][data-status="completed"]').wait_for(timeout=5000)
+        panel.locator(f'.cmb-run[data-run-id="{run.id}"][data-status="completed"]').wait_for()
         assert panel.locator(".cmb-gate").count() == 0
         row.locator(".cmb-run-head").focus()
         page.keyboard.press("Enter")
-        row.locator('.cmb-step[data-status="completed"]').nth(1).wait_for(timeout=5000)
+        row.locator('.cmb-step[data-status="completed"]').nth(1).wait_for()
         assert re.findall(r"^\d (\w+)$", row.inner_text(), re.M) == ["Count", "Add"]
         assert MARKUP in row.inner_text()
         picture(page, "panel_steps_dark")
@@ -158,17 +159,17 @@ def test_an_empty_panel_says_how_to_begin_and_a_run_can_be_cancelled_there(
         picture(page, "panel_empty_light")
         run = start(workspace, "a-run-with-a-name-that-is-longer-than-the-panel-is-wide")
         row = panel.locator(f'.cmb-run[data-run-id="{run.id}"]')
-        row.wait_for(timeout=10_000)
+        row.wait_for()
         assert not panel.locator(".cmb-empty").is_visible()
-        assert started.wait(20)
+        assert started.wait(120)
         row.locator(".cmb-run-head").click()
-        row.locator('.cmb-step[data-status="running"]').wait_for(timeout=10_000)
+        row.locator('.cmb-step[data-status="running"]').wait_for()
         assert not sideways(panel)
         picture(page, "panel_running_light")
         row.get_by_role("button", name="Cancel run").click()
-        run.wait(10)
+        run.wait(60)
         assert run.status == "cancelled"
-        panel.locator(f'.cmb-run[data-run-id="{run.id}"][data-status="cancelled"]').wait_for(timeout=5000)
+        panel.locator(f'.cmb-run[data-run-id="{run.id}"][data-status="cancelled"]').wait_for()
         assert not row.get_by_role("button", name="Cancel run").is_visible()
 
 
@@ -179,19 +180,19 @@ def test_a_gate_marks_the_tab_and_a_dead_server_is_named(
     with browser_page(width=1000, height=700) as page:
         with lab_server(tmp_path) as lab:
             run = start(workspace, "waiting", approve="plan")
-            until(lambda: run.status == "waiting_approval", 20)
+            until(lambda: run.status == "waiting_approval", 120)
             page.goto(f"{lab.url}/lab?reset")
             tab = page.locator('.lm-TabBar-tab[data-id="cmbagent-panel"]')
-            page.locator(".lm-TabBar-tab.cmb-tab-waiting").wait_for(timeout=60_000)
+            page.locator(".lm-TabBar-tab.cmb-tab-waiting").wait_for()
             assert "1 open gate" in (tab.get_attribute("title") or "")
             tab.click()
             page.locator(".cmb-gate").wait_for()
         fault = page.locator(".cmb-fault")
-        fault.wait_for(state="visible", timeout=20_000)
+        fault.wait_for(state="visible")
         assert "does not answer" in fault.inner_text()
         assert page.locator(".cmb-gate").is_visible(), "what was known stays"
     run.cancel()
-    run.wait(10)
+    run.wait(60)
 
 
 def test_the_skills_of_a_workspace_are_searched_in_the_panel(workspace: Workspace, lab: Lab) -> None:
@@ -200,7 +201,7 @@ def test_the_skills_of_a_workspace_are_searched_in_the_panel(workspace: Workspac
         panel = open_panel(page, lab)
         panel.get_by_role("tab", name="Skills").click()
         rows = panel.locator(".cmb-skills .cmb-run")
-        rows.first.wait_for(timeout=20_000)
+        rows.first.wait_for()
         assert rows.count() == 6
         assert not sideways(panel)
         picture(page, "panel_skills_light")

@@ -83,7 +83,8 @@ def test_the_form_runs_the_skill(lab: Lab, page: Any) -> None:
     field(page, "SLOPE").fill("4")
     field(page, "N_POINTS").fill("11")
     page.locator(f"{CARD} button", has_text="Run").click()
-    page.wait_for_selector(f"{CARD} img", timeout=60_000)
+    page.wait_for_selector(f"{CARD} img")
+    page.locator(f"{CARD} summary", has_text="Runs of this version (1)").wait_for()
     assert wrong.count() == 0
     said = page.locator(CARD).inner_text()
     assert re.search(r"points\s+11", said) and re.search(r"mean\s+2", said), said
@@ -92,16 +93,15 @@ def test_the_form_runs_the_skill(lab: Lab, page: Any) -> None:
     notebook.theme("dark")
     page.set_viewport_size({"width": 760, "height": 1000})
     page.locator(f"{CARD} summary", has_text="Runs of this version").click()
-    page.wait_for_timeout(300)
-    keep(notebook, "card_dark_narrow")
-    wide = page.evaluate(
-        "() => [...document.querySelectorAll('.cmbv-skill, .cmbv-skill *')].filter("
-        "e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX === 'auto').length"
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.cmbv-skill, .cmbv-skill *')].every("
+        "e => e.scrollWidth <= e.clientWidth + 1 || getComputedStyle(e).overflowX !== 'auto')"
     )
-    assert wide == 0
+    keep(notebook, "card_dark_narrow")
     page.set_viewport_size({"width": 1400, "height": 1000})
     notebook.theme("light")
 
+    notebook.copied(1, "SLOPE")
     saved = notebook.save()
     static = "".join(str(output.get("data", {}).get("text/html", "")) for output in saved["cells"][1]["outputs"])
     assert "cmbv-saved" in static and "SLOPE" in static and "<b>line</b>" not in static

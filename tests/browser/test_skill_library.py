@@ -51,7 +51,7 @@ def test_a_skill_is_found_and_run(lab: Lab, page: Any) -> None:
     page.locator(f"{ROWS} button").first.click()
     page.wait_for_selector(".cmbv-open .cmbv-field")
     page.locator(".cmbv-open button", has_text="Run").click()
-    page.wait_for_function("() => /completed in/.test(document.body.innerText)", timeout=90_000)
+    page.wait_for_function("() => /completed in/.test(document.body.innerText)")
     notebook.theme("dark")
     page.set_viewport_size({"width": 760, "height": 1000})
     page.wait_for_timeout(300)
