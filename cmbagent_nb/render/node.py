@@ -175,8 +175,8 @@ def _output(title: str, value: Any, *, unfolded: bool = False, style: str = "") 
 def terminal(text: str) -> str:
     r"""Return what a terminal shows in the end: lines that were drawn over are gone, colours are left out.
 
-    >>> terminal("10 %\\r50 %\\rdone\\nnext")
-    'done\\nnext'
+    >>> terminal("10 %\r50 %\rdone\nnext")
+    'done\nnext'
     """
     if "\r" in text:
         lines = (line.removesuffix("\r") for line in text.split("\n"))
