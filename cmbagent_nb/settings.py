@@ -45,6 +45,7 @@ class Settings:
     context_keep: int = 3
     archive_days: float = 90.0
     agents_dir: str = ""
+    pass_env: str = ""
     starter_skills: bool = True
     skill_mode: str = "manual"
     skill_min_similarity: float = 0.7
@@ -77,6 +78,7 @@ HELP = {
     "context_keep": "the newest steps that a deep run tells of as they are; those before are summarized",
     "archive_days": "days after its end until `cmbagent archive` moves a run's rows out of the database",
     "agents_dir": "a folder with agents of your own, as YAML",
+    "pass_env": "more environment variables for the code of steps and skills, by name or pattern, such as MYDATA_*",
     "skill_mode": "off, manual (skills run when they are named) or auto (the best match is looked for at each start)",
     "skill_min_similarity": "score from which a skill counts as fitting a task, 0 to 1",
     "skill_auto_similarity": "score from which a verified and trusted skill runs without being asked about, 0 to 1",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import CMBAgentError, NoModel, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.keeping import Keeping
+from cmbagent_nb.execution.environment import pass_on
 from cmbagent_nb.settings import Settings, default_home, load_settings, user_path
 from cmbagent_nb.skill_runs import SkillRuns
 from cmbagent_nb.skills.matching.finder import Finder
@@ -62,7 +63,9 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
     @property
     def settings(self) -> Settings:
         """The settings as they are now: environment, then ``config.toml``, then the defaults."""
-        return replace(load_settings(self.home), **self._changes)
+        loaded = replace(load_settings(self.home), **self._changes)
+        pass_on(str(self.home), loaded.pass_env)
+        return loaded
 
     @property
     def host(self) -> Host:

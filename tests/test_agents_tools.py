@@ -105,16 +105,17 @@ def test_packages(box: ToolBox) -> None:
 
 def test_what_belongs_to_the_run_is_not_listed(tmp_path: Path) -> None:
     """It grows while agents look; the input is there to be seen, and names further down are the code's own."""
-    for name in ("journal.jsonl", "steps/step_1/a.txt", "chats/a.txt", "exit.json", "reads.jsonl"):
+    for name in ("journal.jsonl", "steps/step_1/a.txt", "chats/a.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("found")
-    for name in ("input/a.txt", "data/exit.json", "data/steps/a.txt"):
+    for name in ("input/a.txt", "exit.json", "data/exit.json", "data/steps/a.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("found")
     box = ToolBox(tmp_path)
     assert [line.split()[0] for line in box.search_files().splitlines()] == [
         "data/exit.json",
         "data/steps/a.txt",
+        "exit.json",
         "input/a.txt",
     ]
     assert "steps/step_1" not in box.search_files("**/*", "found")

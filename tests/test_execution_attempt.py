@@ -104,9 +104,9 @@ def test_the_runs_own_files_are_safe(work_dir: Path) -> None:
     assert (work_dir / "input" / "df.parquet").read_bytes() == b"PAR1"
 
 
-def test_caches_and_own_records_are_not_published(work_dir: Path) -> None:
+def test_caches_and_hidden_files_are_not_published(work_dir: Path) -> None:
     folder = prepare(work_dir, "step_2", 1)
-    names = ["codebase/__pycache__/m.cpython-311.pyc", "exit.json", "stdout.txt", "reads.jsonl", ".hidden", "data/.x/y"]
+    names = ["codebase/__pycache__/m.cpython-311.pyc", ".hidden", "data/.x/y"]
     assert publish(folder, work_dir, made(folder, dict.fromkeys(names, "x"))) == []
 
 

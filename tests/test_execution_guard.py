@@ -16,6 +16,7 @@ from cmbagent_nb.execution.attempt import prepare
 from cmbagent_nb.execution.ended import believed
 from cmbagent_nb.execution.guard import Guard
 from cmbagent_nb.execution.launcher import Limits, launch
+from cmbagent_nb.execution.records import record_folder
 
 KERNEL = """
     import asyncio, sys
@@ -107,7 +108,7 @@ def test_it_ends_by_itself_within_its_limits_and_leaves_nothing(folder: Path) ->
     assert gone(started)
     record = believed(folder)
     assert record is not None and record["status"] == "completed"
-    worker = int((folder / "stdout.txt").read_text())
+    worker = int((record_folder(folder) / "stdout.txt").read_text())
     assert not psutil.pid_exists(worker) or not _lives(psutil.Process(worker))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from cmbagent_nb.agents.docs import find_docs, packages
 from cmbagent_nb.agents.inspection import inspect_file
-from cmbagent_nb.execution.attempt import OWN, RESERVED
+from cmbagent_nb.execution.attempt import RESERVED
 from cmbagent_nb.tool_files import is_tool_file
 
 #: Characters of an answer.
@@ -27,7 +27,7 @@ FILES = 5000
 LARGEST = 5 * 2**20
 
 #: What belongs to the run and its launcher: it grows and changes while agents look. The input is to be seen.
-_NOT_LISTED = (RESERVED | OWN) - {"input"}
+_NOT_LISTED = RESERVED - {"input"}
 
 
 class ToolBox:

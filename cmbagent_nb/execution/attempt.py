@@ -10,19 +10,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import stat
 import threading
+import posixpath
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from cmbagent_nb.capture.manifest import Entry
 from cmbagent_nb.errors import InputError, WorkDirError
-from cmbagent_nb.execution.child import EXIT_FILE, READS_FILE
 from cmbagent_nb.execution.kinds import file_type, mime
+from cmbagent_nb.execution.records import record_folder
+from cmbagent_nb.execution.trees import make_folders, remove_tree
 
 #: Folders that an attempt always has.
 FOLDERS = ("input", "data", "plots", "codebase")
@@ -31,12 +36,10 @@ FOLDERS = ("input", "data", "plots", "codebase")
 LINK_ABOVE = 64 * 2**20
 #: Names in a work dir that belong to the run, not to the code that it runs.
 RESERVED = frozenset({"journal.jsonl", "steps", "planning", "cost", "time", "chats", "context", "input", "skills"})
-#: Names in an attempt's folder that belong to the launcher.
-OWN = frozenset({"stdout.txt", "stderr.txt", EXIT_FILE, READS_FILE})
 
 _FICLONE = 0x40049409
-#: What a file is called until it is whole: its name, the process and the thread.
-_PART = re.compile(r"\..+\.\d+\.\d+\.part", re.DOTALL)
+#: What a file is called until it is whole: the process and the thread (earlier versions put its own name before them).
+_PART = re.compile(r"\.(.+\.\d+\.\d+|cmbagent-\d+-\d+)\.part", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -75,26 +78,32 @@ def prepare(work_dir: Path, node_id: str, attempt: int, seeds: Iterable[str] | M
     """
     folder = attempt_folder(work_dir, node_id, attempt)
     try:
-        if folder.exists():
-            shutil.rmtree(folder)
+        for old in (folder, record_folder(folder)):
+            remove_tree(old)
         for name in FOLDERS:
             (folder / name).mkdir(parents=True)
+        record_folder(folder).mkdir()
         for name, source in _seed_files(work_dir, seeds):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
                 place(source, target)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        _discard(folder)
         raise WorkDirError(
             f"the folder {folder} cannot be prepared ({error})",
             "Check the disk's space and permissions.",
             path=str(folder),
         ) from error
     except InputError:
-        shutil.rmtree(folder, ignore_errors=True)
+        _discard(folder)
         raise
     return folder
+
+
+def _discard(folder: Path) -> None:
+    for path in (folder, record_folder(folder)):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _seed_files(work_dir: Path, seeds: Iterable[str] | Mapping[str, str]) -> list[tuple[str, Path]]:
@@ -120,11 +129,16 @@ def _seed_files(work_dir: Path, seeds: Iterable[str] | Mapping[str, str]) -> lis
     return found
 
 
-def place(source: Path, target: Path) -> None:
-    """Put ``source`` at ``target`` in the cheapest way that is safe: shared blocks, a copy, a link if it is large."""
+def place(source: Path, target: Path, *, shared: bool = True) -> None:
+    """Put ``source`` at ``target`` in the cheapest way that is safe: shared blocks, a copy, a link if it is large.
+
+    A file that has other names already is copied: whoever writes to it by one of them would change ours.
+    """
+    source = source.resolve()
     if _clone(source, target):
         return
-    if source.stat().st_size > LINK_ABOVE:
+    status = source.stat()
+    if status.st_size > LINK_ABOVE and (status.st_nlink == 1 or shared):
         try:
             os.link(source, target)
             return
@@ -152,14 +166,14 @@ def publish(folder: Path, work_dir: Path, made: Iterable[Entry], beside: Collect
     """Put the files that an attempt made into the run's work dir, each at once and whole.
 
     A file whose place belongs to the run (``planning/``, ``journal.jsonl``, ``input/`` …) goes
-    below ``data/``. What is not an ordinary file, or is a cache, is left where it is; so is a file for one of the
-    paths ``beside``, where the version of another step counts.
+    below ``data/``. A link to a file of the attempt is published as a copy of it. What leads out of the folder, or is a
+    cache, is left where it is; so is a file for one of the paths ``beside``, where the version of another step counts.
     """
     published = []
     for entry in made:
         source = folder / entry.path
         path = destination(entry.path)
-        if path is None or not _ordinary(source, folder):
+        if path is None or not _inside(source, folder):
             continue
         replaced = (work_dir / path).is_file()
         if path not in beside:
@@ -187,20 +201,22 @@ def put(source: Path, work_dir: Path, path: str) -> None:
         A folder has this name.
     """
     target = work_dir / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
+    temporary = target.with_name(f".cmbagent-{os.getpid()}-{threading.get_ident()}.part")
     try:
+        make_folders(target.parent)
         temporary.unlink(missing_ok=True)
-        place(source, temporary)
+        place(source, temporary, shared=False)
         temporary.replace(target)
-    except IsADirectoryError as error:
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        kind = "folder" if target.is_dir() else "file"
         raise WorkDirError(
-            f"the file {path} cannot be published: there is a folder of this name",
-            "Remove the folder, or have the step use another name.",
+            f"the file {path} cannot be published: there is a {kind} in its place",
+            f"Remove the {kind}, or have the step use another name.",
             path=path,
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def sweep(work_dir: Path) -> None:
@@ -217,20 +233,63 @@ def destination(path: str) -> str | None:
     ('plots/tt.png', 'data/planning/notes.txt', None)
     """
     parts = PurePosixPath(path).parts
-    if not parts or path in OWN or ".." in parts or ignored(path):
+    if not parts or ".." in parts or ignored(path):
         return None
     return f"data/{path}" if parts[0].lower() in RESERVED else path
 
 
-def ignored(path: str) -> bool:
-    """Tell whether a file is none that a person would want: a cache, a compiled module, an editor's or our own."""
+def ignored(path: str) -> str:
+    """Return why a file is not published because of its name, as the end of a sentence; an empty string if it is.
+
+    >>> ignored("data/a.csv"), ignored("data/.a.csv")
+    ('', 'has a name, or lies in a folder, that begins with a dot')
+    """
     parts = PurePosixPath(path).parts
-    return path in OWN or path.endswith(".pyc") or "__pycache__" in parts or any(part.startswith(".") for part in parts)
+    if path.endswith(".pyc") or "__pycache__" in parts:
+        return "is a compiled module"
+    if any(part.startswith(".") for part in parts):
+        return "has a name, or lies in a folder, that begins with a dot"
+    return ""
 
 
-def _ordinary(path: Path, folder: Path) -> bool:
+def _inside(path: Path, folder: Path) -> bool:
+    """Tell whether a path leads to an ordinary file in the folder."""
     try:
-        mode = path.lstat().st_mode
+        real = os.path.realpath(path)
+        return stat.S_ISREG(os.stat(real).st_mode) and Path(real).is_relative_to(folder.resolve())  # noqa: PTH116
     except OSError:
         return False
-    return stat.S_ISREG(mode) and path.resolve().is_relative_to(folder.resolve())
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Tell whether a file that was made is one that was expected: by its name, in a folder of this name, or by a pattern.
+
+    A name that is there is that name before it is a pattern; a pattern without a folder fits anywhere.
+
+    >>> matches("data/tt.json", "*.json"), matches("data/tt.json", "plots/*"), matches("data/tt.json", "./data/*.json")
+    (True, False, True)
+    >>> matches("data/cl_[TT].txt", "data/cl_[TT].txt"), matches("data/maps/a.fits", "data/maps/")
+    (True, True)
+    """
+    path = unicodedata.normalize("NFC", path)
+    pattern = posixpath.normpath(unicodedata.normalize("NFC", pattern.strip()))
+    if path == pattern or path.startswith(pattern + "/") or fnmatchcase(path, pattern):
+        return True
+    name = PurePosixPath(path).name
+    return "/" not in pattern and (name == pattern or fnmatchcase(name, pattern))
+
+
+def obstacle(folder: Path, pattern: str, skipped: Mapping[str, str]) -> str:
+    """Return why what was expected under a name is not published although it is there; an empty string otherwise."""
+    for name, why in skipped.items():
+        if matches(name, pattern):
+            return f"{name} {why}"
+    plain = posixpath.normpath(pattern.strip())
+    path = folder / plain
+    if PurePosixPath(plain).is_absolute() or ".." in PurePosixPath(plain).parts:
+        return f"{pattern} lies outside of the working directory"
+    if path.is_file() and ignored(plain):
+        return f"{plain} {ignored(plain)}"
+    if path.is_dir() and not any(path.iterdir()):
+        return f"{plain} is an empty folder"
+    return ""

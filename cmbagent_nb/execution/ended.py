@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cmbagent_nb.capture.manifest import Entry, sha256
-from cmbagent_nb.execution.attempt import ignored
-from cmbagent_nb.execution.launcher import Outcome, read_exit
-from cmbagent_nb.execution.output import TAIL
+from cmbagent_nb.execution.exits import judge
+from cmbagent_nb.execution.launcher import Outcome
+from cmbagent_nb.execution.output import shown
+from cmbagent_nb.execution.records import LEGACY, STDERR, STDOUT, is_legacy, read_exit, records_of
 
 
 def believed(folder: Path) -> dict[str, Any] | None:
@@ -33,22 +34,28 @@ def outcome_of(
         The files that were put into the folder before, each with the place in the work dir that it was copied from;
         those that are unchanged were not made by the code.
     """
+    own = LEGACY if is_legacy(folder) else frozenset()
+    record_folder = records_of(folder)
     name = script.relative_to(folder).as_posix()
     entries = [
         Entry(item["path"], item["size"], item["mtime_ns"], item["sha256"], 0o644)
         for item in record.get("files", ())
-        if not ignored(item["path"])
+        if item["path"] not in own
     ]
     if "made" in record:
         made = [entry for entry in entries if entry.path in set(record["made"])]
     else:
         made = [entry for entry in entries if not _is_seed(entry, seeds, work_dir)]
+    stderr = shown(record_folder / STDERR)
+    status, error = record["status"], record.get("error")
+    if status != "completed" and error is None:
+        status, error = judge(record["exit_code"], None, stderr, folder, script)
     return Outcome(
-        status=record["status"],
+        status=status,
         exit_code=record["exit_code"],
-        stdout=_tail(folder / "stdout.txt"),
-        stderr=_tail(folder / "stderr.txt"),
-        error=record.get("error"),
+        stdout=shown(record_folder / STDOUT),
+        stderr=stderr,
+        error=error,
         made=made,
         reads=[path for path in record.get("reads", ()) if path not in {entry.path for entry in made}],
         started_at=record["started_at"],
@@ -59,16 +66,6 @@ def outcome_of(
 
 
 def _is_seed(entry: Entry, seeds: Mapping[str, str], work_dir: Path) -> bool:
-    if entry.path.startswith("input/"):
-        return True
-    source = work_dir / seeds.get(entry.path, "")
+    place = entry.path if entry.path.startswith("input/") else seeds.get(entry.path, "")
+    source = work_dir / place
     return source.is_file() and sha256(source) == entry.sha256
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -1,21 +1,23 @@
 """The process group of an attempt: who is in it, what memory it has, and its end.
 
-A child gets a session of its own, so that the session's id names all its descendants, even
-those whose parent is gone. A descendant that opened another session is remembered from when it
-was seen below the child; one that was never seen there is found as an orphan that works in the
-attempt's folder (on Linux).
+A child gets a session of its own, so that the session's id names its descendants, even those whose parent is gone. It
+is a supervisor (:mod:`cmbagent_nb.execution.supervisor`), which on Linux becomes the parent of all descendants that
+lose theirs: as long as it lives, none can leave. Where it has died, or elsewhere, a descendant that opened another
+session is remembered from when it was seen below the child, and found by the mark in its environment
+(:mod:`cmbagent_nb.execution.marks`) or as an orphan that works in the attempt's folder.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import time
 from pathlib import Path
 
 import psutil
+
+from cmbagent_nb.execution.marks import Mark, of_attempt
 
 #: How far apart two readings of a process's start time may be; the same pid is not given out again so soon.
 START_TOLERANCE = 1.5
@@ -28,10 +30,11 @@ Seen = dict[int, float]
 class Group:
     """The processes below a child that was started in a session of its own."""
 
-    def __init__(self, pid: int, started_at: float, folder: Path | None = None) -> None:
+    def __init__(self, pid: int, started_at: float, folder: Path | None = None, mark: Mark | None = None) -> None:
         self.pid = pid
         self.started_at = started_at
         self.folder = folder
+        self.mark = mark
         self._seen: Seen = {}
 
     def look(self) -> None:
@@ -42,7 +45,11 @@ class Group:
                     self._seen[process.pid] = process.create_time()
 
     def _strays(self) -> None:
-        """Remember orphans that work in the attempt's folder."""
+        """Remember those that have the attempt's mark, and orphans that work in its folder."""
+        if self.mark is not None:
+            for process in of_attempt(self.mark):
+                with contextlib.suppress(psutil.Error):
+                    self._seen[process.pid] = process.create_time()
         if self.folder is None or sys.platform != "linux":
             return
         inside = str(self.folder.resolve())
@@ -80,31 +87,33 @@ class Group:
                 total += process.memory_info().rss
         return total / 2**20
 
-    def signal(self) -> None:
-        """Send the group the signal that cannot be ignored, without waiting."""
-        if sys.platform == "win32":
-            for process in self.members():
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+    def stop(self) -> None:
+        """Hold the supervisor still: it goes on to adopt orphans, and does not take the end of the script for its own."""
+        if sys.platform != "win32":
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(self.pid)
+                if abs(process.create_time() - self.started_at) <= START_TOLERANCE:
+                    process.suspend()
 
     def kill(self) -> bool:
-        """Kill the group and wait until it is gone; tell whether it is."""
+        """Kill the group and wait until it is gone; tell whether it is.
+
+        The supervisor is killed last: until then nobody can leave it.
+        """
         deadline = time.monotonic() + KILL_PATIENCE
-        self.look()
+        self.stop()
         while True:
-            self.signal()
-            self._strays()
-            members = self.members()
-            if not members:
-                return True
-            for process in members:
+            self.look()
+            others = [process for process in self.members() if process.pid != self.pid]
+            if not others:
+                self._strays()
+                others = [process for process in self.members() if process.pid != self.pid]
+            late = time.monotonic() > deadline
+            for process in others if others and not late else self.members():
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            if time.monotonic() > deadline:
-                return False
+            if late or not self.members():
+                return not self.members()
             time.sleep(0.01)
 
 
@@ -149,7 +158,7 @@ def kill_folder(folder: Path) -> bool:
         time.sleep(0.01)
 
 
-def kill_group(pid: int, process_started_at: float) -> bool:
+def kill_group(pid: int, process_started_at: float, mark: Mark | None = None) -> bool:
     """Kill what is left of an attempt whose starter died; tell whether there was something to kill.
 
     A process that got the same pid later is another one and is left alone.
@@ -159,8 +168,9 @@ def kill_group(pid: int, process_started_at: float) -> bool:
             return False
     except psutil.NoSuchProcess:
         pass  # the child is gone; what it started may not be
-    group = Group(pid, process_started_at)
+    group = Group(pid, process_started_at, mark=mark)
     group.look()
+    group._strays()
     if not group.members():
         return False
     group.kill()

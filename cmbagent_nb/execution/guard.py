@@ -26,7 +26,8 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cmbagent_nb.execution.launcher import Limits
+    from cmbagent_nb.execution.exits import Limits
+    from cmbagent_nb.execution.marks import Mark
 
 #: Seconds between two looks at code whose starter is dead.
 EVERY = 0.5
@@ -53,9 +54,9 @@ class Guard:
                 cls._instance = cls()
             return cls._instance
 
-    def watch(self, pid: int, started_at: float, folder: Path, limits: Limits) -> None:
+    def watch(self, pid: int, started_at: float, folder: Path, limits: Limits, mark: Mark) -> None:
         """Let the guard know of code that runs."""
-        about = [pid, started_at, str(folder), limits.timeout_s, limits.memory_mb, limits.output_mb]
+        about = [pid, started_at, str(folder), str(mark), limits.timeout_s, limits.memory_mb, limits.output_mb]
         line = json.dumps(about).encode() + b"\n"
         with self._lock:
             self._watched[pid] = line
@@ -150,9 +151,9 @@ def enforce(running: list[list[Any]]) -> None:
     """Watch code whose kernel is dead until all of it has ended."""
     from pathlib import Path
 
-    from cmbagent_nb.execution.launcher import Limits
+    from cmbagent_nb.execution.exits import Limits
 
-    watched = [_Orphan(about[0], about[1], Path(about[2]), Limits(*about[3:])) for about in running]
+    watched = [_Orphan(about[0], about[1], Path(about[2]), about[3], Limits(*about[4:])) for about in running]
     while watched:
         watched = [orphan for orphan in watched if orphan.goes_on()]
         time.sleep(EVERY)
@@ -161,11 +162,12 @@ def enforce(running: list[list[Any]]) -> None:
 class _Orphan:
     """Code whose kernel is dead."""
 
-    def __init__(self, pid: int, started_at: float, folder: Path, limits: Limits) -> None:
+    def __init__(self, pid: int, started_at: float, folder: Path, mark: str, limits: Limits) -> None:
         from cmbagent_nb.execution.group import Group
+        from cmbagent_nb.execution.marks import Mark
 
         self.pid, self.started_at, self.folder, self.limits = pid, started_at, folder, limits
-        self._group = Group(pid, started_at)
+        self._group = Group(pid, started_at, folder, Mark.read(mark))
         self._memory = 0.0
 
     def goes_on(self) -> bool:
@@ -203,14 +205,18 @@ class _Orphan:
         return "output" if limits.output_mb and written > limits.output_mb * 2**20 else ""
 
     def _outputs(self) -> tuple[Path, Path]:
-        return self.folder / "stdout.txt", self.folder / "stderr.txt"
+        from cmbagent_nb.execution.records import STDERR, STDOUT, record_folder
+
+        return record_folder(self.folder) / STDOUT, record_folder(self.folder) / STDERR
 
     def _end(self, reason: str) -> None:
         """Stop the code where it is, write how it ended, and kill it."""
         import psutil
 
-        from cmbagent_nb.execution.launcher import LIMIT_STATUS, limit_error, noted_reads, write_exit
+        from cmbagent_nb.execution.exits import LIMIT_STATUS, limit_error
+        from cmbagent_nb.execution.records import noted_reads, write_exit
 
+        self._group.stop()
         for process in self._group.members():
             with contextlib.suppress(psutil.Error):
                 process.suspend()

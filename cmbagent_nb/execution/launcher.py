@@ -6,6 +6,7 @@
 | the child outlives a dead kernel | output goes to files, the session is its own, nothing is piped |
 | nothing of it outlives its end | timeout, limits, cancelling and the normal end all kill the whole group |
 | its end is believed only when it is on disk | ``exit.json`` is there before the outcome is returned |
+| no name of ours is taken from the code | our files are beside the attempt's folder (:mod:`cmbagent_nb.execution.records`) |
 | memory here is bounded | files are followed piece by piece, and only tails are kept |
 | the limits hold when this process is killed | a guard of its own takes over (:mod:`cmbagent_nb.execution.guard`) |
 """
@@ -14,11 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import re
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -30,12 +28,17 @@ from typing import Any
 
 from cmbagent_nb.capture.manifest import Entry, changes, scan
 from cmbagent_nb.errors import ExecutionFailed
-from cmbagent_nb.execution import child
+from cmbagent_nb.execution import exits, supervisor
 from cmbagent_nb.execution.attempt import ignored
 from cmbagent_nb.execution.environment import child_environment
+from cmbagent_nb.execution.exits import Limits
 from cmbagent_nb.execution.group import Group, kill_group, start_time
 from cmbagent_nb.execution.guard import Guard
+from cmbagent_nb.execution.marks import VARIABLE, Mark
 from cmbagent_nb.execution.output import Follower, trim
+from cmbagent_nb.execution.records import STDERR, STDOUT, begin, noted_reads, read_exit, write_exit
+from cmbagent_nb.execution.terminal import last_traceback
+from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.trouble import is_full
 
 __all__ = ["Limits", "Outcome", "kill_group", "launch", "read_exit"]
@@ -44,24 +47,12 @@ __all__ = ["Limits", "Outcome", "kill_group", "launch", "read_exit"]
 OUTPUT_EVERY = 0.1
 MEMORY_EVERY = 0.2
 
-#: The status of code that was stopped, by the reason why.
-LIMIT_STATUS = {"timeout": "timeout", "memory": "memory", "output": "failed", "killed": "killed"}
-
 #: Seconds to wait for space on a full disk, and between two looks.
 SPACE_PATIENCE = 120.0
 SPACE_EVERY = 0.5
 
 OnOutput = Callable[[str, str], Any]
 OnStart = Callable[[int, float], Any]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long code may run, and how much memory and output it may use; 0 means no limit."""
-
-    timeout_s: float = 3600.0
-    memory_mb: float = 8000.0
-    output_mb: float = 200.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +72,8 @@ class Outcome:
     script: str = ""  #: the script's path in the folder
     peak_memory_mb: float = 0.0
     changed_links: list[str] = field(default_factory=list)  #: large seeds, linked and not copied, that it wrote to
+    rewritten: list[str] = field(default_factory=list)  #: files that it wrote anew with the content that they had
+    skipped: dict[str, str] = field(default_factory=dict)  #: what it left and cannot be published: path and why
 
     @property
     def duration_s(self) -> float:
@@ -89,9 +82,9 @@ class Outcome:
 
     @property
     def traceback(self) -> str:
-        """Return the last traceback in the error output, or the end of that output."""
-        start = self.stderr.rfind("Traceback (most recent call last):")
-        return self.stderr[start:] if start >= 0 else self.stderr[-4000:]
+        """Return the traceback of the exception that ended it, with those it is chained to; empty if there was none."""
+        told = str((self.error or {}).get("traceback") or "")
+        return told or (last_traceback(self.stderr) if self.error else "")
 
 
 async def launch(
@@ -101,6 +94,8 @@ async def launch(
     limits: Limits | None = None,
     on_output: OnOutput | None = None,
     on_start: OnStart | None = None,
+    mark: Mark | None = None,
+    pass_env: str = "",
 ) -> Outcome:
     """Run ``script`` with this process's interpreter in ``folder``, and wait for its end.
 
@@ -114,6 +109,10 @@ async def launch(
         Called on the loop with ``"stdout"`` or ``"stderr"`` and the text that came, about ten times a second.
     on_start
         Called on the loop with the child's pid and start time.
+    mark
+        Says to which run and attempt a process belongs; its descendants inherit it.
+    pass_env
+        Names and patterns of environment variables that the code gets besides the usual ones.
 
     Raises
     ------
@@ -121,7 +120,7 @@ async def launch(
         The child cannot be started at all.
     """
     loop = asyncio.get_running_loop()
-    job = _Job(script, folder, limits or Limits())
+    job = _Job(script, folder, limits or Limits(), mark, pass_env)
 
     def call(callback: Callable[..., Any] | None, *arguments: Any) -> None:
         if callback is not None:
@@ -143,20 +142,20 @@ async def launch(
         raise
 
 
-def read_exit(folder: Path) -> dict[str, Any] | None:
-    """Return what ``exit.json`` says of an attempt, or None if its end was never written."""
-    try:
-        record = json.loads((folder / child.EXIT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and "status" in record else None
+def command(script: Path, folder: Path, record: Path) -> list[str]:
+    """Return the command that runs a script: a supervisor without any start-up files, which starts the interpreter."""
+    isolated = ["-I", "-S", "-X", "utf8"]
+    return [sys.executable, *isolated, supervisor.__file__, str(script), str(folder), str(record)]
 
 
 class _Job:
     """One child, from its start to its exit record, on a thread of its own."""
 
-    def __init__(self, script: Path, folder: Path, limits: Limits) -> None:
+    def __init__(self, script: Path, folder: Path, limits: Limits, mark: Mark | None, pass_env: str) -> None:
         self.script, self.folder, self.limits = script.absolute(), folder.absolute(), limits
+        self.mark = mark or Mark.of(new_id(), new_id(), self.folder)
+        self.pass_env = pass_env
+        self.record = self.folder
         self.on_start: OnStart = lambda pid, started: None
         self.on_output: OnOutput = lambda stream, text: None
         self.cancelled = threading.Event()
@@ -191,15 +190,15 @@ class _Job:
         self.cancelled.set()
 
     def run(self) -> Outcome:
-        before = self._scan()
-        for name in (child.EXIT_FILE, child.READS_FILE, "stdout.txt", "stderr.txt"):
-            (self.folder / name).unlink(missing_ok=True)
-        with Follower(self.folder / "stdout.txt") as out, Follower(self.folder / "stderr.txt") as err:
+        self.skipped_before: dict[str, str] = {}
+        before = self._scan(self.skipped_before)
+        self.record = begin(self.folder)
+        with Follower(self.record / STDOUT) as out, Follower(self.record / STDERR) as err:
             process = self._popen(out, err)
             started = start_time(process.pid)
-            group = Group(process.pid, started, self.folder)
+            group = Group(process.pid, started, self.folder, self.mark)
             guard = Guard.get()
-            guard.watch(process.pid, started, self.folder, self.limits)
+            guard.watch(process.pid, started, self.folder, self.limits, self.mark)
             self.on_start(process.pid, started)
             try:
                 self._watch(process, group, {"stdout": out, "stderr": err})
@@ -209,7 +208,7 @@ class _Job:
                 guard.done(process.pid)
             ended = time.time()
             self._pass_on({"stdout": out, "stderr": err}, last=True)
-            stdout, stderr = out.tail(), err.tail()
+            stdout, stderr = out.shown(), err.shown()
             self.folder.mkdir(parents=True, exist_ok=True)  # the code may have deleted it
             for follower in (out, err):
                 trim(follower)
@@ -218,9 +217,11 @@ class _Job:
     def _popen(self, out: Follower, err: Follower) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
-                [sys.executable, child.__file__, str(self.script), str(self.folder)],
+                command(self.script, self.folder, self.record),
                 cwd=self.folder,
-                env=child_environment({"MPLBACKEND": "Agg", "PYTHONUTF8": "1"}),
+                env=child_environment(
+                    {"MPLBACKEND": "Agg", "PYTHONUTF8": "1", VARIABLE: str(self.mark)}, pass_env=self.pass_env
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=out.writer,
                 stderr=err.writer,
@@ -268,8 +269,8 @@ class _Job:
             if text:
                 self.on_output(name, text)
 
-    def _scan(self) -> dict[str, Entry]:
-        return {path: entry for path, entry in scan(self.folder).items() if not ignored(path)}
+    def _scan(self, skipped: dict[str, str]) -> dict[str, Entry]:
+        return {path: entry for path, entry in scan(self.folder, skipped).items() if not ignored(path)}
 
     def _finish(
         self,
@@ -282,7 +283,8 @@ class _Job:
         own = read_exit(self.folder)
         own = own if own is not None and own.get("pid") == pid else None
         status, error = self._judge(exit_code, own, output[1])
-        after = self._scan()
+        skipped: dict[str, str] = {}
+        after = self._scan(skipped)
         script = os.path.relpath(self.script, self.folder).replace(os.sep, "/")
         changed = {entry.path for entry in changes(before, after).made}
         made = [after[path] for path in sorted({script, *changed}) if path in after]
@@ -300,6 +302,12 @@ class _Job:
             script=script,
             peak_memory_mb=round(self.peak_mb, 1),
             changed_links=[entry.path for entry in made if entry.path in before and _linked(self.folder / entry.path)],
+            rewritten=[
+                path
+                for path, entry in after.items()
+                if path in before and path not in changed and entry.mtime_ns != before[path].mtime_ns
+            ],
+            skipped={path: why for path, why in skipped.items() if self.skipped_before.get(path) != why},
         )
         self._when_there_is_space(lambda: self._write_exit(outcome, after))
         return outcome
@@ -318,24 +326,11 @@ class _Job:
 
     def _judge(self, exit_code: int, own: dict[str, Any] | None, stderr: str) -> tuple[str, dict[str, Any] | None]:
         if self.reason:
-            return LIMIT_STATUS[self.reason], limit_error(self.reason, self.limits, self.peak_mb, stderr, self.folder)
-        if exit_code == 0:
-            return "completed", None
-        if exit_code < 0:
-            name = _signal_name(-exit_code)
-            ours = -exit_code in (signal.SIGTERM, getattr(signal, "SIGKILL", 9), signal.SIGINT)
-            line, file = _fault_line(stderr, self.folder)
-            message = f"the process was ended by signal {-exit_code} ({name})"
-            return "killed" if ours else "failed", {"type": name, "message": message, "line": line, "file": file}
-        error = own.get("error") if own else None
-        if error is None:
-            error = {
-                "type": "SystemExit",
-                "message": f"the process ended with exit status {exit_code}",
-                "line": None,
-                "file": None,
-            }
-        return "failed", error
+            error = exits.limit_error(self.reason, self.limits, self.peak_mb, stderr, self.folder)
+            return exits.LIMIT_STATUS[self.reason], error
+        if own is None and exit_code:  # the supervisor did not come to write it
+            own = {"error": supervisor.read_error(str(self.record))}
+        return exits.judge(exit_code, own.get("error") if own else None, stderr, self.folder, self.script)
 
     def _reads(self, before: dict[str, Entry]) -> list[str]:
         def outside(name: str) -> bool:
@@ -357,59 +352,6 @@ class _Job:
             "made": [entry.path for entry in outcome.made],
         }
         write_exit(self.folder, record, after=after)
-
-
-def limit_error(reason: str, limits: Limits, memory_mb: float, stderr: str, folder: Path) -> dict[str, Any]:
-    """Return type, message, line and file for code that was stopped, as for an exception."""
-    line, file = _fault_line(stderr, folder)
-    kind, message = {
-        "timeout": ("TimeoutError", f"the code ran longer than {limits.timeout_s:g} s and was stopped"),
-        "memory": (
-            "MemoryError",
-            f"the code used {memory_mb:.0f} MB of memory, more than the {limits.memory_mb:g} MB allowed, "
-            "and was stopped",
-        ),
-        "output": ("OutputLimit", f"the code printed more than {limits.output_mb:g} MB and was stopped"),
-        "killed": ("Cancelled", "the run was cancelled and the code stopped"),
-    }[reason]
-    return {"type": kind, "message": message, "line": line, "file": file}
-
-
-def noted_reads(folder: Path) -> list[str]:
-    """Return which files the code in a folder was seen to open for reading, each once."""
-    try:
-        lines = (folder / child.READS_FILE).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    found: dict[str, None] = {}
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            found[json.loads(line)] = None
-    return list(found)
-
-
-def write_exit(
-    folder: Path,
-    record: dict[str, Any],
-    still: Callable[[], bool] = lambda: True,
-    *,
-    after: dict[str, Entry] | None = None,
-) -> None:
-    """Write ``exit.json`` with the folder's files, at once or not at all; nothing when ``still`` is false by then."""
-    files = after if after is not None else {path: entry for path, entry in scan(folder).items() if not ignored(path)}
-    listed = [
-        {"path": entry.path, "size": entry.size, "mtime_ns": entry.mtime_ns, "sha256": entry.sha256}
-        for entry in files.values()
-    ]
-    temporary = folder / f".{child.EXIT_FILE}.launcher"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump({**record, "files": listed}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if still():
-        temporary.replace(folder / child.EXIT_FILE)
-    else:
-        temporary.unlink(missing_ok=True)
 
 
 class _End:
@@ -446,19 +388,3 @@ def _linked(path: Path) -> bool:
         return path.is_symlink() or path.stat().st_nlink > 1
     except OSError:
         return False
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _fault_line(stderr: str, folder: Path) -> tuple[int | None, str | None]:
-    """Find the user's line in what faulthandler printed: the first frame there is the innermost."""
-    for match in re.finditer(r'File "([^"]+)", line (\d+)', stderr):
-        path = Path(match[1])
-        if path.is_relative_to(folder):
-            return int(match[2]), path.relative_to(folder).as_posix()
-    return None, None

@@ -8,8 +8,13 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-#: Bytes of the end of an output that are kept in memory and shown to a model.
-TAIL = 64 * 2**10
+from cmbagent_nb.execution.terminal import as_shown, shorten
+
+#: Characters of an output, as a terminal shows it, that are kept in memory and in the record: beginning and end.
+SHOWN = 64 * 2**10
+#: Bytes that are read of the beginning and of the end of an output for that: what overwrites itself is much shorter then.
+READ_HEAD = 2 * 2**20
+READ_END = 14 * 2**20
 #: Bytes that are passed on at once; of what came in between, the start is left out.
 PIECE = 64 * 2**10
 #: A file of more bytes is cut, when the process has ended, to its beginning and its end.
@@ -56,12 +61,12 @@ class Follower:
         self._offset += len(data)
         return left_out + self._decoder.decode(data, final=last)
 
-    def tail(self) -> str:
-        """Return the end of the text."""
+    def shown(self) -> str:
+        """Return the text as a terminal shows it, its middle left out where it is long."""
         size = self.size()
-        start = max(0, size - TAIL)
-        text = self._read(start, size - start).decode("utf-8", errors="replace")
-        return text if start == 0 else f"[… {start:,} bytes left out …]\n" + text.partition("\n")[2]
+        if size <= READ_HEAD + READ_END:
+            return _shown(self.head(size))
+        return _shown(self.head(READ_HEAD), size - READ_HEAD - READ_END, self.end(READ_END))
 
     def head(self, length: int) -> bytes:
         """Return the first bytes."""
@@ -75,6 +80,27 @@ class Follower:
     def _read(self, start: int, length: int) -> bytes:
         self._reader.seek(start)
         return self._reader.read(length) or b""
+
+
+def shown(path: Path) -> str:
+    """Return the text of an output file as a terminal shows it, its middle left out where it is long."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= READ_HEAD + READ_END:
+                return _shown(file.read())
+            head = file.read(READ_HEAD)
+            file.seek(-READ_END, os.SEEK_END)
+            return _shown(head, size - READ_HEAD - READ_END, file.read())
+    except OSError:
+        return ""
+
+
+def _shown(head: bytes, left_out: int = 0, end: bytes = b"") -> str:
+    text = as_shown(head.decode("utf-8", errors="replace"))
+    if end:
+        text += f"\n[… {left_out:,} bytes left out …]\n{as_shown(end.decode('utf-8', errors='replace'))}"
+    return shorten(text, SHOWN)
 
 
 def trim(follower: Follower) -> None:

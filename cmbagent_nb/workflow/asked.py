@@ -130,6 +130,7 @@ def read_options(
         n_plan_reviews=int(number(n_plan_reviews=reviews)),
         step_timeout=settings.step_timeout if step_timeout is None else number(step_timeout=step_timeout),
         step_memory_mb=settings.step_memory_mb,
+        pass_env=settings.pass_env,
         plan=_given_plan(plan, registry, task, mode=mode, agent=agent, steps=steps),
         plan_instructions=plan_instructions,
         context_tokens=_at_least_one("context_tokens", settings.context_tokens),

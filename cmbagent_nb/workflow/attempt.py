@@ -11,17 +11,18 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError
-from cmbagent_nb.execution.attempt import attempt_folder, prepare
+from cmbagent_nb.execution.attempt import attempt_folder, matches, obstacle, prepare
 from cmbagent_nb.execution.ended import believed, outcome_of
+from cmbagent_nb.execution.environment import withheld, withheld_text
 from cmbagent_nb.execution.group import kill_folder
 from cmbagent_nb.execution.launcher import kill_group, launch
+from cmbagent_nb.execution.marks import Mark
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.store.trouble import is_full
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 
 EXECUTOR = "executor"
 PHASE = "control"
+#: Files that a record of what was not published names.
+_TOLD = 10
 
 
 class Stopped(CMBAgentError):
@@ -170,9 +173,12 @@ class Attempt:
         """Make sure that nothing of the attempt runs any more; return its end if that was written."""
         assert self.past is not None
         if self.past.pid and self.past.process_started_at:
-            kill_group(self.past.pid, self.past.process_started_at)
+            kill_group(self.past.pid, self.past.process_started_at, self._mark())
         kill_folder(self._folder)
         return believed(self._folder)
+
+    def _mark(self) -> Mark:
+        return Mark.of(self.context.run_id, self._id, self._folder)
 
     def _end(self, status: str, **values: Any) -> None:
         """Write the attempt's end, once: the first that says it knows best."""
@@ -260,6 +266,7 @@ class Attempt:
         outcome, event_id = await self._launch(script, code_hash, reply, spec)
         await in_thread(_put_back, script, code, code_hash)
         self._note_changed(outcome.changed_links, event_id)
+        self._note_skipped(outcome.skipped, event_id)
         failure = await self._judge(outcome, reply)
         files, hashes = await self._keep(
             outcome.made, script, code_hash, spec, reply.event_id, event_id, published=failure is None
@@ -382,6 +389,21 @@ class Attempt:
                 " what that step had made is not kept. Write to another file to keep both.",
             )
 
+    def _note_skipped(self, skipped: Mapping[str, str], event_id: str) -> None:
+        """Record what code left in its folder that later steps will not find."""
+        if skipped:
+            told = [f"{path} {why}" for path, why in sorted(skipped.items())]
+            more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+            self.context.recorder.record(
+                "error",
+                subtype="file_not_published",
+                inputs={"paths": sorted(skipped)[:1000]},
+                parent=event_id,
+                status="failed",
+                error=f"Not published: {'; '.join(told[:_TOLD])}{more}. Write files, or copies of files, into the"
+                " working directory.",
+            )
+
     async def _start(self, script: Path, code: str) -> Outcome:
         """Run the code; when a pause had stopped it, in a folder as it was before."""
         context = self.context
@@ -393,6 +415,8 @@ class Attempt:
             script,
             self._folder,
             limits=context.limits,
+            mark=self._mark(),
+            pass_env=context.options.pass_env,
             on_output=lambda stream, text: context.stream.emit(
                 "step_progress", node_id=self.step.node_id, stream=stream, text=text
             ),
@@ -411,25 +435,43 @@ class Attempt:
     async def _judge(self, outcome: Outcome, reply: _Written) -> Failure | None:
         """Tell whether the attempt reached its goal: by its exit status, its files, or a verdict."""
         code, conduct = reply.code, self.context.conduct
-        output = prompts.tail("\n".join(part for part in (outcome.stdout, outcome.stderr) if part.strip()))
+        output = prompts.output(outcome.stdout, outcome.stderr, outcome.traceback)
         if outcome.status != "completed":
-            return Failure(self.number, error_text(outcome), code, output)
+            error = error_text(outcome)
+            names = withheld(code, f"{error}\n{outcome.traceback}", pass_env=self.context.options.pass_env)
+            return Failure(self.number, " ".join(filter(None, [error, withheld_text(names)])), code, output)
         if conduct is not None and reply.ready is not None:
             reason = await conduct.judge(self.context, self.step, self.number, outcome, self._folder)
             return Failure(self.number, reason, code, output) if reason else None
         made = [entry.path for entry in outcome.made]
         missing = [
-            pattern for pattern in self.step.expected_outputs if not any(matches(name, pattern) for name in made)
+            pattern
+            for pattern in self.step.expected_outputs
+            if not any(matches(name, pattern) for name in (*made, *outcome.rewritten))
         ]
         if not missing:
             return None
+        obstacles = [await in_thread(obstacle, self._folder, pattern, outcome.skipped) for pattern in missing]
+        if all(obstacles):
+            return Failure(
+                self.number,
+                f"The code ran, but later steps would not find what it made: {'; '.join(obstacles)}.",
+                code,
+                output,
+                "Write the files themselves, or copies of them, into the working directory.",
+            )
         from cmbagent_nb.agents.ask import ask
         from cmbagent_nb.agents.replies import Verdict
 
         context = self.context
         answer = await ask(
             context.registry[EXECUTOR],
-            prompts.verdict(self.step, missing, made, output),
+            prompts.verdict(
+                self.step,
+                [f"{name} ({why})" if why else name for name, why in zip(missing, obstacles, strict=True)],
+                made,
+                output,
+            ),
             reply=Verdict,
             gateway=context.gateway,
             recorder=context.recorder,
@@ -548,16 +590,6 @@ def script_name(asked: str, step: Step) -> str:
     """
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(asked.replace("\\", "/")).name.removesuffix(".py")).strip("_")
     return f"{stem[:80] or step.node_id}.py"
-
-
-def matches(path: str, pattern: str) -> bool:
-    """Tell whether a file that was made is one that was expected; a pattern without a folder fits anywhere.
-
-    >>> matches("data/tt.json", "*.json"), matches("data/tt.json", "plots/*"), matches("data/tt.json", "./data/*.json")
-    (True, False, True)
-    """
-    pattern = pattern.removeprefix("./")
-    return fnmatch(path, pattern) or ("/" not in pattern and fnmatch(PurePosixPath(path).name, pattern))
 
 
 def error_text(outcome: Outcome) -> str:

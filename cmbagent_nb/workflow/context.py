@@ -47,6 +47,8 @@ class Options:
     n_plan_reviews: int
     step_timeout: float
     step_memory_mb: int
+    #: Names and patterns of environment variables that code gets besides the usual ones.
+    pass_env: str = ""
     plan: Plan | None = None
     plan_instructions: str = ""
     context_tokens: int = 12_000

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cmbagent_nb.execution.terminal import report
 from cmbagent_nb.store.json import to_json
 from cmbagent_nb.workflow.plan import Plan, Step
 
@@ -122,7 +123,7 @@ def step(
     return _join(parts)
 
 
-def verdict(current: Step, missing: Sequence[str], made: Iterable[str], output: str) -> str:
+def verdict(current: Step, missing: Sequence[str], made: Iterable[str], printed: str) -> str:
     """Ask whether a step whose code ran, but left an expected file out, has reached its goal."""
     return _join(
         [
@@ -130,7 +131,7 @@ def verdict(current: Step, missing: Sequence[str], made: Iterable[str], output: 
             "The code ended with exit status 0.",
             "# Expected files that are missing\n" + _bullets(missing),
             "# Files that it made\n" + (_bullets(made) or "none"),
-            f"# Its output\n{tail(output)}",
+            f"# Its output\n{printed}",
             "Has the step reached its goal all the same? If not, say what to change.",
         ]
     )
@@ -144,9 +145,9 @@ def inputs_text(inputs: Sequence[Mapping[str, Any]]) -> str:
     return "# Input files\n" + "\n".join(lines)
 
 
-def tail(text: str, limit: int = OUTPUT_CHARS) -> str:
-    """Return the end of a text, saying how much was left out."""
-    return text if len(text) <= limit else f"[… {len(text) - limit} characters left out]\n{text[-limit:]}"
+def output(stdout: str, stderr: str = "", traceback: str = "", limit: int = OUTPUT_CHARS) -> str:
+    """Tell what code printed: its beginning and its end, both streams apart, the last exception whole."""
+    return report(stdout, stderr, traceback, limit)
 
 
 def left_by(item: Done, find: Callable[[str, str], Path | str]) -> str:
@@ -159,7 +160,7 @@ def left_by(item: Done, find: Callable[[str, str], Path | str]) -> str:
         found = find(item.node_id, name)
         lines.append(f"- {name} {found}" if isinstance(found, str) else f"- {name}{_content(found)}")
     if item.output:
-        lines.append(f"Output:\n{tail(item.output, FILE_CHARS)}")
+        lines.append(f"Output:\n{output(item.output, limit=FILE_CHARS)}")
     return "\n".join(line for line in lines if line)
 
 

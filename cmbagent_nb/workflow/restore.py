@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.execution.output import shown
+from cmbagent_nb.execution.records import STDERR, STDOUT, records_of
+from cmbagent_nb.execution.terminal import last_traceback
 from cmbagent_nb.store.json import from_json
+from cmbagent_nb.workflow import prompts
 from cmbagent_nb.workflow.plan import Plan
 from cmbagent_nb.workflow.prompts import Done, Failure
 
@@ -145,12 +149,13 @@ def _comments(given: Sequence[tuple[int, Answer]], failed: Sequence[Mapping[str,
 def _failure(work_dir: Path, attempt: Mapping[str, Any]) -> Failure:
     folder = work_dir / (attempt["folder"] or "")
     meta = from_json(attempt["meta"]) if attempt["meta"] else {}
-    parts = [_text(folder / name) for name in ("stdout.txt", "stderr.txt")]
+    record = records_of(folder)
+    out, err = shown(record / STDOUT), shown(record / STDERR)
     return Failure(
         attempt=attempt["attempt"],
         error=attempt["error"] or "",
         code=_text(folder / meta["script"]) if meta.get("script") else "",
-        output=meta.get("output") or "\n".join(part for part in parts if part.strip()),
+        output=meta.get("output") or prompts.output(out, err, last_traceback(err)),
         suggestion=meta.get("suggestion", ""),
         comment=meta.get("comment", ""),
     )

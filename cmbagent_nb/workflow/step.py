@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import BudgetExceeded, CMBAgentError
-from cmbagent_nb.workflow import gates
+from cmbagent_nb.workflow import gates, prompts
 from cmbagent_nb.workflow.attempt import Attempt, Stopped, stopped
-from cmbagent_nb.workflow.prompts import Done, Failure, tail
+from cmbagent_nb.workflow.prompts import Done, Failure
 from cmbagent_nb.workflow.restore import STOPPING, PastStep
 from cmbagent_nb.workflow.summary import summarize
 
@@ -166,7 +166,7 @@ class _Step:
             f"Step {self.step.number} “{self.step.title}” is done. Continue?",
             gates.STEP_OPTIONS,
             result.summary,
-            {"output": tail(result.output, SHOWN), "files": dict(result.hashes) or list(result.files)},
+            {"output": prompts.output(result.output, limit=SHOWN), "files": dict(result.hashes) or list(result.files)},
         )
         answer = await self._ask(question, f"after:{self.attempts}")
         if answer.resolution == "redo":

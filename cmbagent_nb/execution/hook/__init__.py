@@ -1,0 +1,1 @@
+"""The folder from which the interpreter that runs an attempt's code loads our start-up hook."""

@@ -1,0 +1,121 @@
+"""Marks by which the processes of an attempt are found, whatever they did to get away from it.
+
+A mark is a variable of the environment, which descendants inherit: a process that has left its session and its folder,
+and whose parents are gone, still has it. It names the run, the attempt and the folder: a process of another run, or of
+a copy of this one in another place, is never taken for one of these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+VARIABLE = "CMBAGENT_ATTEMPT"
+
+#: Seconds in which processes that are killed should be gone, and between two looks.
+PATIENCE = 2.0
+LOOK = 0.01
+
+
+@dataclass(frozen=True)
+class Mark:
+    """To whom a process belongs."""
+
+    run_id: str
+    attempt_id: str
+    folder: str  #: the attempt's, without links
+
+    @classmethod
+    def of(cls, run_id: str, attempt_id: str, folder: Path) -> Mark:
+        """Return the mark of an attempt in ``folder``."""
+        return cls(run_id, attempt_id, os.path.realpath(folder))
+
+    def __str__(self) -> str:
+        return f"{self.run_id}:{self.attempt_id}:{self.folder}"
+
+    @classmethod
+    def read(cls, text: str) -> Mark | None:
+        """Return the mark that a variable's value holds, or None.
+
+        >>> Mark.read("r:a:/runs/x/steps/step_1/attempt_1").attempt_id, Mark.read("nothing")
+        ('a', None)
+        """
+        parts = text.split(":", 2)
+        return cls(*parts) if len(parts) == 3 and all(parts) else None
+
+
+def marked() -> list[tuple[psutil.Process, Mark]]:
+    """Return the living processes of this user that have a mark, each with it; never this one or those above it."""
+    found = []
+    above = _above()
+    for pid in psutil.pids():
+        if pid in above:
+            continue
+        with contextlib.suppress(OSError, psutil.Error):
+            mark = Mark.read(_value(pid))
+            if mark is None:
+                continue
+            process = psutil.Process(pid)
+            if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                found.append((process, mark))
+    return found
+
+
+def of_attempt(mark: Mark) -> list[psutil.Process]:
+    """Return the living processes of an attempt."""
+    return [process for process, other in marked() if other == mark]
+
+
+def of_run(run_id: str, work_dir: Path) -> list[psutil.Process]:
+    """Return the living processes of a run's attempts in a work dir."""
+    inside = Path(os.path.realpath(work_dir))
+    return [
+        process for process, mark in marked() if mark.run_id == run_id and Path(mark.folder).is_relative_to(inside)
+    ]
+
+
+def end_run(run_id: str, work_dir: Path) -> int:
+    """Kill what still runs of a run's attempts; return how many processes were killed."""
+    killed: set[int] = set()
+    deadline = time.monotonic() + PATIENCE
+    while (left := of_run(run_id, work_dir)) and time.monotonic() < deadline:
+        # Supervisors last: until then, whoever loses its parent becomes theirs and is found.
+        ordered = sorted(left, key=_is_supervisor)
+        for process in [item for item in ordered if not _is_supervisor(item)] or ordered:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                killed.add(process.pid)
+        time.sleep(LOOK)
+    return len(killed)
+
+
+def _is_supervisor(process: psutil.Process) -> bool:
+    from cmbagent_nb.execution import supervisor
+
+    try:
+        return supervisor.__file__ in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def _value(pid: int) -> str:
+    if sys.platform == "linux":  # a third of the time that psutil takes
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
+            for item in file.read().split(b"\0"):
+                if item.startswith(VARIABLE.encode() + b"="):
+                    return os.fsdecode(item.partition(b"=")[2])
+        return ""
+    return psutil.Process(pid).environ().get(VARIABLE, "")
+
+
+def _above() -> set[int]:
+    pids = {os.getpid()}
+    with contextlib.suppress(psutil.Error):
+        pids.update(process.pid for process in psutil.Process().parents())
+    return pids
