@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, NoModel, UsageError
+from cmbagent_nb.execution.environment import pass_on
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.keeping import Keeping
-from cmbagent_nb.execution.environment import pass_on
 from cmbagent_nb.settings import Settings, default_home, load_settings, user_path
 from cmbagent_nb.skill_runs import SkillRuns
 from cmbagent_nb.skills.matching.finder import Finder

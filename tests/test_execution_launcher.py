@@ -424,7 +424,7 @@ def test_code_that_deletes_its_folder_is_survived(folder: Path) -> None:
 
 
 def test_no_key_is_inherited(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "MY_TOKEN", "DB_PASSWORD", "CMBAGENT_HOME", "AWS_SECRET_ACCESS_KEY", "UNKNOWN_TO_US"):
+    for name in ("OPENAI_API_KEY", "MY_TOKEN", "DB_PASSWORD", "CMBAGENT_HOME", "AWS_SECRET_ACCESS_KEY", "UNKNOWN"):
         monkeypatch.setenv(name, "planted-value-1234567890")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     outcome = run(folder, "import os; print(dict(os.environ))")

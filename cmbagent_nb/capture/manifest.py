@@ -110,6 +110,9 @@ def _walk(root: str, notes: dict[str, str]) -> Iterator[tuple[str, str]]:
         for item in items:
             name = prefix + item.name
             through = linked
+            if not _is_text(name):
+                notes[ascii(name)[1:-1]] = "has a name that is not valid text"
+                continue
             if item.is_symlink():
                 why = _leads_out(item.path, inside, linked)
                 if why:
@@ -128,6 +131,14 @@ def _walk(root: str, notes: dict[str, str]) -> Iterator[tuple[str, str]]:
             else:
                 folders.append((f"{name}/", item.path, through))
         waiting += reversed(folders)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _leads_out(link: str, inside: str, linked: bool) -> str:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 import re
 import shutil
 import stat
 import threading
-import posixpath
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -262,7 +262,7 @@ def _inside(path: Path, folder: Path) -> bool:
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Tell whether a file that was made is one that was expected: by its name, in a folder of this name, or by a pattern.
+    """Tell whether a file that was made is one that was expected: by its name, its folder's name, or a pattern.
 
     A name that is there is that name before it is a pattern; a pattern without a folder fits anywhere.
 

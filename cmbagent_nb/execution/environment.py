@@ -7,7 +7,7 @@ is the API keys, tokens and passwords that happen to be in the kernel's environm
 |---|---|
 | of the system, of Python, of numerical libraries, of the field's data and codes | yes |
 | that ``pass_env`` names, or that fits one of its patterns (``CRDS_*``) | yes |
-| whose name or value looks like a secret (a key, a token, a URL with a password) | only if ``pass_env`` has its exact name |
+| whose name or value looks like a secret (a key, a URL with a password) | only if ``pass_env`` has its exact name |
 | any other | no; :func:`withheld` tells the user which of them failed code had asked for |
 
 >>> child_environment(environ={"PATH": "/bin", "OPENAI_API_KEY": "sk-1", "CONDA_TOKEN": "t", "OMP_NUM_THREADS": "2"})
@@ -37,7 +37,8 @@ _NAMES = (
     "http_proxy https_proxy ftp_proxy all_proxy no_proxy "
     # data and codes of astronomy and cosmology
     "PYSYN_CDBS WEBBPSF_PATH STPSF_PATH PANDEIA_REFDATA pandeia_refdata GALSIM_SHARE_DIR SFD_DIR DUST_DIR "
-    "COBAYA_PACKAGES_PATH COBAYA_NOMPI CAMBDIR CAMB_PATH CAMB_DIR CLASSDIR CLASS_PATH CLASS_DIR MULTINEST_DIR COSMOSIS_SRC_DIR CSL_DIR "
+    "COBAYA_PACKAGES_PATH COBAYA_NOMPI CAMBDIR CAMB_PATH CAMB_DIR CLASSDIR CLASS_PATH CLASS_DIR MULTINEST_DIR "
+    "COSMOSIS_SRC_DIR CSL_DIR "
     "DESI_ROOT DESIMODEL DESI_SPECTRO_REDUX DESI_TARGET SDSS_ACCESS_REMOTE SAS_BASE_DIR FERMI_DIR CALDB CALDBCONFIG "
     "CALDBALIAS HEADAS LHEASOFT PFILES LAL_DATA_PATH SPS_HOME GAMMAPY_DATA TEMPO TEMPO2 PINT_OVERRIDE FITSIO_ROOT "
     "SPICE_KERNELS ISOCHRONES STARFISH_DATA"
@@ -52,7 +53,9 @@ PREFIXES = (
     *("SDSS_", "LSST_", "GALSIM_", "MAST_DATA", "WCSLIB_", "CFITSIO_", "SPECTRE_", "FSPS_", "JWST_", "HST_", "STSCI_"),
     *("jref", "iref", "lref", "uref", "nref", "oref", "xref", "mtab"),
 )
-SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|AUTH|COOKIE|(?:^|_)(?:PWD|PASS)(?:_|$)", re.IGNORECASE)
+SECRET = re.compile(
+    r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|AUTH|COOKIE|(?:^|_)(?:PWD|PASS)(?:_|$)", re.IGNORECASE
+)
 #: A URL with a password in it: a proxy, a database.
 _PASSWORD = re.compile(r"://[^\s/@]*:[^\s/@]+@")
 
@@ -109,9 +112,7 @@ def allowed(name: str, value: str = "", pass_env: str = "") -> bool:
     return upper in NAMES or upper.startswith(PREFIXES) or any(fnmatchcase(name, item) for item in wanted)
 
 
-def withheld(
-    code: str, told: str, *, environ: Mapping[str, str] | None = None, pass_env: str = ""
-) -> list[str]:
+def withheld(code: str, told: str, *, environ: Mapping[str, str] | None = None, pass_env: str = "") -> list[str]:
     """Return the variables that are set here and not passed on, and that failed code asked for.
 
     Parameters

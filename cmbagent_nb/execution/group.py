@@ -88,7 +88,7 @@ class Group:
         return total / 2**20
 
     def stop(self) -> None:
-        """Hold the supervisor still: it goes on to adopt orphans, and does not take the end of the script for its own."""
+        """Hold the supervisor still: it adopts orphans all the same, and does not act on the end of the script."""
         if sys.platform != "win32":
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(self.pid)

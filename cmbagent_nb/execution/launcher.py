@@ -6,7 +6,7 @@
 | the child outlives a dead kernel | output goes to files, the session is its own, nothing is piped |
 | nothing of it outlives its end | timeout, limits, cancelling and the normal end all kill the whole group |
 | its end is believed only when it is on disk | ``exit.json`` is there before the outcome is returned |
-| no name of ours is taken from the code | our files are beside the attempt's folder (:mod:`cmbagent_nb.execution.records`) |
+| no name is taken from the code | our files are beside its folder (:mod:`cmbagent_nb.execution.records`) |
 | memory here is bounded | files are followed piece by piece, and only tails are kept |
 | the limits hold when this process is killed | a guard of its own takes over (:mod:`cmbagent_nb.execution.guard`) |
 """

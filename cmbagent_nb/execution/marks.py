@@ -75,9 +75,7 @@ def of_attempt(mark: Mark) -> list[psutil.Process]:
 def of_run(run_id: str, work_dir: Path) -> list[psutil.Process]:
     """Return the living processes of a run's attempts in a work dir."""
     inside = Path(os.path.realpath(work_dir))
-    return [
-        process for process, mark in marked() if mark.run_id == run_id and Path(mark.folder).is_relative_to(inside)
-    ]
+    return [process for process, mark in marked() if mark.run_id == run_id and Path(mark.folder).is_relative_to(inside)]
 
 
 def end_run(run_id: str, work_dir: Path) -> int:

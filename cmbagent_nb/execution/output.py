@@ -12,7 +12,7 @@ from cmbagent_nb.execution.terminal import as_shown, shorten
 
 #: Characters of an output, as a terminal shows it, that are kept in memory and in the record: beginning and end.
 SHOWN = 64 * 2**10
-#: Bytes that are read of the beginning and of the end of an output for that: what overwrites itself is much shorter then.
+#: Bytes that are read of the beginning and of the end of an output for that: progress bars become much shorter.
 READ_HEAD = 2 * 2**20
 READ_END = 14 * 2**20
 #: Bytes that are passed on at once; of what came in between, the start is left out.

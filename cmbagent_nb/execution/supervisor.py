@@ -2,9 +2,9 @@
 
 | invariant | how |
 |---|---|
-| the script runs as a person would run it | in an interpreter of its own, started by its path, with nothing of ours in its stack |
-| no process of the script escapes | orphans become children of this process (Linux), also those with a session of their own |
-| ``exit.json`` says how it ended | written last of all, when the script and what it started are gone, and renamed into place |
+| the script runs as a person would run it | in an interpreter of its own, with nothing of ours in its stack |
+| no process of the script escapes | orphans become children of this process (Linux), whatever session they have |
+| ``exit.json`` says how it ended | written last of all, when what the script started is gone, and renamed into place |
 | whoever waits for this process sees the script's end | it ends in the same way: the exit status, or the signal |
 
 The process that started this one need not be alive any more: everything is in the record folder, which lies beside the
@@ -13,7 +13,7 @@ library only.
 """
 
 # Importing pathlib, json and subprocess would cost several times what this file may take.
-# ruff: noqa: PTH100, PTH103, PTH105, PTH108, PTH110, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH100, PTH105, PTH108, PTH110, PTH118, PTH120, PTH123, PTH208
 from __future__ import annotations
 
 import errno
@@ -77,7 +77,7 @@ def _adopt_orphans() -> bool:
     try:
         import ctypes
 
-        return ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+        return bool(ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0)  # PR_SET_CHILD_SUBREAPER
     except (ImportError, OSError, AttributeError):
         return False
 

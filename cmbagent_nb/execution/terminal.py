@@ -159,13 +159,15 @@ def shorten(text: str, limit: int, *, head: float = 0.25) -> str:
     if "\n" in end[:-1]:
         end = end[end.index("\n") + 1 :]
     left_out = len(text) - len(begin) - len(end)
-    return f"{begin}{'' if begin.endswith(chr(10)) or not begin else chr(10)}[… {left_out:,} characters left out …]\n{end}"
+    if begin and not begin.endswith("\n"):
+        begin += "\n"
+    return f"{begin}[… {left_out:,} characters left out …]\n{end}"
 
 
 def last_traceback(text: str) -> str:
     """Return the last traceback in an error output with those it is chained to, without what was written after it."""
     lines = text.splitlines(keepends=True)
-    starts = [number for number, line in enumerate(lines) if _START in line and line.lstrip(" |+").startswith(_AT_START)]
+    starts = [number for number, line in enumerate(lines) if line.lstrip(" |+").startswith(_STARTS)]
     if not starts:
         return ""
     first = starts[-1]
@@ -174,7 +176,7 @@ def last_traceback(text: str) -> str:
     return "".join(lines[first : _end(lines, starts[-1])])
 
 
-_AT_START = (_START, "Exception Group Traceback")
+_STARTS = (_START, f"Exception Group {_START}")
 
 
 def _before(lines: list[str], starts: list[int], start: int) -> int | None:
@@ -188,7 +190,7 @@ def _before(lines: list[str], starts: list[int], start: int) -> int | None:
 
 
 def _end(lines: list[str], start: int) -> int:
-    """Return the line after a traceback: frames are indented, then comes the exception; a message may have blank lines."""
+    """Return the line after a traceback: frames are indented, then comes the exception."""
     number = start + 1
     while number < len(lines) and (lines[number][:1] in " |+" or lines[number].strip() in ("", "^")):
         number += 1
@@ -196,7 +198,7 @@ def _end(lines: list[str], start: int) -> int:
 
 
 def _end_of_message(lines: list[str], number: int) -> int:
-    """Return where the message of an exception ends: nothing tells, so all is taken but what is plainly a progress bar."""
+    """Return where the message of an exception ends: nothing tells, so all is taken but what is a progress bar."""
     end = number + 1
     while end < len(lines) and not re.search(r"\d+%\||it/s\]", lines[end]):
         end += 1

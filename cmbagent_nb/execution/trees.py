@@ -1,4 +1,4 @@
-"""Making and removing trees of folders however deep they are: the standard library recurses, and gives up at some hundreds."""
+"""Makes and removes trees of folders however deep they are: the standard library gives up at some hundreds."""
 
 from __future__ import annotations
 

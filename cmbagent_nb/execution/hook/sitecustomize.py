@@ -1,11 +1,11 @@
 """Notes what a script reads and how it fails, inside the interpreter that runs it as ``python SCRIPT``.
 
-The interpreter loads this file at its start because its folder is the first of ``PYTHONPATH``. It adds an audit hook and
-removes its traces before the script begins: the script runs as ``__main__`` without a frame of ours below it.
+The interpreter loads this file at its start because its folder is the first of ``PYTHONPATH``. It adds an audit hook
+and removes its traces before the script begins: the script runs as ``__main__`` without a frame of ours below it.
 
 | invariant | how |
 |---|---|
-| the script sees a plain interpreter | our folder, variable and module are gone; only the standard start-up modules are loaded |
+| the script sees a plain interpreter | our folder, variable and module are gone, and nothing else is loaded |
 | a ``sitecustomize`` of the user runs as well | it is looked for on the rest of the path |
 | reads are noted even if the process is killed | one name a file, appended as it is opened |
 | a large seed, which is a link, is not written to | it is made a copy when the code opens it for writing |
@@ -13,7 +13,7 @@ removes its traces before the script begins: the script runs as ``__main__`` wit
 """
 
 # pathlib, json and traceback would be imported before the script, which could tell.
-# ruff: noqa: PTH100, PTH105, PTH110, PTH113, PTH116, PTH118, PTH120, PTH123, PTH206
+# ruff: noqa: PTH100, PTH105, PTH108, PTH110, PTH113, PTH116, PTH118, PTH120, PTH206
 import os
 import sys
 
@@ -51,8 +51,8 @@ class Reads:
         self.record = os.path.join(record, READS_FILE)
         #: Our own files, also where the folder is reached by a link.
         self.own = tuple({record + os.sep, os.path.realpath(record) + os.sep})
-        self.seen: "set[str | bytes]" = {self.record}
-        self.noted: "set[str]" = set()
+        self.seen: set[str | bytes] = {self.record}
+        self.noted: set[str] = set()
         self.active = True
         roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__)}
         roots.update(path for path in sys.path if path.endswith("-packages"))
@@ -100,7 +100,9 @@ class Reads:
             return None
         for root in self.inside:
             if path.startswith(root):
-                return None if path in self.scripts or not os.path.isfile(path) else path[len(root) :].replace(os.sep, "/")
+                return (
+                    None if path in self.scripts or not os.path.isfile(path) else path[len(root) :].replace(os.sep, "/")
+                )
         if PACKAGE_DATA in path and not path.endswith(CODE_SUFFIXES):
             return "package:" + path[path.rindex(PACKAGE_DATA) :].replace(os.sep, "/")
         if path.startswith(SYSTEM_ROOTS) or path.startswith(self.libraries) or path.lower().endswith(CODE_SUFFIXES):
@@ -157,6 +159,17 @@ def _short(text: str, limit: int) -> str:
     return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[-half:]}"
 
 
+def _as_json(about: "dict[str, Any]") -> str:
+    """Return texts, numbers and None as JSON, without a module whose name the code may have taken."""
+    from _json import encode_basestring_ascii as quoted
+
+    parts = []
+    for name, value in about.items():
+        text = "null" if value is None else quoted(value) if isinstance(value, str) else str(value)
+        parts.append(f"{quoted(name)}: {text}")
+    return "{" + ", ".join(parts) + "}"
+
+
 class Hook:
     """The audit hook."""
 
@@ -187,21 +200,28 @@ class Hook:
         self.reads.active = False
         try:
             about = describe(error, trace, self.folder)
-            import json
-
-            try:
-                import traceback
-
-                text = "".join(traceback.format_exception(type(error), error, trace))
-                about["traceback"] = _short(text, TRACEBACK)
-            except Exception:
-                about["traceback"] = ""  # a module of the code has the name of one that this needs
+            about["traceback"] = _short(self.formatted(error, trace), TRACEBACK)
             path = os.path.join(self.record, ERROR_FILE)
             if os.path.exists(path):
                 os.unlink(path)
-            _append(path, json.dumps(about).encode())
+            _append(path, _as_json(about).encode())
         finally:
             self.reads.active = True
+
+    def formatted(self, error: BaseException, trace: "Any") -> str:
+        """Return the traceback as text; empty where a module of the code has taken the name of one that this needs."""
+        if isinstance(error, KeyboardInterrupt):
+            return ""  # what an import evaluates makes the interpreter forget that it must end by the signal
+        path = sys.path[:]
+        try:
+            sys.path[:] = [entry for entry in path if not os.path.abspath(entry).startswith(self.reads.inside)]
+            import traceback
+
+            return "".join(traceback.format_exception(type(error), error, trace))
+        except Exception:
+            return ""
+        finally:
+            sys.path[:] = path
 
 
 def _install() -> None:
