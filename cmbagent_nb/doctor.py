@@ -112,6 +112,7 @@ def examine(home: Path, environ: Mapping[str, str] | None = None) -> Report:
         ("workspace", lambda: _workspace(home)),
         ("settings", settings_check),
         ("database", lambda: _database(home, (settings or Settings()).database_url)),
+        ("processes", lambda: _processes(home)),
         ("model", lambda: _model(report, settings or Settings(), environ)),
         ("keys", lambda: _keys(report, settings or Settings(), environ)),
         ("playbooks", lambda: _playbooks(report)),
@@ -305,6 +306,22 @@ def _server(url: str) -> Check:
         line = str(error.__cause__ or error).strip().splitlines()[0]
         return Check("database", "problem", f"the server does not answer ({line})", "Check CMBAGENT_DATABASE_URL.")
     return Check("database", "ok", shown)
+
+
+def _processes(home: Path) -> Check:
+    from cmbagent_nb.workflow.leftovers import leftovers
+
+    try:
+        found = leftovers(home)
+    except sqlite3.Error:
+        return Check("processes", "note", "whether code of ended runs still runs cannot be told from this database")
+    if not found:
+        return Check("processes", "ok", "no code of an ended run still runs")
+    said = "; ".join(f"{name}: {', '.join(str(item.pid) for item in items)}" for name, items in found.items())
+    step = (
+        "Go on with the run to wait for it, or end it with: cmbagent cancel RUN, or all with: cmbagent doctor --repair."
+    )
+    return Check("processes", "note", f"code of ended runs still runs ({said})", step)
 
 
 # ---- models and agents

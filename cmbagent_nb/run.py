@@ -378,15 +378,22 @@ class Run:
             raise closed(answered, id)
         raise GateError(f"run {self.name} has no open gate {id!r}", "See run.approvals().", id=id)
 
-    def cancel(self, by: str = "you") -> None:
-        """End the run; its processes are killed. Returns at once; nothing happens when it has ended."""
+    def cancel(self, by: str = "you") -> int:
+        """End the run; its processes are killed. Returns at once.
+
+        Of a run that has ended, what its code has left is killed; returns how many processes that were.
+        """
         from cmbagent_nb.workflow.commands import send
+        from cmbagent_nb.workflow.leftovers import end_leftovers
 
         live = self._live
         if live is not None:
             live.cancel()
         elif not self.finished:
             send(self._host.writer, self.id, "cancel", {}, by)
+        else:
+            return end_leftovers(self._host.db, self.id)
+        return 0
 
     def pause(self, *, now: bool = False, by: str = "you") -> None:
         """Let nothing begin from now on: no model call, no process; ``now`` also stops the code that runs.

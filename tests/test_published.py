@@ -126,7 +126,15 @@ def test_every_name_is_published(folder: Path, name: str) -> None:
 
 def test_names_that_we_use_are_the_codes_own(folder: Path) -> None:
     """What code writes under the names of our records neither disturbs them nor is lost."""
-    names = ["stdout.txt", "stderr.txt", "exit.json", "reads.jsonl", "reads", "error.json", "attempt_1.record/exit.json"]
+    names = [
+        "stdout.txt",
+        "stderr.txt",
+        "exit.json",
+        "reads.jsonl",
+        "reads",
+        "error.json",
+        "attempt_1.record/exit.json",
+    ]
     outcome = run(
         folder,
         f"""
@@ -288,7 +296,15 @@ def test_a_run_of_an_earlier_version_is_read_where_its_records_are(tmp_path: Pat
     files = {"codebase/s.py": "print(1)", "data/a.json": "{}", "stdout.txt": "1\n", "stderr.txt": "", "reads.jsonl": ""}
     for name, text in files.items():
         (folder / name).write_text(text)
-    record = {"v": 1, "status": "completed", "exit_code": 0, "error": None, "started_at": 1.0, "ended_at": 2.0, "pid": 1}
+    record = {
+        "v": 1,
+        "status": "completed",
+        "exit_code": 0,
+        "error": None,
+        "started_at": 1.0,
+        "ended_at": 2.0,
+        "pid": 1,
+    }
     listed = [{"path": name, "size": len(text), "mtime_ns": 1, "sha256": name} for name, text in files.items()]
     (folder / "exit.json").write_text(json.dumps({**record, "reads": ["input/x"], "files": listed}))
     found = believed(folder)

@@ -104,17 +104,22 @@ class Group:
         self.stop()
         while True:
             self.look()
-            others = [process for process in self.members() if process.pid != self.pid]
-            if not others:
+            if not self._others():
                 self._strays()
-                others = [process for process in self.members() if process.pid != self.pid]
-            late = time.monotonic() > deadline
-            for process in others if others and not late else self.members():
+            others = self._others()
+            if not others and not self.members():
+                return True
+            if time.monotonic() > deadline:
+                others = []
+            for process in others or self.members():
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            if late or not self.members():
-                return not self.members()
+            if time.monotonic() > deadline + KILL_PATIENCE:
+                return False
             time.sleep(0.01)
+
+    def _others(self) -> list[psutil.Process]:
+        return [process for process in self.members() if process.pid != self.pid]
 
 
 def _session(pid: int) -> list[int]:

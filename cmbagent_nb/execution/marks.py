@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,9 +63,16 @@ def marked() -> list[tuple[psutil.Process, Mark]]:
             if mark is None:
                 continue
             process = psutil.Process(pid)
-            if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            if _lives(process):
                 found.append((process, mark))
     return found
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
+        return False
 
 
 def of_attempt(mark: Mark) -> list[psutil.Process]:
@@ -80,17 +88,37 @@ def of_run(run_id: str, work_dir: Path) -> list[psutil.Process]:
 
 def end_run(run_id: str, work_dir: Path) -> int:
     """Kill what still runs of a run's attempts; return how many processes were killed."""
+    return _end(lambda: of_run(run_id, work_dir))
+
+
+def end_attempt(mark: Mark) -> int:
+    """Kill what still runs under a mark; return how many processes were killed."""
+    return _end(lambda: of_attempt(mark))
+
+
+def _end(find: Callable[[], list[psutil.Process]]) -> int:
     killed: set[int] = set()
     deadline = time.monotonic() + PATIENCE
-    while (left := of_run(run_id, work_dir)) and time.monotonic() < deadline:
-        # Supervisors last: until then, whoever loses its parent becomes theirs and is found.
-        ordered = sorted(left, key=_is_supervisor)
-        for process in [item for item in ordered if not _is_supervisor(item)] or ordered:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-                killed.add(process.pid)
-        time.sleep(LOOK)
+    while (left := find()) and time.monotonic() < deadline:
+        killed.update(kill(left))
     return len(killed)
+
+
+def kill(processes: Sequence[psutil.Process]) -> set[int]:
+    """Kill processes, supervisors only when no others are left: until then, orphans become theirs and are found."""
+    supervisors = [process for process in processes if _is_supervisor(process)]
+    others = [process for process in processes if process not in supervisors]
+    killed = set()
+    for supervisor in supervisors:
+        with contextlib.suppress(psutil.Error):
+            supervisor.suspend()
+            others += [process for process in supervisor.children(recursive=True) if _lives(process)]
+    for process in others or supervisors:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+            killed.add(process.pid)
+    time.sleep(LOOK)  # not waited for: a child of this process is somebody else's here to ask for its end
+    return killed
 
 
 def _is_supervisor(process: psutil.Process) -> bool:

@@ -115,7 +115,11 @@ def without_password(value: Any) -> Any:
 
 @verb(
     "doctor",
-    arg("--repair", action="store_true", help="make a damaged database anew from the journals of the runs"),
+    arg(
+        "--repair",
+        action="store_true",
+        help="make a damaged database anew from the journals of the runs; end code of ended runs",
+    ),
     group="the rest",
     needs_workspace=False,
 )
@@ -126,19 +130,24 @@ def doctor(call: Call) -> Output:
 
     home = default_home() if call.given is None else call.given.home
     repaired: list[str] | None = None
+    ended: dict[str, int] = {}
     if call.options.repair:
+        from cmbagent_nb.workflow.leftovers import end_all_leftovers
         from cmbagent_nb.workspace import repair_workspace
 
         repaired = repair_workspace(home)
+        ended = end_all_leftovers(home)
     report = examine(home)
 
     def text() -> str:
         if repaired is None:
             return str(report)
         runs = ", ".join(repaired) if repaired else "none was missing"
-        return f"Runs taken from their journals: {runs}.\n\n{report}"
+        processes = ", ".join(f"{name} ({count})" for name, count in ended.items())
+        also = f" Processes of ended runs that were ended: {processes}." if processes else ""
+        return f"Runs taken from their journals: {runs}.{also}\n\n{report}"
 
-    data = report.as_dict() if repaired is None else {**report.as_dict(), "repaired": repaired}
+    data = report.as_dict() if repaired is None else {**report.as_dict(), "repaired": repaired, "ended": ended}
     return Output(data, text, exit_status=0 if report.healthy else 1)
 
 

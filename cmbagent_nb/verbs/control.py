@@ -27,13 +27,18 @@ def cancel(call: Call) -> Output:
     """End a run; its processes are killed."""
     run = _going(call, "cancel")
     was = run.finished
-    run.cancel(by=call.by)
+    left = run.cancel(by=call.by)
     try:
         run.wait(PATIENCE)
     except TimeoutError:
         return Output(summary(call.ws, run), f"{run.name} was asked to end and has not yet.", exit_status=1)
     made = summary(call.ws, run)
-    return Output(made, f"{run.name} had ended already: {made['status']}." if was else headline(made))
+    if not was:
+        return Output(made, headline(made))
+    ended = (
+        f" {left} process{'es' if left != 1 else ''} of its code still ran and {'were' if left != 1 else 'was'} ended."
+    )
+    return Output(made, f"{run.name} had ended already: {made['status']}.{ended if left else ''}")
 
 
 @verb("pause", _GOING, arg("--now", action="store_true", help="stop the code that runs, too"), group="control")

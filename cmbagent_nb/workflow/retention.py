@@ -37,6 +37,7 @@ versions expect the tables as they were made: undo this before an update, or ask
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import sqlite3
@@ -47,12 +48,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import StateError, UsageError
+from cmbagent_nb.execution.trees import remove_tree
 from cmbagent_nb.store.archive import Archived, archive_run, empty
 from cmbagent_nb.store.archived import archived
 from cmbagent_nb.store.database import Database, rows, statement
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.store.removal import delete_rows
 from cmbagent_nb.store.snapshot import FINISHED
+from cmbagent_nb.workflow.leftovers import end_leftovers
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -155,6 +158,7 @@ def delete_run(db: Database, writer: Writer, run_id: str) -> str:
     (run,) = db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run_id)
     if run["status"] not in FINISHED:
         raise StateError(f"run {run['name']} is {run['status']}", "Cancel it first.", run_id=run_id)
+    end_leftovers(db, run_id)
     mark = archived(db, run_id)
     trash = db.home / TRASH / run_id
     work_dir = Path(run["work_dir"] or "")
@@ -162,14 +166,14 @@ def delete_run(db: Database, writer: Writer, run_id: str) -> str:
     if own and work_dir.is_dir():
         # Out of the way first: a journal among the runs would bring a lost run back at the next repair.
         trash.parent.mkdir(exist_ok=True)
-        shutil.rmtree(trash, ignore_errors=True)
+        _remove(trash)
         work_dir.rename(trash)
     for table in ("messages", "model_replies", "files", "execution_events", "state_history"):
         delete_rows(writer, table, run_id)
     writer.call(lambda connection: _delete(connection, run_id), touches=[run_id]).result()
     if mark is not None:
         shutil.rmtree(db.home / mark["path"], ignore_errors=True)
-    shutil.rmtree(trash, ignore_errors=True)
+    _remove(trash)
     if not own:
         # The name was reserved by an empty folder.
         reserved = db.home / "runs" / str(run["name"])
@@ -177,6 +181,12 @@ def delete_run(db: Database, writer: Writer, run_id: str) -> str:
             reserved.rmdir()
     kept = f"; its folder {work_dir} is not the workspace's own and stays" if not own and work_dir.is_dir() else ""
     return f"Deleted {run['name']}{kept}."
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; what cannot be removed stays, out of the way."""
+    with contextlib.suppress(OSError):
+        remove_tree(folder)
 
 
 def _delete(connection: Connection, run_id: str) -> None:

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.composing import parts
 from cmbagent_nb.skills.learning.cache import Results
 from cmbagent_nb.skills.running.names import kernel_call
@@ -34,6 +35,7 @@ from cmbagent_nb.skills.running.names import kernel_call
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+    from cmbagent_nb.execution.marks import Mark
     from cmbagent_nb.skills.running.cells_done import CellsDone, Going
 
 #: ``on_progress(done, total, label)``: cells done, cells in all, what is being done.
@@ -227,9 +229,13 @@ def _save(notebook: NotebookNode, path: Path | None) -> None:
     temporary.replace(path)
 
 
-def kernel_environment(scratch: Path) -> dict[str, str]:
-    """Return the environment of a skill's kernel: no key, no start-up files, pictures drawn to files."""
+def kernel_environment(scratch: Path, mark: Mark) -> dict[str, str]:
+    """Return the environment of a skill's kernel: no key, no start-up files, pictures drawn to files.
+
+    Whatever the kernel starts has the mark, by which it is found when the kernel is gone.
+    """
     from cmbagent_nb.execution.environment import child_environment
+    from cmbagent_nb.execution.marks import VARIABLE
 
     return child_environment(
         {
@@ -237,6 +243,7 @@ def kernel_environment(scratch: Path) -> dict[str, str]:
             "MPLBACKEND": "Agg",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "PYTHONUNBUFFERED": "1",
+            VARIABLE: str(mark),
         }
     )
 
@@ -269,11 +276,15 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     from nbclient.exceptions import CellExecutionError
     from papermill.clientwrap import PapermillNotebookClient
 
+    from cmbagent_nb.execution import marks
+    from cmbagent_nb.execution.marks import Mark
+
     job.loop, job.task = asyncio.get_running_loop(), asyncio.current_task()
     if job.stop.is_set():
         raise asyncio.CancelledError
     cells = [cell for cell in manager.nb.cells if runs(cell)]
     scratch = Path(tempfile.mkdtemp(prefix="cmbagent-kernel-"))
+    mark = Mark.of("skill", new_id(), job.folder)
     log = (scratch / "kernel.log").open("wb")
     kernel = _kernel_manager()
     client = PapermillNotebookClient(
@@ -291,7 +302,7 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     kept = _Kept(client, manager.nb, job)
     results = Results(client, manager.nb, job.folder, job.results)
     try:
-        options = {"env": kernel_environment(scratch), "cwd": str(job.folder), "stdout": log, "stderr": log}
+        options = {"env": kernel_environment(scratch, mark), "cwd": str(job.folder), "stdout": log, "stderr": log}
         async with client.async_setup_kernel(cleanup_kc=True, **options):
             done = 0
             for index, cell in enumerate(manager.nb.cells):
@@ -323,6 +334,7 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
             if kernel.has_kernel:  # cancelled while it was starting
                 await kernel.shutdown_kernel(now=True)
         finally:
+            marks.end_attempt(mark)  # what the cells had detached
             log.close()
             shutil.rmtree(scratch, ignore_errors=True)
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from cmbagent_nb.execution.marks import Mark
+from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.running.engine import execute, kernel_environment
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class ForkStage:
 
     def __init__(self, notebook: NotebookNode, scratch: Path) -> None:
         self.scratch, self._tries, self._buffer = scratch, 0, b""
+        self._mark = Mark.of("skill", new_id(), scratch)
         self._errors: IO[bytes] = (scratch / "stderr.txt").open("wb")
         empty = scratch / "empty"
         empty.mkdir()
@@ -79,7 +82,7 @@ class ForkStage:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=empty,
-            env=kernel_environment(scratch),
+            env=kernel_environment(scratch, self._mark),
             start_new_session=True,
         )
         try:
@@ -103,7 +106,7 @@ class ForkStage:
         from cmbagent_nb.execution.group import Group, start_time
 
         started = start_time(self._process.pid)
-        Group(self._process.pid, started).kill()
+        Group(self._process.pid, started, mark=self._mark).kill()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._process.wait()
