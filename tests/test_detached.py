@@ -51,7 +51,10 @@ DETACH = {
         subprocess.run(["sh", "-c", 'cd /; setsid nohup "$0" -c "$1" >/dev/null 2>&1 &', sys.executable, sleeper])
     """,
     "a daemon of a daemon": """
-        inner = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]], start_new_session=True, cwd='/')"
+        inner = (
+            "import subprocess, sys;"
+            "subprocess.Popen([sys.executable, '-c', sys.argv[1]], start_new_session=True, cwd='/')"
+        )
         subprocess.run([sys.executable, "-c", inner, sleeper], start_new_session=True, cwd="/")
     """,
     "one that ignores signals": """
@@ -169,7 +172,7 @@ def killed_kernel(workspace: Workspace) -> str:
 def test_code_of_a_killed_kernel_is_ended(
     workspace: Workspace, workspace_server: OpenAIServer, tmp_path: Path, way: str
 ) -> None:
-    """The code and what it had detached end by a command, whoever gives it; the run of another folder is not touched."""
+    """The code and what it had detached end by a command, whoever gives it."""
     run_id = killed_kernel(workspace)
     assert workspace.runs().status.tolist() == ["interrupted"]
     (attempt,) = workspace.db.rows("SELECT pid FROM step_attempts WHERE run_id = :id", id=run_id)

@@ -284,7 +284,7 @@ def test_a_hard_link_to_a_file_outside_is_copied(tmp_path: Path, monkeypatch: py
 
 
 def test_a_run_of_an_earlier_version_is_read_where_its_records_are(tmp_path: Path) -> None:
-    """An attempt that ended before it was gone on with has its records in its folder: they count, and are no products."""
+    """An attempt of an earlier version has its records in its folder: they count, and are no products."""
     import json
 
     from cmbagent_nb.execution.ended import believed, outcome_of

@@ -44,7 +44,7 @@ def end_leftovers(db: Database, run_id: str) -> int:
 
 
 def leftovers(home: Path) -> dict[str, list[psutil.Process]]:
-    """Return the processes of runs in a workspace's own database that have ended, by the run's name; changes nothing."""
+    """Return the processes of runs of a workspace's own database that have ended, by the run's name; only looks."""
     found: dict[str, list[psutil.Process]] = {}
     processes = marks.marked()
     path = home / FILE_NAME

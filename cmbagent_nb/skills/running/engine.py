@@ -276,7 +276,6 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     from nbclient.exceptions import CellExecutionError
     from papermill.clientwrap import PapermillNotebookClient
 
-    from cmbagent_nb.execution import marks
     from cmbagent_nb.execution.marks import Mark
 
     job.loop, job.task = asyncio.get_running_loop(), asyncio.current_task()
@@ -334,9 +333,16 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
             if kernel.has_kernel:  # cancelled while it was starting
                 await kernel.shutdown_kernel(now=True)
         finally:
-            marks.end_attempt(mark)  # what the cells had detached
             log.close()
-            shutil.rmtree(scratch, ignore_errors=True)
+            _clear(scratch, mark)
+
+
+def _clear(scratch: Path, mark: Mark) -> None:
+    """End what the cells of a kernel that is gone had detached, and remove its scratch folder."""
+    from cmbagent_nb.execution.marks import end_attempt
+
+    end_attempt(mark)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def runs(cell: Any) -> bool:
