@@ -309,7 +309,7 @@ def test_a_run_of_an_earlier_version_is_read_where_its_records_are(tmp_path: Pat
     (folder / "exit.json").write_text(json.dumps({**record, "reads": ["input/x"], "files": listed}))
     found = believed(folder)
     assert found is not None
-    outcome = outcome_of(found, folder, folder / "codebase" / "s.py", [], tmp_path)
+    outcome = outcome_of(found, folder, folder / "codebase" / "s.py", {}, tmp_path)
     assert sorted(entry.path for entry in outcome.made) == ["codebase/s.py", "data/a.json"]
     assert (outcome.stdout, outcome.reads) == ("1\n", ["input/x"])
     prepare(tmp_path, "step_1", 1)

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.composing import parts
@@ -329,20 +329,20 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
                     await kept.note(cell, time.monotonic() - began)
             job.report(done, len(cells), "done")
     finally:
-        try:
-            if kernel.has_kernel:  # cancelled while it was starting
-                await kernel.shutdown_kernel(now=True)
-        finally:
-            log.close()
-            _clear(scratch, mark)
+        await _end(kernel, log, scratch, mark)
 
 
-def _clear(scratch: Path, mark: Mark) -> None:
-    """End what the cells of a kernel that is gone had detached, and remove its scratch folder."""
+async def _end(kernel: Any, log: IO[bytes], scratch: Path, mark: Mark) -> None:
+    """End a kernel and what its cells had detached, and remove its scratch folder."""
     from cmbagent_nb.execution.marks import end_attempt
 
-    end_attempt(mark)
-    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        if kernel.has_kernel:  # cancelled while it was starting
+            await kernel.shutdown_kernel(now=True)
+    finally:
+        end_attempt(mark)
+        log.close()
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def runs(cell: Any) -> bool:
