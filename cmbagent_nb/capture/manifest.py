@@ -76,6 +76,18 @@ def scan(folder: Path | str, skipped: dict[str, str] | None = None) -> dict[str,
     return entries
 
 
+def skipped(folder: Path | str) -> dict[str, str]:
+    """Return what lies in a folder and is in no manifest of it, and why, without reading any file."""
+    notes: dict[str, str] = {}
+    for name, path in _walk(os.path.abspath(folder), notes):  # noqa: PTH100
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+                notes[name] = "is no ordinary file"
+        except OSError as error:
+            notes[name] = f"cannot be read ({error.strerror})"
+    return notes
+
+
 def changes(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Changes:
     """Tell which files came, changed their content, or went between two manifests."""
     return Changes(

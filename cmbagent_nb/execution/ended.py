@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cmbagent_nb.capture.manifest import Entry, sha256
+from cmbagent_nb.capture.manifest import Entry, sha256, skipped
 from cmbagent_nb.execution.exits import judge
 from cmbagent_nb.execution.launcher import Outcome
 from cmbagent_nb.execution.output import shown
@@ -62,6 +62,7 @@ def outcome_of(
         ended_at=record["ended_at"],
         pid=record["pid"],
         script=name,
+        skipped=skipped(folder),
     )
 
 

@@ -11,15 +11,14 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError
-from cmbagent_nb.execution.attempt import attempt_folder, matches, obstacle, prepare
+from cmbagent_nb.execution.attempt import attempt_folder, prepare
 from cmbagent_nb.execution.ended import believed, outcome_of
-from cmbagent_nb.execution.environment import withheld, withheld_text
 from cmbagent_nb.execution.group import kill_folder
 from cmbagent_nb.execution.launcher import kill_group, launch
 from cmbagent_nb.execution.marks import Mark
@@ -39,7 +38,6 @@ from cmbagent_nb.workflow.publishing import (
     report_ambiguous,
     report_conflicts,
 )
-from cmbagent_nb.workflow.retries import category
 from cmbagent_nb.workflow.space import full, with_space
 from cmbagent_nb.workflow.versions import Order
 
@@ -55,10 +53,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.plan import Step
     from cmbagent_nb.workflow.restore import PastAttempt
 
-EXECUTOR = "executor"
 PHASE = "control"
-#: Files that a record of what was not published names.
-_TOLD = 10
 
 
 class Stopped(CMBAgentError):
@@ -265,8 +260,8 @@ class Attempt:
             await with_space(self.context, _put_back, script, code, code_hash)
         outcome, event_id = await self._launch(script, code_hash, reply, spec)
         await in_thread(_put_back, script, code, code_hash)
-        self._note_changed(outcome.changed_links, event_id)
-        self._note_skipped(outcome.skipped, event_id)
+        note_changed(self.context, outcome.changed_links, event_id)
+        note_skipped(self.context, outcome.skipped, event_id)
         failure = await self._judge(outcome, reply)
         files, hashes = await self._keep(
             outcome.made, script, code_hash, spec, reply.event_id, event_id, published=failure is None
@@ -275,7 +270,7 @@ class Attempt:
             "completed" if failure is None else "failed" if outcome.status == "completed" else outcome.status,
             exit_code=outcome.exit_code,
             error=failure.error if failure else None,
-            error_category=_category(outcome) if failure else None,
+            error_category=error_category(outcome) if failure else None,
             meta={
                 "reads": self._reads(outcome, code),
                 "script": f"codebase/{script.name}",
@@ -375,35 +370,6 @@ class Attempt:
         )
         return outcome, span.id
 
-    def _note_changed(self, paths: Sequence[str], event_id: str) -> None:
-        """Record that code wrote into files which it shares with the step that made them: their old state is gone."""
-        if paths:
-            names = ", ".join(paths)
-            self.context.recorder.record(
-                "error",
-                subtype="shared_file_changed",
-                inputs={"paths": list(paths)},
-                parent=event_id,
-                status="failed",
-                error=f"{names}: changed in place. Large files are shared with the step that made them and not copied;"
-                " what that step had made is not kept. Write to another file to keep both.",
-            )
-
-    def _note_skipped(self, skipped: Mapping[str, str], event_id: str) -> None:
-        """Record what code left in its folder that later steps will not find."""
-        if skipped:
-            told = [f"{path} {why}" for path, why in sorted(skipped.items())]
-            more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
-            self.context.recorder.record(
-                "error",
-                subtype="file_not_published",
-                inputs={"paths": sorted(skipped)[:1000]},
-                parent=event_id,
-                status="failed",
-                error=f"Not published: {'; '.join(told[:_TOLD])}{more}. Write files, or copies of files, into the"
-                " working directory.",
-            )
-
     async def _start(self, script: Path, code: str) -> Outcome:
         """Run the code; when a pause had stopped it, in a folder as it was before."""
         context = self.context
@@ -433,59 +399,15 @@ class Attempt:
         return sorted({*outcome.reads, *(name for name in self._given if name in code)})
 
     async def _judge(self, outcome: Outcome, reply: _Written) -> Failure | None:
-        """Tell whether the attempt reached its goal: by its exit status, its files, or a verdict."""
-        code, conduct = reply.code, self.context.conduct
-        output = prompts.output(outcome.stdout, outcome.stderr, outcome.traceback)
-        if outcome.status != "completed":
-            error = error_text(outcome)
-            names = withheld(code, f"{error}\n{outcome.traceback}", pass_env=self.context.options.pass_env)
-            return Failure(self.number, " ".join(filter(None, [error, withheld_text(names)])), code, output)
+        """Tell whether the attempt reached its goal."""
+        context, conduct, code = self.context, self.context.conduct, reply.code
+        failure = failure_of(self.number, outcome, code, context.options.pass_env)
+        if failure is not None:
+            return failure
         if conduct is not None and reply.ready is not None:
-            reason = await conduct.judge(self.context, self.step, self.number, outcome, self._folder)
-            return Failure(self.number, reason, code, output) if reason else None
-        made = [entry.path for entry in outcome.made]
-        missing = [
-            pattern
-            for pattern in self.step.expected_outputs
-            if not any(matches(name, pattern) for name in (*made, *outcome.rewritten))
-        ]
-        if not missing:
-            return None
-        obstacles = [await in_thread(obstacle, self._folder, pattern, outcome.skipped) for pattern in missing]
-        if all(obstacles):
-            return Failure(
-                self.number,
-                f"The code ran, but later steps would not find what it made: {'; '.join(obstacles)}.",
-                code,
-                output,
-                "Write the files themselves, or copies of them, into the working directory.",
-            )
-        from cmbagent_nb.agents.ask import ask
-        from cmbagent_nb.agents.replies import Verdict
-
-        context = self.context
-        answer = await ask(
-            context.registry[EXECUTOR],
-            prompts.verdict(
-                self.step,
-                [f"{name} ({why})" if why else name for name, why in zip(missing, obstacles, strict=True)],
-                made,
-                output,
-            ),
-            reply=Verdict,
-            gateway=context.gateway,
-            recorder=context.recorder,
-            tools=context.tools(self._folder),
-        )
-        if answer.value.achieved:
-            return None
-        return Failure(
-            self.number,
-            f"The code ran, but did not make {', '.join(missing)}: {answer.value.reason}",
-            code,
-            output,
-            answer.value.fix_suggestion or "",
-        )
+            reason = await conduct.judge(context, self.step, self.number, outcome, self._folder)
+            return Failure(self.number, reason, code, output_of(outcome)) if reason else None
+        return await check_outputs(context, self.step, self.number, self._folder, outcome, code)
 
     async def _keep(
         self,
@@ -590,19 +512,6 @@ def script_name(asked: str, step: Step) -> str:
     """
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(asked.replace("\\", "/")).name.removesuffix(".py")).strip("_")
     return f"{stem[:80] or step.node_id}.py"
-
-
-def error_text(outcome: Outcome) -> str:
-    """Say in a line, or with its traceback's last part, how the code failed."""
-    if outcome.error:
-        place = f" ({outcome.error['file']}, line {outcome.error['line']})" if outcome.error.get("line") else ""
-        return f"{outcome.error['type']}: {outcome.error['message']}{place}"
-    return f"The code ended with exit status {outcome.exit_code}."
-
-
-def _category(outcome: Outcome) -> str:
-    error = outcome.error or {}
-    return category(str(error.get("type", "")), str(error.get("message", "")), outcome.status)
 
 
 def _text_name(step: Step, default: str) -> str:

@@ -182,7 +182,7 @@ class _Step:
             f"Step {self.step.number} failed {times}. What next?",
             gates.ERROR_OPTIONS,
             failure.error,
-            {"code": failure.code, "output": tail(failure.output, SHOWN), "attempts": self.attempts},
+            {"code": failure.code, "output": failure.output, "attempts": self.attempts},
         )
         answer = await self._ask(question, f"error:{self.attempts}")
         if answer.resolution == "skip":
