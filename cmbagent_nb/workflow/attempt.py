@@ -28,6 +28,16 @@ from cmbagent_nb.store.trouble import is_full
 from cmbagent_nb.workflow import gates, prompts
 from cmbagent_nb.workflow.carry import MODE as CARRYING
 from cmbagent_nb.workflow.carry import Carried, carry
+from cmbagent_nb.workflow.judging import (
+    EXECUTOR,
+    check_outputs,
+    error_category,
+    error_text,
+    failure_of,
+    note_changed,
+    note_skipped,
+    output_of,
+)
 from cmbagent_nb.workflow.prompts import Done, Failure
 from cmbagent_nb.workflow.publishing import (
     Handed,
