@@ -5,6 +5,8 @@
 | a reply is used only if it has its form | it is read leniently, then checked by the form and by the caller |
 | at most ``retries`` more questions | each says what was wrong, in the same conversation |
 | nothing is lost when it fails | ``ReplyInvalid`` carries the last text and the reason |
+| a refusal is not asked again | it is told in the words of the model or the provider |
+| a reply that was cut is told so | the next one may be longer where the provider can be told |
 | the loop does not wait for an import | ag2 is imported on a thread |
 """
 
@@ -21,6 +23,7 @@ from pydantic import BaseModel
 from cmbagent_nb.agents.parse import UnreadableError, read_reply
 from cmbagent_nb.agents.replies import json_schema
 from cmbagent_nb.errors import ReplyInvalid
+from cmbagent_nb.llm.reading.body import LENGTH, REFUSED
 from cmbagent_nb.runtime import in_thread
 
 if TYPE_CHECKING:
@@ -107,7 +110,10 @@ async def _ask(
         text = conversation.body or ""
         messages.append({"sender": "workflow", "recipient": spec.name, "content": question})
         messages.append({"sender": spec.name, "recipient": "workflow", "content": text})
-        value, reason = await in_thread(_read, text, reply, check)  # a check may read files
+        ended = conversation.response.finish_reason
+        if ended == REFUSED:
+            raise _refused(spec.name, text, messages)
+        value, reason = await in_thread(_read, text, reply, check, ended == LENGTH)  # a check may read files
         if not reason:
             event_id = built.turns.events[-1] if built.turns.events else None
             return Answer(value=value, event_id=event_id, text=text, messages=messages)
@@ -122,16 +128,35 @@ async def _ask(
     )
 
 
-def _read(text: str, reply: type[BaseModel] | None, check: Callable[[Any], str | None] | None) -> tuple[Any, str]:
+def _read(
+    text: str, reply: type[BaseModel] | None, check: Callable[[Any], str | None] | None, cut: bool
+) -> tuple[Any, str]:
     value: Any = text
     if reply is not None:
         try:
-            value = read_reply(text, reply)
+            value = read_reply(text, reply, cut=cut)
         except UnreadableError as error:
-            return None, str(error)
+            return None, f"{_CUT} {error}" if cut else str(error)
+    elif cut:
+        return None, _CUT
     elif not text.strip():
         return None, "The reply is empty."
     return value, (check(value) if check is not None else None) or ""
+
+
+_CUT = "The reply was cut at the length limit before it was complete. Be shorter: leave out what is not asked for."
+
+
+def _refused(agent: str, text: str, messages: list[dict[str, str]]) -> ReplyInvalid:
+    said = " ".join(text.split())[:500] or "the provider's filter withheld the reply"
+    return ReplyInvalid(
+        f"the model refused to answer the agent {agent!r}: {said}",
+        "Word the task in another way, or take another model with --model.",
+        agent=agent,
+        text=text,
+        reason=said,
+        messages=messages,
+    )
 
 
 def _again(reason: str, reply: type[BaseModel] | None) -> str:

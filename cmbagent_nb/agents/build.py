@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ag2 import Agent, tool
+from ag2.events import ToolErrorEvent
+from ag2.events.tool_events import ToolResult
 from ag2.middleware import BaseMiddleware, Middleware
 from ag2.response import ResponseProto
 
@@ -15,11 +17,12 @@ from cmbagent_nb.capture.middleware import Capture
 from cmbagent_nb.capture.recorder import current_span
 from cmbagent_nb.errors import ReplyInvalid
 from cmbagent_nb.llm.http import shared_client
+from cmbagent_nb.llm.reading.response import FAULT
 
 if TYPE_CHECKING:
     from ag2.annotations import Context
-    from ag2.events import BaseEvent, ModelResponse
-    from ag2.middleware.base import AgentTurn, LLMCall
+    from ag2.events import BaseEvent, ModelResponse, ToolCallEvent
+    from ag2.middleware.base import AgentTurn, LLMCall, ToolExecution, ToolResultType
     from pydantic import BaseModel
 
     from cmbagent_nb.agents.registry import AgentSpec
@@ -88,6 +91,19 @@ class Watch(BaseMiddleware):
         return await call_next(events, context)
 
 
+class Answerable(BaseMiddleware):
+    """Tells the model why a tool call cannot be made, instead of making it with arguments that nobody could read."""
+
+    async def on_tool_execution(
+        self, call_next: ToolExecution, event: ToolCallEvent, context: Context
+    ) -> ToolResultType:
+        """Answer a call whose arguments could not be read; make the others."""
+        fault = event.vendor_metadata.get(FAULT)
+        if not fault:
+            return await call_next(event, context)
+        return ToolErrorEvent(parent_id=event.id, name=event.name, error=ValueError(fault), result=ToolResult(fault))
+
+
 @dataclass(frozen=True)
 class Built:
     """An AG2 agent and what to pass with each of its turns."""
@@ -104,7 +120,7 @@ def build(spec: AgentSpec, *, gateway: Gateway, tools: ToolBox, form: type[BaseM
     the gateway and its turns are recorded as any other's.
     """
     turns = Turns()
-    options: dict[str, Any] = {"middleware": [Capture, Middleware(Watch, turns=turns, agent=spec.name)]}
+    options: dict[str, Any] = {"middleware": [Capture, Middleware(Watch, turns=turns, agent=spec.name), Answerable]}
     if form is not None:
         options["response_schema"] = JsonForm(form)
     if spec.agent is None:
@@ -149,7 +165,7 @@ def _helpers(spec: AgentSpec, gateway: Gateway, tools: ToolBox) -> list[Any]:
         helper = spec.registry[name.removeprefix("agent:")]
         agent = helper.agent
         if agent is None:
-            agent = _agent(helper, gateway, _functions(helper, tools), extra=[AS_TOOL], middleware=[Capture])
+            agent = _agent(helper, gateway, _functions(helper, tools), extra=[AS_TOOL], middleware=[Capture, Answerable])
         found.append(agent.as_tool(description=helper.description, name=f"ask_{helper.name}"))
     return found
 

@@ -13,18 +13,37 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-FENCE = re.compile(r"\A\s*```[\w+-]*[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL)
+from cmbagent_nb.llm.reading.structured import HOLDS_PYTHON
+
+_FENCE = re.compile(r"\A\s*```([\w+-]*)[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL)
+_FENCE_LINE = re.compile(r"^[ \t]*```(.*)$", re.MULTILINE)
 
 
 def unfenced(text: Any) -> Any:
-    """Take a text out of a code fence that is around the whole of it.
+    """Take a script out of a code fence that is around the whole of it.
 
     >>> unfenced("```python\\nprint(1)\\n```")
     'print(1)\\n'
     """
-    if isinstance(text, str) and (match := FENCE.match(text)):
-        return match[1].rstrip("\n") + "\n"
+    if isinstance(text, str) and (match := _FENCE.match(text)):
+        return match[2].rstrip("\n") + "\n"
     return text
+
+
+def unfenced_markdown(text: Any) -> Any:
+    """Take Markdown out of a fence that is around the whole of it; a text that begins and ends with code stays.
+
+    >>> unfenced_markdown("```markdown\\n# T\\n```")
+    '# T\\n'
+    >>> unfenced_markdown("```\\na\\n```\\nand\\n```\\nb\\n```")
+    '```\\na\\n```\\nand\\n```\\nb\\n```'
+    """
+    match = _FENCE.match(text) if isinstance(text, str) else None
+    if match is None:
+        return text
+    inner = _FENCE_LINE.findall(match[2])
+    named = match[1].lower() in ("markdown", "md") and len(inner) % 2 == 0
+    return unfenced(text) if named or (not match[1] and not inner) else text
 
 
 def _as_list(value: Any) -> Any:
@@ -32,20 +51,30 @@ def _as_list(value: Any) -> Any:
 
 
 def _as_text(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return "\n".join(value)
     return "" if value is None else value
 
 
-def _as_share(value: Any) -> Any:
+def _as_share(value: Any) -> float:
+    """Return a share from 0 to 1; 0 for what says nothing, which is not worth asking again."""
     if isinstance(value, str):
+        text = value.strip().lower()
         words = {"low": 0.3, "medium": 0.6, "high": 0.9}
-        return words.get(value.strip().lower(), value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and 1 < value <= 100:
-        return value / 100
-    return 0.0 if value is None else value
+        try:
+            value = words[text] if text in words else float(text.removesuffix("%")) / (100 if text[-1:] == "%" else 1)
+        except ValueError:
+            return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    if 1 < value <= 100:
+        value = value / 100
+    return float(value) if 0 <= value <= 1 else 0.0
 
 
 Text = Annotated[str, BeforeValidator(_as_text)]
 Texts = Annotated[list[str], BeforeValidator(_as_list)]
+Script = Annotated[str, BeforeValidator(unfenced), HOLDS_PYTHON]
 
 
 class Reply(BaseModel):
@@ -73,14 +102,14 @@ class Code(Reply):
     filename: str = Field(min_length=1)
     explanation: Text = ""
     modification_summary: Text = ""
-    python_code: Annotated[str, BeforeValidator(unfenced)] = Field(min_length=1)
+    python_code: Script = Field(min_length=1)
 
 
 class Report(Reply):
     """A text in Markdown."""
 
     title: Text = ""
-    markdown: Annotated[str, BeforeValidator(unfenced)]
+    markdown: Annotated[str, BeforeValidator(unfenced_markdown)]
 
 
 class Verdict(Reply):

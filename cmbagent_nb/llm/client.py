@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import ModelError
 from cmbagent_nb.llm import http, prices
-from cmbagent_nb.llm.providers import provider_config
+from cmbagent_nb.llm.providers import provider_config, takes_limit
 from cmbagent_nb.llm.spec import PROVIDERS, ModelSpec
 
 if TYPE_CHECKING:
     from ag2.events import ModelResponse
 
     from cmbagent_nb.llm.gateway import Gateway
+
+#: Between these is a limit that was raised after a reply was cut.
+SHORTEST_LIMIT, LONGEST_LIMIT = 16_000, 64_000
 
 
 class GatewayConfig:
@@ -56,11 +59,20 @@ class GatewayConfig:
         """Refuse: files go to models as text in prompts."""
         raise ModelError("files are not uploaded to providers", "Give the file to the run as an input.")
 
-    async def open(self) -> Any:
-        """Make the provider's own client, on the loop that runs."""
+    async def open(self, limit: int | None = None) -> Any:
+        """Make the provider's own client, on the loop that runs; ``limit`` is the most tokens of a reply."""
         if self.spec is not None:
-            return provider_config(self.spec, settings=self.gateway.settings).create()
+            return provider_config(self.spec, settings=self.gateway.settings, max_tokens=limit).create()
+        if limit is not None:
+            return self.inner.copy(max_tokens=limit).create()
         return self.inner.create()
+
+    @property
+    def takes_limit(self) -> bool:
+        """Tell whether a larger limit than the one set may help against replies that are cut."""
+        if self.spec is not None:
+            return takes_limit(self.spec, self.gateway.settings)
+        return isinstance(getattr(self.inner, "max_tokens", None), int)
 
 
 class GatewayClient:
@@ -69,12 +81,27 @@ class GatewayClient:
     def __init__(self, config: GatewayConfig) -> None:
         self.config = config
         self._inner: Any = None
+        self._limit: int | None = None
+        self._limit_refused = False
 
     async def inner(self) -> Any:
         """Return the provider's client, made on first use."""
         if self._inner is None:
-            self._inner = await self.config.open()
+            self._inner = await self.config.open(self._limit)
         return self._inner
+
+    def raise_limit(self, used: float | None) -> None:
+        """Let the next reply be longer than one that was cut after ``used`` tokens, where the provider can be told."""
+        if self.config.takes_limit and not self._limit_refused:
+            self._limit = min(max(2 * int(used or 0), SHORTEST_LIMIT), LONGEST_LIMIT)
+            self._inner = None
+
+    def drop_limit(self) -> bool:
+        """Give up a raised limit, which the provider may have refused; tell whether there was one."""
+        if self._limit is None:
+            return False
+        self._limit, self._inner, self._limit_refused = None, None, True
+        return True
 
     async def __call__(
         self,

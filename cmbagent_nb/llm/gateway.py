@@ -32,9 +32,18 @@ from cmbagent_nb.llm.client import GatewayClient, GatewayConfig, warm
 from cmbagent_nb.llm.ledger import Called, Ledger
 from cmbagent_nb.llm.playbook import Playbook, PlaybookConfig
 from cmbagent_nb.llm.providers import check, without_retries
-from cmbagent_nb.llm.request import describe_request, options_of, request_hash, request_text, restore_reply
+from cmbagent_nb.llm.reading.body import EMPTY, LENGTH
+from cmbagent_nb.llm.reading.response import read_response
+from cmbagent_nb.llm.request import (
+    describe_request,
+    options_of,
+    request_hash,
+    request_text,
+    restore_reply,
+    without_surrogates,
+)
 from cmbagent_nb.llm.results import describe_result, restore_result, tools_around
-from cmbagent_nb.llm.retry import TRIES, Failure, call_failed, understand
+from cmbagent_nb.llm.retry import NO_ANSWER, TRIES, Failure, call_failed, understand
 from cmbagent_nb.llm.spec import PLAYBOOK, ModelSpec
 from cmbagent_nb.llm.tape import Tape
 
@@ -174,6 +183,9 @@ class Gateway:
         self, client: GatewayClient, messages: Sequence[Any], context: Any, options: dict[str, Any]
     ) -> ModelResponse:
         """Answer one call: from the tape, the playbook or the model."""
+        messages = without_surrogates(list(messages))
+        options = without_surrogates(options)
+        context.prompt[:] = without_surrogates(list(context.prompt))
         where = self.recorder.here()
         if where is None:
             with self.recorder.at("run") as where:
@@ -243,9 +255,13 @@ class Gateway:
                 await self._ask_leave(info, reserved)
                 outcome, failure = await self._try(await client.inner(), asked, tried)
                 if outcome is not None:
+                    if outcome.finish_reason == LENGTH:
+                        client.raise_limit(outcome.usage.completion_tokens)
                     await self.writer.settled()
                     return outcome
                 assert failure is not None
+                if failure.status in (400, 422) and client.drop_limit():
+                    continue
                 if not failure.again or tried == TRIES:
                     raise call_failed(failure, model=f"{info.provider}:{info.model}", tries=tried)
                 await asyncio.sleep(failure.pause(tried))
@@ -264,7 +280,7 @@ class Gateway:
         info = asked.info
         with self.ledger.span(info, asked.request, tried) as span, under_way(info), http.watched() as seen:
             try:
-                response, reasoning = await self._send(inner, asked)
+                response, thoughts = await self._send(inner, asked)
             except CMBAgentError:
                 self.ledger.failed_calls += 1
                 raise
@@ -273,7 +289,15 @@ class Gateway:
                 failure = understand(error, seen, provider=info.provider, timeout=self.settings.call_timeout)
                 _mark_failed(span, failure, again=failure.again and tried < TRIES)
                 return None, failure
-            called = self.ledger.reply(span, info, asked.request, response, reasoning or _reasoning_in(seen.body))
+            structured = asked.options["response_schema"] is not None
+            response, reasoning = read_response(
+                response, seen.reply, thoughts=thoughts, structured=structured, messages=asked.messages
+            )
+            if response.finish_reason == EMPTY:
+                self.ledger.failed_calls += 1
+                _mark_failed(span, NO_ANSWER, again=tried < TRIES)
+                return None, NO_ANSWER
+            called = self.ledger.reply(span, info, asked.request, response, reasoning or None)
             self._calls(info, called)
             return response, None
 
@@ -297,20 +321,20 @@ class Gateway:
         kept = self.tape.result(where.node_id, where.attempt, agent, call.id, call.name, call.arguments)
         return None if kept is None else restore_result(call, kept, self.work_dir)
 
-    async def _send(self, inner: Any, asked: Asked) -> tuple[ModelResponse, str | None]:
+    async def _send(self, inner: Any, asked: Asked) -> tuple[ModelResponse, str]:
         if asked.info.provider == PLAYBOOK:
-            return await inner(asked.messages, asked.context, **asked.options), None
+            return await inner(asked.messages, asked.context, **asked.options), ""
         from ag2.events import ModelReasoning
 
         thoughts: list[str] = []
 
         async def think(event: ModelReasoning) -> None:
-            thoughts.append(event.content)
+            thoughts.append(str(event.content))
 
         with asked.context.stream.where(ModelReasoning).sub_scope(think):
             async with asyncio.timeout(self.settings.call_timeout or None):
                 response: ModelResponse = await inner(asked.messages, asked.context, **asked.options)
-        return response, "".join(thoughts) or None
+        return response, "".join(thoughts)
 
 
 def _mark_failed(span: Span, failure: Failure, *, again: bool) -> None:
@@ -323,12 +347,3 @@ def _agent(context: Any) -> str | None:
 
     name = getattr(context.dependencies.get(AGENT_CONTEXT_DEPENDENCY_KEY), "name", None)
     return str(name) if name else None
-
-
-def _reasoning_in(body: Any) -> str | None:
-    """Return the reasoning of an OpenAI-compatible answer, which AG2 drops unless it is streamed."""
-    try:
-        text = body["choices"][0]["message"].get("reasoning_content")
-    except (AttributeError, IndexError, KeyError, TypeError):
-        return None
-    return text if isinstance(text, str) and text else None

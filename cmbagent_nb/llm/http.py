@@ -1,8 +1,9 @@
 """The HTTP clients that providers share: one of a kind for each event loop.
 
 An own client for every agent's turn would cost 30 ms and open a new connection each time. The
-clients have no time limit of their own: the gateway sets one around each call. They note what
-goes over the wire within :func:`watched`, so that a call that was sent is told from one that was not.
+clients have no time limit of their own: the gateway sets one around each call. Within :func:`watched` they
+note what goes over the wire, so that a call that was sent is told from one that was not, and read each answer
+(``reading.body``): the provider's package gets it in a form that it can take, and an error in a 200 with its status.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
+
+from cmbagent_nb.llm.reading.body import Reply, read_body
 
 if TYPE_CHECKING:
     import httpx
     import httpx2
+
+R = TypeVar("R", bound=Any)
 
 #: Seconds for a connection to be made.
 CONNECT_TIMEOUT = 15.0
@@ -31,7 +36,7 @@ class Exchange:
 
     requests: int = 0
     status: int | None = None
-    body: Any = None
+    reply: Reply | None = None
 
 
 _exchange: ContextVar[Exchange | None] = ContextVar("cmbagent_exchange", default=None)
@@ -56,10 +61,8 @@ def shared_client() -> httpx2.AsyncClient:
 
     kept = _clients.setdefault(asyncio.get_running_loop(), {})
     if "httpx2" not in kept:
-        kept["httpx2"] = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT),
-            verify=_certificates(),
-            event_hooks={"request": [_sent], "response": [_received]},
+        kept["httpx2"] = _reading(httpx2.AsyncClient)(
+            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT), verify=_certificates()
         )
     client: httpx2.AsyncClient = kept["httpx2"]
     return client
@@ -71,10 +74,8 @@ def shared_client_1() -> httpx.AsyncClient:
 
     kept = _clients.setdefault(asyncio.get_running_loop(), {})
     if "httpx" not in kept:
-        kept["httpx"] = httpx.AsyncClient(
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
-            verify=_certificates(),
-            event_hooks={"request": [_sent], "response": [_received]},
+        kept["httpx"] = _reading(httpx.AsyncClient)(
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT), verify=_certificates()
         )
     client: httpx.AsyncClient = kept["httpx"]
     return client
@@ -99,20 +100,33 @@ def warm() -> None:
     _certificates()
 
 
-async def _sent(request: Any) -> None:
-    under_way = _exchange.get()
-    if under_way is not None:
-        under_way.requests += 1
+@cache
+def _reading(client: Any) -> Any:
+    """Make the class of clients that read the answers to model calls; there is one for each generation of httpx."""
+
+    class ReadingClient(client):  # type: ignore[misc]  # the same code serves both
+        async def send(self, request: Any, **options: Any) -> Any:
+            under_way = _exchange.get()
+            if under_way is None:
+                return await super().send(request, **options)
+            under_way.requests += 1
+            return await _read(under_way, await super().send(request, **options))
+
+    return ReadingClient
 
 
-async def _received(response: Any) -> None:
-    under_way = _exchange.get()
-    if under_way is None:
-        return
+async def _read(under_way: Exchange, response: R) -> R:
     under_way.status = response.status_code
-    if "json" in response.headers.get("content-type", ""):
-        await response.aread()
-        try:
-            under_way.body = response.json()
-        except ValueError:
-            under_way.body = None
+    if "json" not in response.headers.get("content-type", ""):
+        return response
+    answer = read_body(await response.aread(), response.status_code)
+    if answer is None:
+        return response
+    under_way.reply = answer.reply
+    under_way.status = answer.status or response.status_code
+    sent = [
+        (name, value)
+        for name, value in response.headers.multi_items()
+        if name.lower() not in ("content-length", "content-encoding", "transfer-encoding")
+    ]
+    return type(response)(under_way.status, headers=sent, json=answer.body, request=response.request)

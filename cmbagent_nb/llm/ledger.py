@@ -6,7 +6,6 @@ reasoning, given beside it or as its ``reasoning`` field, is kept with the messa
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,9 @@ from cmbagent_nb.capture.recorder import Recorder, Span, current_span
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.llm import prices
 from cmbagent_nb.llm.call import CallInfo
+from cmbagent_nb.llm.reading.escapes import PYTHON
+from cmbagent_nb.llm.reading.lenient import Unreadable
+from cmbagent_nb.llm.reading.structured import find_json
 from cmbagent_nb.llm.request import describe_reply, last_text
 from cmbagent_nb.llm.spec import PLAYBOOK
 from cmbagent_nb.llm.tape import JOURNAL_KIND, RESULT_KIND
@@ -119,7 +121,8 @@ class Ledger:
             self.unknown_cost_calls += 1
         else:
             self.known_cost_usd += cost
-        fields = _fields(response.content)
+        structured = info.schema or (response.content or "").lstrip().startswith(("{", "```"))
+        fields = _fields(response.content) if structured else {}
         reply = describe_reply(response, reasoning or fields.get("reasoning"), usage)
         key = {
             "node_id": info.node_id,
@@ -244,13 +247,8 @@ def _tool_calls(reply: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _fields(text: str | None) -> dict[str, str]:
     """Return the text fields of a structured reply; none when it is not one."""
-    body = (text or "").strip()
-    if body.startswith("```"):
-        body = body.strip("`").removeprefix("json").strip()
-    if not body.startswith("{"):
-        return {}
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
+        data = find_json(text or "", {"python_code": PYTHON})
+    except Unreadable:
         return {}
     return {key: value for key, value in data.items() if isinstance(value, str) and value}

@@ -7,11 +7,11 @@ machine (Ollama).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from cmbagent_nb.llm.reading.body import count as tokens
 from cmbagent_nb.llm.spec import PLAYBOOK, PROVIDERS
 
 FREE = frozenset({PLAYBOOK, "ollama"})
@@ -28,8 +28,7 @@ def tokens_of(usage: Any, provider: str) -> dict[str, int]:
     """
 
     def count(name: str) -> int:
-        value = getattr(usage, name, None)
-        return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+        return tokens(getattr(usage, name, None)) or 0
 
     prompt, completion = count("prompt_tokens"), count("completion_tokens")
     cached, written = count("cache_read_input_tokens"), count("cache_creation_input_tokens")

@@ -76,8 +76,22 @@ def check(spec: ModelSpec, settings: Settings, environ: Mapping[str, str] | None
         )
 
 
-def provider_config(spec: ModelSpec, *, settings: Settings, environ: Mapping[str, str] | None = None) -> ModelConfig:
-    """Make the AG2 configuration of a model; call it on the loop that the calls will run on."""
+def takes_limit(spec: ModelSpec, settings: Settings) -> bool:
+    """Tell whether replies of a model have a limit of length that is ours, or a server's default, to raise."""
+    return spec.provider == "anthropic" or (spec.provider == "openai" and bool(settings.base_url))
+
+
+def provider_config(
+    spec: ModelSpec,
+    *,
+    settings: Settings,
+    environ: Mapping[str, str] | None = None,
+    max_tokens: int | None = None,
+) -> ModelConfig:
+    """Make the AG2 configuration of a model; call it on the loop that the calls will run on.
+
+    ``max_tokens`` is the most tokens that a reply may have, for models that :func:`takes_limit` names.
+    """
     environ = os.environ if environ is None else environ
     check(spec, settings, environ)
     key = next((environ[name] for name in PROVIDERS[spec.provider].keys if environ.get(name)), None)
@@ -90,6 +104,7 @@ def provider_config(spec: ModelSpec, *, settings: Settings, environ: Mapping[str
             base_url=settings.base_url or None,
             max_retries=0,
             http_client=shared_client(),
+            **({} if max_tokens is None else {"max_tokens": max_tokens}),
         )
     if spec.provider == "anthropic":
         from ag2.config import AnthropicConfig
@@ -97,7 +112,7 @@ def provider_config(spec: ModelSpec, *, settings: Settings, environ: Mapping[str
         return AnthropicConfig(
             model=spec.name,
             api_key=key,
-            max_tokens=ANTHROPIC_MAX_TOKENS,
+            max_tokens=max_tokens or ANTHROPIC_MAX_TOKENS,
             max_retries=0,
             timeout=settings.call_timeout,
             http_client=shared_client(),

@@ -13,12 +13,15 @@ Hashes are taken before anything is masked.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cmbagent_nb.llm.reading.escapes import whole
 
 if TYPE_CHECKING:
     from ag2.events import ModelResponse
@@ -112,6 +115,40 @@ def describe_reply(response: ModelResponse, reasoning: str | None, usage: Mappin
         "metadata": dict(response.metadata),
         "usage": dict(usage),
     }
+
+
+def without_surrogates(value: Any) -> Any:
+    """Return messages, prompts or tools with U+FFFD for each lone surrogate; the same object if there is none.
+
+    No request can carry one, and they come from everywhere: names of files, output of code, earlier replies.
+    """
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, list | tuple):
+        items = [without_surrogates(item) for item in value]
+        same = all(new is old for new, old in zip(items, value, strict=True))
+        return value if same else type(value)(items) if type(value) in (list, tuple) else value
+    if isinstance(value, dict):
+        pairs = [(without_surrogates(key), without_surrogates(item)) for key, item in value.items()]
+        same = all(new is old for pair in zip(pairs, value.items(), strict=True) for new, old in zip(*pair, strict=True))
+        return value if same else dict(pairs)
+    if not _is_record(value):
+        return value
+    names = [item.name for item in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else vars(value)
+    changed = {name: new for name in names if (new := without_surrogates(old := getattr(value, name))) is not old}
+    if not changed:
+        return value
+    made = copy.copy(value)
+    for name, item in changed.items():
+        object.__setattr__(made, name, item)
+    return made
+
+
+def _is_record(value: Any) -> bool:
+    """Tell whether a value is an event, a part of one or a tool's schema, which are looked into."""
+    if type(value).__module__.partition(".")[0] != "ag2" or isinstance(value, type | BaseException):
+        return False
+    return dataclasses.is_dataclass(value) or hasattr(value, "__dict__")
 
 
 def restore_reply(reply: Mapping[str, Any]) -> ModelResponse:

@@ -56,6 +56,15 @@ class Failure:
         return pause * (0.8 + 0.4 * (time.monotonic_ns() % 1000) / 1000)  # apart from other calls that wait
 
 
+#: A server that answers without an answer: with no choice in it.
+NO_ANSWER = Failure(
+    "the server answered with no choice in it, so there is no reply",
+    None,
+    True,
+    "Try again later, or take another model with --model.",
+)
+
+
 def understand(error: BaseException, seen: Exchange, *, provider: str, timeout: float) -> Failure:
     """Tell what an error of a provider's package means."""
     status = _status(error) or (seen.status if seen.status is not None and seen.status >= 400 else None)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from cmbagent_nb.agents.replies import Reply, Text, unfenced
+from cmbagent_nb.agents.replies import Reply, Script, Text
 from cmbagent_nb.workflow.prompts import inputs_text
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class FittedStep(BaseModel):
     step: str = Field(description="The step's id, such as step_1.")
     change: bool = Field(description="Whether its code has to change for the task.")
     reason: Text = Field("", description="Why, in a sentence.")
-    python_code: Annotated[str, BeforeValidator(unfenced)] = Field(
+    python_code: Script = Field(
         "", description="The whole new script of the step if it changes, else empty."
     )
 
