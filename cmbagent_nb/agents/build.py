@@ -165,7 +165,8 @@ def _helpers(spec: AgentSpec, gateway: Gateway, tools: ToolBox) -> list[Any]:
         helper = spec.registry[name.removeprefix("agent:")]
         agent = helper.agent
         if agent is None:
-            agent = _agent(helper, gateway, _functions(helper, tools), extra=[AS_TOOL], middleware=[Capture, Answerable])
+            own = _functions(helper, tools)
+            agent = _agent(helper, gateway, own, extra=[AS_TOOL], middleware=[Capture, Answerable])
         found.append(agent.as_tool(description=helper.description, name=f"ask_{helper.name}"))
     return found
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from cmbagent_nb.llm.reading.body import Reply, read_body
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import httpx
     import httpx2
 
-R = TypeVar("R", bound=Any)
 
 #: Seconds for a connection to be made.
 CONNECT_TIMEOUT = 15.0
@@ -115,7 +114,7 @@ def _reading(client: Any) -> Any:
     return ReadingClient
 
 
-async def _read(under_way: Exchange, response: R) -> R:
+async def _read(under_way: Exchange, response: Any) -> Any:
     under_way.status = response.status_code
     if "json" not in response.headers.get("content-type", ""):
         return response

@@ -97,6 +97,7 @@ def provider_config(
     key = next((environ[name] for name in PROVIDERS[spec.provider].keys if environ.get(name)), None)
     if spec.provider == "openai":
         from ag2.config import OpenAIConfig
+        from openai import omit
 
         return OpenAIConfig(
             model=spec.name,
@@ -104,7 +105,7 @@ def provider_config(
             base_url=settings.base_url or None,
             max_retries=0,
             http_client=shared_client(),
-            **({} if max_tokens is None else {"max_tokens": max_tokens}),
+            max_tokens=omit if max_tokens is None else max_tokens,
         )
     if spec.provider == "anthropic":
         from ag2.config import AnthropicConfig

@@ -130,7 +130,8 @@ def without_surrogates(value: Any) -> Any:
         return value if same else type(value)(items) if type(value) in (list, tuple) else value
     if isinstance(value, dict):
         pairs = [(without_surrogates(key), without_surrogates(item)) for key, item in value.items()]
-        same = all(new is old for pair in zip(pairs, value.items(), strict=True) for new, old in zip(*pair, strict=True))
+        before = value.items()
+        same = all(key is old and item is held for (key, item), (old, held) in zip(pairs, before, strict=True))
         return value if same else dict(pairs)
     if not _is_record(value):
         return value

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -204,7 +204,7 @@ class _Pieces:
         elif kind is None or not isinstance(kind, str):
             self.text.append(json.dumps(part))
 
-    def reply(self, reason: Any, *, cut: bool | None = None) -> Reply:
+    def reply(self, reason: Any) -> Reply:
         """Return all of it as a reply."""
         ended = finish(reason)
         refusal = whole("\n".join(item for item in self.refusals if item)).strip()
@@ -223,7 +223,9 @@ def _texts(content: Any) -> str:
     if isinstance(content, list):
         return "".join(_texts(item) for item in content)
     if isinstance(content, Mapping):
-        return _texts(next((content[name] for name in ("text", "thinking", "content", "summary") if name in content), ""))
+        return _texts(
+            next((content[name] for name in ("text", "thinking", "content", "summary") if name in content), "")
+        )
     return ""
 
 
@@ -266,17 +268,24 @@ def _openai(body: dict[str, Any], choice: Mapping[str, Any]) -> Answer:
 def _openai_usage(usage: Any) -> dict[str, Any] | None:
     if not isinstance(usage, Mapping):
         return None
-    counts = _counts(usage)
-    prompt = counts.get("prompt_tokens", counts.get("input_tokens", 0))
-    completion = counts.get("completion_tokens", counts.get("output_tokens", 0))
-    cached, thought = counts.get("prompt_tokens_details"), counts.get("completion_tokens_details")
-    numbers = {name: value if isinstance(value, int) else 0 for name, value in (("p", prompt), ("c", completion))}
+
+    def told(*places: str) -> int:
+        """Return the first count that is told at one of these places, as ``name`` or ``details.name``."""
+        for place in places:
+            outer, _, inner = place.partition(".")
+            value = usage.get(outer)
+            found = count(value.get(inner) if isinstance(value, Mapping) else value)
+            if found is not None:
+                return found
+        return 0
+
+    prompt, completion = told("prompt_tokens", "input_tokens"), told("completion_tokens", "output_tokens")
     return {
-        "prompt_tokens": numbers["p"],
-        "completion_tokens": numbers["c"],
-        "total_tokens": max(_number(counts.get("total_tokens")), numbers["p"] + numbers["c"]),
-        "prompt_tokens_details": {"cached_tokens": _number(cached.get("cached_tokens"))} if cached else None,
-        "completion_tokens_details": {"reasoning_tokens": _number(thought.get("reasoning_tokens"))} if thought else None,
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": max(told("total_tokens"), prompt + completion),
+        "prompt_tokens_details": {"cached_tokens": told("prompt_tokens_details.cached_tokens")},
+        "completion_tokens_details": {"reasoning_tokens": told("completion_tokens_details.reasoning_tokens")},
     }
 
 
@@ -346,10 +355,6 @@ def _ollama(body: dict[str, Any]) -> Answer:
 
 def _text(value: Any) -> str:
     return whole(value) if isinstance(value, str) else ""
-
-
-def _number(value: Any) -> int:
-    return count(value) or 0
 
 
 def _whole(value: Any) -> Any:

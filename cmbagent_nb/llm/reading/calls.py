@@ -21,7 +21,7 @@ from cmbagent_nb.llm.reading.escapes import PYTHON, whole
 from cmbagent_nb.llm.reading.lenient import NotJSON, after_space, read_value
 
 #: What arguments of these names hold.
-_KINDS = {name: PYTHON for name in ("code", "python", "python_code", "script", "source")}
+_KINDS = dict.fromkeys(("code", "python", "python_code", "script", "source"), PYTHON)
 #: The only argument of a call whose arguments cannot be read, so that the conversation stays valid.
 UNREAD = "arguments_as_written"
 _LONGEST_UNREAD = 4000
@@ -52,8 +52,8 @@ def read_arguments(given: Any) -> tuple[str, str]:
 
     >>> read_arguments("{'path': 'a', 'all': True}")
     ('{"path": "a", "all": true}', '')
-    >>> read_arguments('{"path": "a"')[1]
-    'The arguments of this call are not valid JSON: it ends too early at line 1, column 13. Make the call again, with one JSON object as its arguments.'
+    >>> read_arguments('{"path": "a"')[1]  # doctest: +ELLIPSIS
+    'The arguments of this call are not valid JSON: it ends too early at line 1, column 13. Make the call again, ...'
     """
     text = given if isinstance(given, str) else "" if given is None else json.dumps(given)
     text = whole(text).strip().lstrip("\ufeff").strip()

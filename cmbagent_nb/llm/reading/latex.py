@@ -21,30 +21,32 @@ CERTAIN = frozenset(
     textwidth tfrac thanks theta thetaup thickapprox thicksim thickspace thinspace therefore thispagestyle tilde times
     tiny title toprule triangle triangledown triangleleft trianglelefteq triangleq triangleright twoheadrightarrow
     twocolumn twoheadleftarrow theequation textheight tauup
-    """.split()
+    """.split()  # noqa: SIM905 - a list of quoted words cannot be read
 )
 POSSIBLE = frozenset(
     """
     ncong ne neg neq nexists ngeq ngtr ni nleq nless nmid node not nsim nu num nup
     tag tan tau text to top tr trace tt
-    """.split()
+    """.split()  # noqa: SIM905 - a list of quoted words cannot be read
 )
 #: Commands that begin like the other escapes: a carriage return, a form feed, a backspace.
 OTHERS = frozenset(
     """
     raggedright raisebox rangle ratio rbrace rbrack rceil ref reals renewcommand resizebox restriction rfloor rho right
-    rightarrow rightarrowtail rightharpoondown rightharpoonup rightleftharpoons rightmargin risingdotseq rlap rm rmfamily
-    root rotatebox roman row rule rvert rVert rtimes rgroup rsub
-    """.split()
+    rightarrow rightarrowtail rightharpoondown rightharpoonup rightleftharpoons rightmargin risingdotseq rlap rm
+    rmfamily root rotatebox roman row rule rvert rVert rtimes rgroup rsub
+    """.split()  # noqa: SIM905 - a list of quoted words cannot be read
 )
 
 _DISPLAY = re.compile(
-    r"\$\$.+?\$\$|\\{1,2}\[.+?\\{1,2}\]|"
+    r"\$\$.{1,4000}?\$\$|\\{1,2}\[.{1,2000}?\\{1,2}\]|"
     r"\\{1,2}begin\{(?P<name>equation|align|aligned|gather|gathered|multline|eqnarray|cases|split|array|[pbvVB]?matrix)"
-    r"(?P<star>\*?)\}.+?\\{1,2}end\{(?P=name)(?P=star)\}",
+    r"(?P<star>\*?)\}.{1,2000}?\\{1,2}end\{(?P=name)(?P=star)\}",
     re.DOTALL,
 )
-_INLINE = re.compile(r"(?<![\\$])\$(?![\s$])(?:[^$\\]|\\.)+?(?<!\s)\$(?![\d$])|\\{1,2}\(.+?\\{1,2}\)", re.DOTALL)
+_INLINE = re.compile(
+    r"(?<![\\$])\$(?![\s$])(?:[^$\\]|\\.){1,1000}?(?<!\s)\$(?![\d$])|\\{1,2}\(.{1,500}?\\{1,2}\)", re.DOTALL
+)
 
 
 def mathematics(raw: str) -> Iterator[tuple[int, int, bool]]:

@@ -20,7 +20,7 @@ DEEPEST = 100
 #: Digits of an integer beyond which it stays a text: reading it takes quadratic time, and Python refuses.
 LONGEST_INTEGER = 4000
 
-_SPACE = re.compile(r"(?:[ \t\r\n\f\v\u00a0\u2028\u2029\ufeff]+|//[^\n]*|#[^\n]*|/\*.*?\*/)*", re.DOTALL)
+_SPACE = re.compile(r"(?:[ \t\r\n\f\v\u00a0\u2028\u2029\ufeff]+|//[^\n]*|#[^\n]*|/\*.{0,500}?\*/)*", re.DOTALL)
 _STRINGS = {
     '"""': re.compile(r'"""((?:[^"\\]++|\\.|"(?!""))*+)"""', re.DOTALL),
     "'''": re.compile(r"'''((?:[^'\\]++|\\.|'(?!''))*+)'''", re.DOTALL),
@@ -53,6 +53,18 @@ class NotJSON(Unreadable):
         line = text.count("\n", 0, self.position) + 1
         column = self.position - (text.rfind("\n", 0, self.position) + 1) + 1
         return f"{self.message} at line {line}, column {column}"
+
+
+class Effort:
+    """How many characters of texts that are no JSON are looked at before it is given up."""
+
+    def __init__(self, text: str) -> None:
+        self.left = 100_000 + len(text)
+
+    def spend(self, error: NotJSON, start: int) -> bool:
+        """Count an attempt that failed; tell whether there may be another."""
+        self.left -= error.position - start + 100
+        return self.left > 0
 
 
 def read_value(text: str, start: int, kinds: Mapping[str, str] | None = None) -> tuple[Any, int]:

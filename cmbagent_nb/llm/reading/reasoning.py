@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import re
 
-from cmbagent_nb.llm.reading.lenient import NotJSON, read_value
+from cmbagent_nb.llm.reading.lenient import Effort, NotJSON, read_value
 
 _SURE = r"think|thinking|thought|thoughts|reasoning|antthinking|seed:think|inner_?monologue|chain_of_thought"
+_BRACKETS = "THINK|THINKING|REASONING|think|thinking"
 _OTHER = r"analysis|reflection|scratch_?pad|deliberation|reason|cot|planning"
 _HEADER = r"(?:<\|start\|>\s*\w*)?<\|channel\|>\s*{name}\b[^<]{{0,80}}(?:<\|constrain\|>\s*\w+\s*)?<\|message\|>"
 
@@ -30,7 +31,7 @@ _HEADER = r"(?:<\|start\|>\s*\w*)?<\|channel\|>\s*{name}\b[^<]{{0,80}}(?:<\|cons
 _WAYS: tuple[tuple[str, str, bool], ...] = (
     (rf"<\|?(?:{_SURE})(?:\s[^<>]{{0,200}})?\|?>", rf"<\|?/(?:{_SURE})\s*\|?>", True),
     (rf"<\|?(?:{_OTHER})(?:\s[^<>]{{0,200}})?\|?>", rf"<\|?/(?:{_OTHER})\s*\|?>", False),
-    (r"\[(?:THINK|THINKING|REASONING|think|thinking)\](?!\()", r"\[/(?:THINK|THINKING|REASONING|think|thinking)\]", True),
+    (rf"\[(?:{_BRACKETS})\](?!\()", rf"\[/(?:{_BRACKETS})\]", True),
     (r"◁(?:think|thinking)▷", r"◁/(?:think|thinking)▷", True),
     (r"<\|(?:begin_of_|start_|START_)(?:thought|thinking|reasoning|THINKING)\|>",
      r"<\|(?:end_of_|end_|END_)(?:thought|thinking|reasoning|THINKING)\|>", True),
@@ -48,6 +49,7 @@ _CLOSES = [re.compile(closes, re.IGNORECASE if index < 2 else 0) for index, (_, 
 #: A leak of channels whose special tokens were dropped: "analysisWe need … assistantfinalYes."
 _LEAK = re.compile(r"\A\s*analysis(?=[A-Z\s\"'])(.*?)assistant(?:commentary.*?assistant)?\s*final", re.DOTALL)
 _OBJECT = r"\{(?=\s*(?:[\"'}]|[A-Za-z_$][\w$]*\s*:|//|/\*|#))"
+_DRAFT = re.compile(_OBJECT)
 _FENCE = re.compile(r"```[^\n]*\n.*?\n[ \t]*```", re.DOTALL)
 _SPAN = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 _STOPS = re.compile(
@@ -63,6 +65,7 @@ _ANY = re.compile(
             *(f"(?P<close{index}>(?i:{closes}))" for index, (_, closes, _) in enumerate(_WAYS[:7])),
             f"(?P<final>{_FINAL})",
             f"(?P<object>{_OBJECT})",
+            r"(?P<string>\"\s*\{\s*\\+\")",
             "(?P<code>`)",
         ]
     ),
@@ -105,12 +108,14 @@ class _Parts:
         self.answers: list[str] = []
         self.thoughts: list[str] = []
         self.nested = False
+        self.effort = Effort(text)
+        self.last_closing: dict[int, int] = {}
 
     def split(self) -> None:
         position = kept = 0
         while (found := _ANY.search(self.text, position)) is not None:
             name = found.lastgroup or ""
-            if name == "object":
+            if name in ("object", "string"):
                 position = self._past_object(found.start())
             elif name == "code":
                 position = self._past_code(found.start())
@@ -120,8 +125,8 @@ class _Parts:
                 if not (leading or self.structured or _WAYS[way][2]):
                     position = found.end()
                     continue
-                closed = _CLOSES[way].search(self.text, found.end())
-                if closed is None and not leading:
+                closed = self._closing(way, found.end())
+                if closed is None and not (leading or self.structured):
                     position = found.end()
                     continue
                 self.answers.append(self.text[kept : found.start()])
@@ -137,6 +142,25 @@ class _Parts:
                     kept = found.end()
         self.answers.append(self.text[kept:])
 
+    def _closing(self, way: int, start: int) -> re.Match[str] | None:
+        """Find what closes reasoning: not what stands in the strings of a draft, if there is anything else."""
+        if way not in self.last_closing:
+            ends = [match.start() for match in _CLOSES[way].finditer(self.text)]
+            self.last_closing[way] = ends[-1] if ends else -1
+        if self.last_closing[way] < start:
+            return None
+        first = _CLOSES[way].search(self.text, start)
+        position = start
+        while first is not None:
+            found = _CLOSES[way].search(self.text, position)
+            if found is None:
+                break
+            draft = _DRAFT.search(self.text, position, found.start())
+            if draft is None:
+                return found
+            position = max(self._past_object(draft.start()), draft.end())
+        return first
+
     def _is_end(self, found: re.Match[str], kept: int) -> bool:
         """Tell whether a closing tag without an opening one ends the reasoning."""
         way = found.lastgroup or ""
@@ -149,11 +173,13 @@ class _Parts:
         return self.structured or self.nested or not self.thoughts
 
     def _past_object(self, start: int) -> int:
-        """Return where an object ends, whose strings are no place for tags; just past its brace if it is none."""
-        try:
-            return read_value(self.text, start)[1]
-        except NotJSON:
-            return start + 1
+        """Return where an object ends, or a string that holds one: their strings are no place for tags."""
+        if self.effort.left > 0:
+            try:
+                return read_value(self.text, start)[1]
+            except NotJSON as error:
+                self.effort.spend(error, start)
+        return start + 1
 
     def _past_code(self, start: int) -> int:
         if not self.structured:

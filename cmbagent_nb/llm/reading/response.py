@@ -87,6 +87,4 @@ def _calls(response: ModelResponse, calls: Sequence[Call]) -> list[Any]:
 def _taken(messages: Sequence[Any]) -> set[str]:
     from ag2.events import ModelResponse
 
-    return {
-        call.id for message in messages if isinstance(message, ModelResponse) for call in message.tool_calls.calls
-    }
+    return {call.id for message in messages if isinstance(message, ModelResponse) for call in message.tool_calls.calls}

@@ -19,14 +19,25 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from cmbagent_nb.llm.reading.escapes import PYTHON, whole
-from cmbagent_nb.llm.reading.lenient import NotJSON, Unreadable, after_space, read_value
+from cmbagent_nb.llm.reading.lenient import Effort, NotJSON, Unreadable, after_space, read_value
 from cmbagent_nb.llm.reading.reasoning import split_reasoning
 
 _START = re.compile(r"\{(?=\s*(?:[\"'}]|[A-Za-z_$][\w$]*\s*:|//|/\*|#))")
 _FENCED = re.compile(r"\A```[\w+-]*[ \t]*\n(.*)\n[ \t]*```\Z", re.DOTALL)
+#: What may stand around the whole of an answer.
+_DRESS = re.compile(r"```[\w+-]*|\s")
 _NAME = re.compile(r"[\"']?([A-Za-z_$][\w$]*)[\"']?\s*:")
-#: How many texts that only look like an object are tried.
-_TRIES = 20_000
+
+
+@dataclass(frozen=True)
+class Holds:
+    """Says in the annotation of a field what its text is, so that its backslashes are read by that."""
+
+    kind: str
+
+
+#: The annotation of fields that hold a Python script.
+HOLDS_PYTHON = Holds(PYTHON)
 
 
 @dataclass(frozen=True)
@@ -53,11 +64,8 @@ def find_json(text: str, kinds: Mapping[str, str] | None = None) -> dict[str, An
     answer = _answer(text)
     found = list(candidates(answer, kinds))
     objects = [item.value for item in found if item.value is not None]
-    for value in reversed(objects):
-        if value:
-            return value
     if objects:
-        return objects[-1]
+        return next((value for value in reversed(objects) if value), objects[-1])
     raise _no_object(answer, found)
 
 
@@ -74,13 +82,14 @@ def read_structured(text: str, form: type[BaseModel], *, cut: bool = False) -> B
     required = {name for name, field in form.model_fields.items() if field.is_required()}
     for item in reversed(found):
         if item.value is None:
-            if item.fault is not None and _names(answer, item) & (required or set(form.model_fields)):
+            ends = item.fault is not None and item.fault.position >= len(answer)
+            if item.fault is not None and (ends or _names(answer, item) & (required or set(form.model_fields))):
                 raise Unreadable(f"The reply is not valid JSON: {item.fault.where(answer)}.")
             continue
         fitted = _fitted(item.value, form)
         if fitted is not None:
-            if cut and answer[item.end :].strip(" `\n\t\r"):
-                raise Unreadable("The reply was cut at the length limit, after a draft of the answer.")
+            if _is_draft(answer, item, found, cut=cut):
+                raise Unreadable("The reply ends before its answer is complete: what is there may be a draft.")
             return fitted
         if required & set(item.value):
             raise _unfit(item.value, form)
@@ -98,15 +107,15 @@ def candidates(
     What is within the braces of one that cannot be read, and begins with one of ``fields``, is part of it.
     """
     closing: dict[int, int] | None = None
+    effort = Effort(text)
     position = 0
-    for _ in range(_TRIES):
-        match = _START.search(text, position)
-        if match is None:
-            return
+    while (match := _START.search(text, position)) is not None:
         position = match.end()
         try:
             value, end = read_value(text, match.start(), kinds)
         except NotJSON as error:
+            if not effort.spend(error, match.start()):
+                raise Unreadable("The reply is not valid JSON, and has too many pieces that look like it.") from None
             item = Candidate(match.start(), max(error.position, match.end()), fault=error)
             if fields and (name := _NAME.match(text, after_space(text, position))) and name[1] in fields:
                 closing = _pairs(text) if closing is None else closing
@@ -140,22 +149,13 @@ def kinds_of(form: type[BaseModel]) -> dict[str, str]:
                 continue
             seen.add(kind)
             for name, field in kind.model_fields.items():
-                kinds.update({name: mark.kind for mark in field.metadata if isinstance(mark, Holds)})
+                for mark in field.metadata:
+                    if isinstance(mark, Holds):
+                        kinds[name] = mark.kind
                 left.append(field.annotation)
         else:
             left.extend(getattr(kind, "__args__", ()))
     return kinds
-
-
-@dataclass(frozen=True)
-class Holds:
-    """Says in the annotation of a field what its text is, so that its backslashes are read by that."""
-
-    kind: str
-
-
-#: The annotation of fields that hold a Python script.
-HOLDS_PYTHON = Holds(PYTHON)
 
 
 def _answer(text: str) -> str:
@@ -181,6 +181,21 @@ def _answer(text: str) -> str:
     if isinstance(value, str) and value.lstrip()[:1] == "{":  # an object that was written as a string once more
         return value
     raise Unreadable(f"The reply is JSON, but {_kind(value)} and not an object.")
+
+
+def _is_draft(text: str, item: Candidate, found: list[Candidate], *, cut: bool) -> bool:
+    """Tell whether more was to come after an object, in a text that was cut."""
+    if cut and (_DRESS.sub("", text[: item.start]) or _DRESS.sub("", text[item.end :])):
+        return True
+    before, start = "", 0
+    for other in found:
+        if other.value is not None and other.end <= item.start:
+            before += text[start : other.start]
+            start = other.end
+    before += text[start : item.start]
+    after = text[item.end :]
+    fences = before.count("```") % 2, after.count("```")  # one that is open here may be left open
+    return after.rstrip().endswith("{") or (fences[1] > fences[0] and sum(fences) % 2 == 1)
 
 
 def _no_object(answer: str, found: list[Candidate]) -> Unreadable:

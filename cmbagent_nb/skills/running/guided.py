@@ -30,9 +30,7 @@ class FittedStep(BaseModel):
     step: str = Field(description="The step's id, such as step_1.")
     change: bool = Field(description="Whether its code has to change for the task.")
     reason: Text = Field("", description="Why, in a sentence.")
-    python_code: Script = Field(
-        "", description="The whole new script of the step if it changes, else empty."
-    )
+    python_code: Script = Field("", description="The whole new script of the step if it changes, else empty.")
 
 
 class Fitted(Reply):
