@@ -96,9 +96,7 @@ def test_each_call_gets_its_own_result(bench: Bench, ids: tuple[Any, Any]) -> No
                 {"type": "text", "text": FINAL},
             ]
         },
-        {
-            "content": f"<|channel|>analysis<|message|>{DRAFT}<|end|><|channel|>final<|message|>{FINAL}"
-        },
+        {"content": f"<|channel|>analysis<|message|>{DRAFT}<|end|><|channel|>final<|message|>{FINAL}"},
     ],
 )
 def test_reasoning_is_set_aside_and_kept(bench: Bench, message: Any) -> None:
