@@ -612,13 +612,18 @@ class Run:
             raise RunNotFound(f"run {self.name} has no file {path!r}", "List its files with run.files().", path=path)
         return Lineage(path, links)
 
-    def extract_skill(self, name: str, steps: str | Sequence[int | str] | None = None, **options: Any) -> Skill:
+    def extract_skill(
+        self, name: str | None = None, steps: str | Sequence[int | str] | None = None, **options: Any
+    ) -> Skill:
         """Make a skill of the run, or of some of its steps (``"1"``, ``"4-7"``, ``[1, 3]``), and verify it.
+
+        A name that a skill of another origin has is refused without ``version_of``.
 
         Parameters
         ----------
         options
-            ``tags``, ``description``, ``public``, ``on_progress``, ``timeout_s``, ``liveness_s``;
+            ``version_of`` (the skill of which it is the next version), ``tags``,
+            ``description``, ``public``, ``on_progress``, ``timeout_s``, ``liveness_s``;
             see :func:`cmbagent_nb.skills.extracting.extract.extract`.
         """
         from cmbagent_nb.skills.extracting.extract import extract

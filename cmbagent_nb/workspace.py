@@ -247,7 +247,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
             step_timeout=step_timeout,
         )
         limit = settings.max_cost_usd if max_cost_usd is None else asked.number(max_cost_usd=max_cost_usd)
-        after = wanted_skill(create_skill, skill_name)
+        after = wanted_skill(self.db, create_skill, skill_name, task=task)
         spec, no_model = self._model_of(model, task, may_lack=wish.looks)
         host, session_id = self.host, self.session_id()
         # Everything that can be refused has been: from here on something is made.
@@ -450,15 +450,16 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
     def create_skill(self, notebook: str | Path, name: str | None = None, **options: Any) -> Skill:
         """Make a skill of any notebook with a cell tagged ``parameters``, and verify it.
 
-        A name that exists gets another version.
+        A name that another notebook has is refused without ``version_of``.
 
         Parameters
         ----------
         notebook
             The notebook's path. It is run in a copy of its folder; what it is seen to read is brought along.
         options
-            ``tags``, ``description``, ``on_progress``, ``timeout_s``, ``liveness_s``; ``bring`` (files to bring along
-            besides), ``allow_outside_writes`` (outside of its folder, while it is tried).
+            ``version_of`` (the skill of which it is the next version), ``tags``, ``description``, ``on_progress``,
+            ``timeout_s``, ``liveness_s``; ``bring`` (files to bring along besides), ``allow_outside_writes``
+            (outside of its folder, while it is tried).
 
         Raises
         ------

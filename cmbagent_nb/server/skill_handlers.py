@@ -117,10 +117,10 @@ class SkillHandler(Handler):
         return wanted, known[wanted]
 
 
-def checked(check: Any, *arguments: Any) -> Any:
+def checked(check: Any, *arguments: Any, **options: Any) -> Any:
     """Check what was sent: what does not fit is wrong use."""
     try:
-        return check(*arguments)
+        return check(*arguments, **options)
     except SkillError as error:
         if type(error) is not SkillError:
             raise
@@ -321,30 +321,47 @@ class Make(SkillHandler):
         await {"extract": self._extract, "compose": self._compose, "import": self._import}[what](body)
 
     async def _extract(self, body: dict[str, Any]) -> None:
-        from cmbagent_nb.skills.library import check_name
+        from cmbagent_nb.skills import naming
 
-        name, reference = self.needed(body, "name"), self.needed(body, "run")
-        checked(check_name, name)
+        name, version_of = self._names(body)
+        reference = self.needed(body, "run")
         arguments = {
             "name": name,
+            "version_of": version_of,
             "steps": self.text(body, "steps") or None,
             "tags": self.texts(body, "tags"),
             "description": self.text(body, "description"),
             "public": self.flag(body, "public"),
         }
         wait = self.patience(body)
-        home, _, run_id = await self.thread(self.find_run, reference)
-        await self.work("extract", home, {**arguments, "run": run_id}, wait, run_id=run_id, name=name)
+        home, workspace, run_id = await self.thread(self.find_run, reference)
+        await self.thread(self._claim, workspace, name, version_of, naming.of_run, workspace.db, run_id)
+        named = name or version_of
+        await self.work("extract", home, {**arguments, "run": run_id}, wait, run_id=run_id, name=named)
+
+    def _names(self, body: dict[str, Any]) -> tuple[str | None, str | None]:
+        """Return the name and the skill of which this is to be a version; one of them is needed."""
+        version_of = self.text(body, "version_of") or None
+        name = (self.text(body, "name") or None) if version_of else self.needed(body, "name")
+        if name is not None:
+            from cmbagent_nb.skills.naming import check_name
+
+            checked(check_name, name)
+        return name, version_of
+
+    def _claim(self, workspace: Any, name: str | None, version_of: str | None, origin: Any, *about: Any) -> None:
+        """Refuse a name that is taken, before anything starts."""
+        from cmbagent_nb.skills.naming import claim
+
+        checked(claim, workspace.db, name, version_of=version_of, same_origin=origin(*about), option="version_of")
 
     async def _compose(self, body: dict[str, Any]) -> None:
-        from cmbagent_nb.skills.library import check_name
-
-        name, skills = self.needed(body, "name"), self.texts(body, "skills")
-        checked(check_name, name)
+        (name, version_of), skills = self._names(body), self.texts(body, "skills")
         if not skills:
             raise UsageError("there are no skills to compose", 'Send {"skills": ["a", "b"]}.')
         arguments = {
             "name": name,
+            "version_of": version_of,
             "pattern": self.text(body, "pattern") or "sequential",
             "when": self.text(body, "when") or None,
             "connect": self.mapping(body, "connect") or None,
@@ -354,7 +371,7 @@ class Make(SkillHandler):
         }
         wait = self.patience(body)
         home, ids = await self.thread(self._fitting, arguments, skills)
-        await self.work("compose", home, {**arguments, "skills": ids}, wait, name=name)
+        await self.work("compose", home, {**arguments, "skills": ids}, wait, name=name or version_of)
 
     def _fitting(self, arguments: dict[str, Any], references: list[str]) -> tuple[Path, list[str]]:
         """Find the skills and check that they fit together, before anything starts."""
@@ -363,23 +380,30 @@ class Make(SkillHandler):
         found = [self.find_skill(reference) for reference in references]
         if len({home for home, _, _ in found}) > 1:
             raise UsageError("the skills are in several workspaces", "Compose skills of one workspace.")
-        asked = {name: value for name, value in arguments.items() if name not in ("name", "description", "tags")}
-        plan(arguments["name"], [skill for _, _, skill in found], **asked)
+        from cmbagent_nb.skills.naming import of_parts
+
+        name, version_of = arguments["name"], arguments["version_of"]
+        skills = [skill for _, _, skill in found]
+        self._claim(found[0][1], name, version_of, of_parts, [skill.name for skill in skills])
+        other = ("name", "version_of", "description", "tags")
+        plan(name or version_of, skills, **{key: value for key, value in arguments.items() if key not in other})
         return found[0][0], [skill.id for _, _, skill in found]
 
     async def _import(self, body: dict[str, Any]) -> None:
         packed, name = self.mapping(body, "skill"), self.text(body, "name") or None
         if not packed:
             raise UsageError("there is no skill to import", 'Send {"skill": …}, what an export as json gave.')
-        await self.answer(self._take, packed, name, self.text(body, "workspace"))
+        version_of = self.text(body, "version_of") or None
+        await self.answer(self._take, packed, name, version_of, self.text(body, "workspace"))
 
-    def _take(self, packed: dict[str, Any], name: str | None, where: str) -> dict[str, Any]:
+    def _take(self, packed: dict[str, Any], name: str | None, version_of: str | None, where: str) -> dict[str, Any]:
         from cmbagent_nb.skills.sharing.package import from_json
         from cmbagent_nb.skills.sharing.take import check, take
 
         _, workspace = self.workspace(where)
         taken = check(from_json(json.dumps(packed)))
-        skill, _ = take(workspace.db, workspace.writer, workspace.home, taken, name=name, came_from="REST")
+        place = (workspace.db, workspace.writer, workspace.home)
+        skill, _ = take(*place, taken, name=name, version_of=version_of)
         return {**skill_reading.about(workspace, skill), "code": str(skill.code())}
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import html
 import json
-import re
+import shutil
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import SkillError
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.skills import naming, source_hash
 from cmbagent_nb.skills.learned import Learned
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.runnable import Runnable
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 NOTEBOOK = "notebook.ipynb"
 ASSETS = "assets"
 VERIFICATION = "verification.json"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,11 @@ class Skill(Learned, Runnable, Shareable):
         """Whether its defaults reproduce the files of its run."""
         return bool(self.verification.get("verified"))
 
-    def edit(self, notebook: str | Path, *, reason: str = "", **options: Any) -> Skill:
+    def edit(self, notebook: str | Path | None = None, *, reason: str = "", **options: Any) -> Skill:
         """Make the next version from an edited copy of the notebook; it is verified, and its parameters are tried.
+
+        Without ``notebook``, the skill's own is taken, which was edited in its place; this version then gets back the
+        one that was verified.
 
         Raises
         ------
@@ -154,17 +156,6 @@ class Skill(Learned, Runnable, Shareable):
         )
 
 
-def check_name(name: str) -> str:
-    """Return a name that can be a folder's, or refuse it."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith("."):
-        raise SkillError(
-            f"{name!r} cannot be the name of a skill",
-            "Use letters, digits, _ and - (at most 64), as in planck_tt_chi2.",
-            name=name,
-        )
-    return name
-
-
 def find(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
     """Return a skill by its id, its name (the newest active version), ``name@version``, or a part of its id."""
     from cmbagent_nb.skills import rows
@@ -178,7 +169,7 @@ def find(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
 def load(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
     """Return a skill that is there to be run: :func:`find`, and its notebook is in its place and unchanged."""
     skill = find(db, writer, home, reference)
-    check_notebook(skill)
+    source_hash.check_notebook(skill)
     return skill
 
 
@@ -195,40 +186,34 @@ def list_skills(
     return [item for item in skills if name in (None, item.name) and status in (None, item.status)]
 
 
-def check_notebook(skill: Skill) -> str:
-    """Return the text of a skill's notebook; refuse one that is gone or was changed."""
-    from cmbagent_nb.skills.notebook import notebook_hash
-
-    try:
-        text = skill.notebook.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SkillError(
-            f"the notebook of skill {skill.name} v{skill.version} cannot be read ({error.strerror})",
-            "Extract the skill again, or run another version of it.",
-            path=str(skill.notebook),
-        ) from error
-    if skill.notebook_hash and notebook_hash(text) != skill.notebook_hash:
-        raise SkillError(
-            f"the notebook of skill {skill.name} v{skill.version} was changed after it was verified",
-            "Work on a copy of it, and extract the skill again to get back the one that was verified.",
-            path=str(skill.notebook),
-        )
-    return text
-
-
-def add(db: Database, writer: Writer, home: Path, made: Path, row: dict[str, Any]) -> Skill:
+def add(
+    db: Database, writer: Writer, home: Path, made: Path, row: dict[str, Any], *, claim: naming.Claim | None = None
+) -> Skill:
     """Put a finished folder into the library as the next version of its name; ``artifacts`` of the row are its rows.
 
     The folder gets its place and the row is written in one transaction: there is never one without the other.
+
+    Parameters
+    ----------
+    claim
+        The claim to the name, held against the library once more; a next version of the name is meant without one.
+
+    Raises
+    ------
+    SkillError
+        The name was taken in the meantime.
     """
     from cmbagent_nb.skills import rows
 
     home = Path(home)
-    name = check_name(row["name"])
+    name = naming.check_name(row["name"])
     skill_id = new_id()
     mark = rows.mark(db)
 
+    wanted = claim or naming.Claim(name, version_of=name)
+
     def store(connection: Connection) -> int:
+        wanted.check(naming.taken_now(connection, name))
         query = f"SELECT id, version FROM skills WHERE name = {mark} ORDER BY version DESC"
         found = connection.exec_driver_sql(query, (name,)).fetchall()
         version = found[0][1] + 1 if found else 1
@@ -247,6 +232,8 @@ def add(db: Database, writer: Writer, home: Path, made: Path, row: dict[str, Any
         rows.insert(connection, db, writer, "skills", values)
         for artifact in artifacts:
             rows.insert(connection, db, writer, "skill_artifacts", {**artifact, "skill_id": skill_id})
+        if (made / NOTEBOOK).is_file():
+            shutil.copyfile(made / NOTEBOOK, made / source_hash.VERIFIED)
         made.rename(folder)
         return version
 

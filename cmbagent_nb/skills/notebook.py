@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -191,9 +192,40 @@ def _setup(content: Content) -> str:
     return "\n".join(lines)
 
 
+#: Begins the hashes of a notebook's code; those of earlier versions are of its whole text.
+HASH_FORM = "code1-"
+#: Tags that change how a cell is run.
+_TAGS = frozenset({"parameters", "injected-parameters", "imports", "setup", "step", "fixed", "raises-exception"})
+
+
 def notebook_hash(text: str) -> str:
-    """Return the sha256 by which a changed notebook is noticed."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the hash by which a notebook is known whose code was changed.
+
+    What running and saving a notebook changes (outputs, counts, ids, metadata, an empty cell at its end) is not in it.
+    """
+    cells = list(running_cells(text))
+    return HASH_FORM + hashlib.sha256(json.dumps(cells, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def running_cells(text: str) -> Iterator[list[Any]]:
+    """Return what each cell of a notebook runs: its code, its tags, and what our metadata say about how."""
+    try:
+        cells = json.loads(text)["cells"]
+        for cell in cells:
+            source = cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+            code = source.replace("\r\n", "\n").strip("\n")
+            if cell["cell_type"] != "code" or not code.strip():
+                continue
+            metadata = cell.get("metadata") or {}
+            tags = sorted({str(tag) for tag in metadata.get("tags") or []} & _TAGS)
+            yield [code, tags, metadata.get("cmbagent_nb")]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        yield [text, [], None]
+
+
+def code_hash(code: str) -> str:
+    """Return the sha256 of a step's code."""
+    return hashlib.sha256(code.encode()).hexdigest()
 
 
 def package_versions(codes: list[str]) -> dict[str, str]:

@@ -102,7 +102,8 @@ def rollback(skill: Skill, version: int | str, reason: str = "") -> Skill:
     """
     from cmbagent_nb.skills import rows
     from cmbagent_nb.skills.learning.trials import trials
-    from cmbagent_nb.skills.library import check_notebook, find
+    from cmbagent_nb.skills.library import find
+    from cmbagent_nb.skills.source_hash import check_notebook
 
     target = version_of(skill, version)
     if not target.trusted or not target.verified:

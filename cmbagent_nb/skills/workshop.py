@@ -20,7 +20,7 @@ class Workshop:
 
     def compose(
         self: Place,
-        name: str,
+        name: str | None,
         skills: Iterable[str | Skill],
         pattern: str = "sequential",
         *,
@@ -42,6 +42,9 @@ class Workshop:
             Which input is which output, where that is not clear: ``{"second.table_file": "first:data/a.csv"}``.
         share
             Parameters of one name that are one parameter; else each is written with its skill's name.
+        options
+            ``version_of`` (the skill of which it is the next version), ``description``, ``tags``, ``on_progress``,
+            ``timeout_s``.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from cmbagent_nb.errors import UsageError
@@ -13,6 +14,7 @@ from cmbagent_nb.verbs.skill_parts import (
     REASON,
     SKILL,
     TAGS,
+    VERSION_OF,
     about,
     made,
     progress,
@@ -95,7 +97,8 @@ def show(call: Call) -> Output:
     arg("run", metavar="RUN", help="a run that has ended: its name, its id or a part of it"),
     arg("range", nargs="?", metavar="STEP[-STEP]", help="the steps, such as 1, 1-3 or 1,3; all by default"),
     arg("--steps", metavar="STEPS", help="the steps, in another way"),
-    arg("--name", metavar="N", required=True, help="the name of the skill"),
+    arg("--name", metavar="N", help="the name of the skill"),
+    VERSION_OF,
     TAGS,
     DESCRIPTION,
     arg("--public", action="store_true", help="mark it as one for others"),
@@ -107,10 +110,16 @@ def extract(call: Call) -> Output:
     options = call.options
     if options.range and options.steps:
         raise UsageError("the steps are given twice", "Give them either as STEP[-STEP] or with --steps.")
-    _named(options.name)
-    skill = call.run().extract_skill(
+    from cmbagent_nb.skills import naming
+
+    if not options.name and not options.version_of:
+        raise UsageError("the skill has no name", "Give it one with --name NAME.")
+    run = call.run()
+    _claimed(call, options, naming.of_run(call.ws.db, run.id))
+    skill = run.extract_skill(
         options.name,
         options.range or options.steps,
+        version_of=options.version_of,
         tags=words(options.tags),
         description=options.description,
         public=options.public,
@@ -123,6 +132,7 @@ def extract(call: Call) -> Output:
     "skill create",
     arg("notebook", metavar="NOTEBOOK", help="a notebook with a cell that has the tag 'parameters'"),
     arg("--name", metavar="N", help="the name of the skill; the notebook's by default"),
+    VERSION_OF,
     arg(
         "--bring",
         nargs="+",
@@ -139,9 +149,13 @@ def extract(call: Call) -> Output:
 def create(call: Call) -> Output:
     """Make a skill of a notebook: it is run twice, compared, and its parameters are tried."""
     options = call.options
-    if options.name:
-        _named(options.name)
+    from cmbagent_nb.skills import naming
+
+    if options.name or options.version_of:
+        place = str(Path(options.notebook).expanduser().absolute())
+        _claimed(call, options, naming.of_notebook(place))
     given: dict[str, Any] = {
+        "version_of": options.version_of,
         "tags": words(options.tags),
         "description": options.description,
         "bring": options.bring,
@@ -153,15 +167,26 @@ def create(call: Call) -> Output:
 @verb(
     "skill edit",
     SKILL,
-    arg("notebook", metavar="NOTEBOOK", help="an edited copy of its notebook"),
+    arg(
+        "notebook", nargs="?", metavar="NOTEBOOK", help="an edited copy; its own notebook, edited in place, if left out"
+    ),
+    arg("--restore", action="store_true", help="put back the notebook that was verified, in place of an edited one"),
     REASON,
     group="skills",
     aliases=("edit-skill",),
 )
 def edit(call: Call) -> Output:
-    """Make the next version of a skill from an edited copy of its notebook, and verify it."""
+    """Make the next version of a skill from its edited notebook, or from an edited copy, and verify it."""
     options = call.options
     skill = call.ws.skill(options.skill)
+    if options.restore:
+        from cmbagent_nb.skills.source_hash import restore
+
+        if options.notebook:
+            raise UsageError("--restore takes no notebook", "Leave out one of the two.")
+        restore(skill)
+        said = f"The notebook of {skill.name} v{skill.version} is the one that was verified."
+        return Output(skill.as_dict(), said, display=skill)
     return made(call, skill.edit(options.notebook, reason=options.reason, on_progress=progress(call)))
 
 
@@ -208,7 +233,8 @@ def delete(call: Call) -> Output:
     return Output({"name": skill.name, "versions": numbers, "deleted": True, "done": said}, "\n".join(said))
 
 
-def _named(name: str) -> None:
-    from cmbagent_nb.skills.library import check_name
+def _claimed(call: Call, options: Any, same_origin: Any) -> None:
+    """Refuse a name that is taken, before anything starts."""
+    from cmbagent_nb.skills.naming import claim
 
-    refuse(check_name, name)
+    refuse(claim, call.ws.db, options.name, version_of=options.version_of, same_origin=same_origin)

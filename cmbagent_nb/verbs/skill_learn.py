@@ -9,7 +9,7 @@ from cmbagent_nb.verbs.call import Call
 from cmbagent_nb.verbs.declare import arg, count, verb
 from cmbagent_nb.verbs.output import Output, grid, plain, rows
 from cmbagent_nb.verbs.skill_match import share
-from cmbagent_nb.verbs.skill_parts import DESCRIPTION, REASON, SKILL, TAGS, made, progress, refuse, words
+from cmbagent_nb.verbs.skill_parts import DESCRIPTION, REASON, SKILL, TAGS, VERSION_OF, made, progress, refuse, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,6 +167,7 @@ def rollback(call: Call) -> Output:
     arg("--when", metavar="CONDITION", help="for conditional: such as 'chi2 < 1.5', of the first skill's numbers"),
     arg("--connect", action="append", default=[], metavar="B.INPUT=A:FILE", help="which input is which output"),
     arg("--share", default="", metavar="P,Q", help="parameters of one name that are one parameter"),
+    VERSION_OF,
     TAGS,
     DESCRIPTION,
     group="skills",
@@ -174,19 +175,27 @@ def rollback(call: Call) -> Output:
 )  # fmt: skip
 def compose(call: Call) -> Output:
     """Make one skill of several and verify it: one after the other, side by side, or where a condition holds."""
-    from cmbagent_nb.skills.library import check_name
+    from cmbagent_nb.skills.naming import check_name
 
     options = call.options
     names = words(options.skills)
-    name = options.name or options.named or "_".join(item.partition("@")[0] for item in names)[:64]
-    refuse(check_name, name)
+    name = options.name or options.named
+    if name is None and options.version_of is None:
+        name = "_".join(item.partition("@")[0] for item in names)[:64]
+    if name is not None:
+        refuse(check_name, name)
     connect: dict[str, str] = {}
     for word in options.connect:
         target, equals, output = word.partition("=")
         if not equals or "." not in target or ":" not in output:
             raise UsageError(f"--connect cannot be {word!r}", "Write it as in second.table_file=first:data/a.csv.")
         connect[target] = output
-    given: dict[str, Any] = {"when": options.when, "connect": connect or None, "share": words(options.share)}
+    given: dict[str, Any] = {
+        "version_of": options.version_of,
+        "when": options.when,
+        "connect": connect or None,
+        "share": words(options.share),
+    }
     given |= {"description": options.description, "tags": words(options.tags)}
     return made(call, call.ws.compose(name, names, options.pattern, **given, on_progress=progress(call)))
 

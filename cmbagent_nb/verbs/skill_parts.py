@@ -18,6 +18,7 @@ T = TypeVar("T")
 SKILL = arg("skill", metavar="SKILL", help="a skill: its name, name@version, its id or a part of it")
 TAGS = arg("--tags", default="", metavar="A,B", help="tags, by which the skill can be found")
 DESCRIPTION = arg("--description", default="", metavar="TEXT", help="what the skill is for")
+VERSION_OF = arg("--version-of", metavar="SKILL", help="make it the next version of this skill")
 REASON = arg("--reason", default="", metavar="TEXT", help="why, which is kept with the version")
 
 
@@ -47,10 +48,10 @@ def values(call: Call, given: list[str]) -> dict[str, Any]:
     return found
 
 
-def refuse(check: Callable[..., T], *arguments: Any) -> T:
+def refuse(check: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Check something before anything starts: what is not right then is wrong use, not a skill that failed."""
     try:
-        return check(*arguments)
+        return check(*arguments, **options)
     except SkillError as error:
         raise UsageError(error.what, error.next_step, **error.data) from error
 

@@ -8,7 +8,7 @@ from cmbagent_nb.settings import user_path
 from cmbagent_nb.verbs.call import Call
 from cmbagent_nb.verbs.declare import arg, verb
 from cmbagent_nb.verbs.output import Output, grid, rows, table
-from cmbagent_nb.verbs.skill_parts import SKILL, about
+from cmbagent_nb.verbs.skill_parts import SKILL, VERSION_OF, about
 
 _KINDS = ("folder", "git")
 
@@ -36,6 +36,7 @@ def export(call: Call) -> Output:
     "skill import",
     arg("path", metavar="PATH", help="an exported folder, JSON file or zip archive"),
     arg("--name", metavar="N", help="another name for it here"),
+    VERSION_OF,
     group="skills",
     aliases=("import-skill",),
 )
@@ -45,7 +46,7 @@ def import_(call: Call) -> Output:
     path = user_path(options.path)
     if not path.exists():
         raise UsageError(f"there is nothing at {options.path}", "Check the path.", path=options.path)
-    skill = call.ws.import_skill(path, name=options.name)
+    skill = call.ws.import_skill(path, name=options.name, version_of=options.version_of)
     code = skill.code()
     shown = visible(code, code=True)
 

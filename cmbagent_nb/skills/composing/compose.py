@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from cmbagent_nb.errors import SkillError, SkillUntrusted
-from cmbagent_nb.skills import library
+from cmbagent_nb.skills import library, naming
 from cmbagent_nb.skills.composing.when import Condition, parse
 from cmbagent_nb.skills.model import Parameter
 
@@ -127,7 +127,7 @@ def plan(
     """
     from cmbagent_nb.skills.composing.fitting import links
 
-    library.check_name(name)
+    naming.check_name(name)
     found = list(skills)
     problems = _problems(found, pattern, when)
     if problems:
@@ -144,13 +144,14 @@ def plan(
 
 
 def compose(
-    name: str,
+    name: str | None,
     skills: Iterable[Skill],
     pattern: str = "sequential",
     *,
     when: str | None = None,
     connect: Mapping[str, str] | None = None,
     share: Iterable[str] = (),
+    version_of: str | None = None,
     description: str = "",
     tags: Iterable[str] = (),
     on_progress: OnProgress | None = None,
@@ -158,14 +159,19 @@ def compose(
 ) -> Skill:
     """Make one skill of several, run it twice, and hold it against what the components make alone.
 
-    It is active when all is equal, else a draft with the reason. See :func:`plan` for the other parameters.
+    It is active when all is equal, else a draft with the reason. ``version_of`` is the skill of which it is the next
+    version; else a name that another skill has is refused. See :func:`plan` for the other parameters.
     """
     from cmbagent_nb.skills.composing.composed import build, row_of
     from cmbagent_nb.skills.composing.composed_verify import verify_composition
     from cmbagent_nb.skills.notebook import notebook_text
     from cmbagent_nb.skills.versions import artifacts_of
 
-    planned = plan(name, skills, pattern, when=when, connect=connect, share=share)
+    found = list(skills)
+    same = naming.of_parts([item.name for item in found])
+    claim = naming.claim(found[0].db, name, version_of=version_of, same_origin=same) if found else None
+    name = claim.name if claim is not None else str(name)
+    planned = plan(name, found, pattern, when=when, connect=connect, share=share)
     home, first = planned.components[0].skill.home, planned.components[0].skill
     making = home / "skills" / ".making"
     making.mkdir(parents=True, exist_ok=True)
@@ -182,7 +188,7 @@ def compose(
         schemas = {**row["input_schema"], **row["output_schema"]}
         made = row["output_schema"]
         row["artifacts"] = artifacts_of(notebook, planned.parameters, schemas, folder / library.ASSETS, made)
-        return library.add(first.db, first.writer, home, folder, row)
+        return library.add(first.db, first.writer, home, folder, row, claim=claim)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)

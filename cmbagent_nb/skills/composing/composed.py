@@ -48,8 +48,8 @@ def build(planned: Composition, description: str = "", *, flipped: bool = False)
     """Build the notebook; ``flipped`` decides against what the condition says, to try the other way."""
     import nbformat
 
-    from cmbagent_nb.skills.library import check_notebook
     from cmbagent_nb.skills.notebook import parameters_source, read_notebook
+    from cmbagent_nb.skills.source_hash import check_notebook
 
     cells: Any = nbformat.v4
     made = [

@@ -87,9 +87,10 @@ class _Checked:
 
     def alone(self, part: Component) -> Path:
         """Run a component by itself, with what earlier ones made as its inputs; returns its folder."""
-        from cmbagent_nb.skills.library import NOTEBOOK, check_notebook
+        from cmbagent_nb.skills.library import NOTEBOOK
         from cmbagent_nb.skills.notebook import read_notebook
         from cmbagent_nb.skills.running.cells_done import listing
+        from cmbagent_nb.skills.source_hash import check_notebook
         from cmbagent_nb.skills.verifying.verify import fill
 
         folder = self.work / f"alone-{part.folder}"

@@ -170,7 +170,7 @@ def _is_number(kind: str) -> bool:
 
 
 def _code(component: Component) -> str:
-    from cmbagent_nb.skills.library import check_notebook
+    from cmbagent_nb.skills.source_hash import check_notebook
 
     cells = json.loads(check_notebook(component.skill))["cells"]
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")

@@ -25,20 +25,22 @@ if TYPE_CHECKING:
 LOG = get_logger(__name__)
 
 
-def wanted_skill(create_skill: bool, name: str | None, tags: Iterable[str] = ()) -> dict[str, Any]:
+def wanted_skill(
+    db: Database, create_skill: bool, name: str | None, tags: Iterable[str] = (), *, task: str = ""
+) -> dict[str, Any]:
     """Return what is kept with a run of which a skill is to be made; empty when none is.
 
     Raises
     ------
     SkillError
-        The name cannot be a skill's.
+        The name cannot be a skill's, or is that of a skill which was made of another task.
     UsageError
         A name is given, and no skill is asked for.
     """
-    from cmbagent_nb.skills.library import check_name
+    from cmbagent_nb.skills import naming
 
     if name is not None:
-        check_name(name)
+        naming.claim(db, name, same_origin=naming.of_task(task))
         if not create_skill:
             raise UsageError("a skill has a name and is not asked for", "Add create_skill=True (--create-skill).")
     return {"name": name, "tags": sorted(tags)} if create_skill else {}

@@ -19,14 +19,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.settings import user_path
-from cmbagent_nb.skills import library
+from cmbagent_nb.skills import library, naming
 from cmbagent_nb.skills.extracting import layout as files
 from cmbagent_nb.skills.extracting import reading
 from cmbagent_nb.skills.extracting.created_row import About, make_row
@@ -36,7 +36,8 @@ from cmbagent_nb.skills.extracting.observed import FirstRun, Seen, run_first, wi
 from cmbagent_nb.skills.extracting.outcome import caught
 from cmbagent_nb.skills.extracting.surroundings import Surroundings, copy_file, copy_surroundings, kept_as_they_are
 from cmbagent_nb.skills.model import Parameter
-from cmbagent_nb.skills.verifying import liveness
+from cmbagent_nb.skills.verifying import expected, liveness
+from cmbagent_nb.skills.verifying.shown import Shown, collect
 from cmbagent_nb.skills.verifying.verify import Original, Report
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def create(
     path: str | Path,
     *,
     name: str | None = None,
+    version_of: str | None = None,
     tags: Iterable[str] = (),
     description: str = "",
     session_id: str | None = None,
@@ -87,6 +89,8 @@ def create(
     ----------
     name
         The skill's name; the notebook's own when not given.
+    version_of
+        The skill of which this is the next version; else a name that another notebook has is refused.
     bring
         Files and folders to bring along, besides those that it is seen to read.
     allow_outside_writes
@@ -102,20 +106,24 @@ def create(
         on_progress(0, 1, "reading the notebook")
     place = user_path(path)
     given = reading.read(place)
-    name = library.check_name(name if name is not None else re.sub(r"\W+", "_", place.stem).strip("_") or "skill")
+    if name is None and version_of is None:
+        name = re.sub(r"\W+", "_", place.stem, flags=re.ASCII).strip("_") or "skill"
+    claim = naming.claim(db, name, version_of=version_of, same_origin=naming.of_notebook(str(place)))
     about = About(
-        name=name,
+        name=claim.name,
         description=description or reading.about(given.notebook),
         tags=tuple(tags),
         session_id=session_id,
         notebook_name=place.name,
+        made_from=str(place),
+        claim=claim,
     )
     return _make(db, writer, Path(home), given, place, about, options)
 
 
 def edit(
     skill: Skill,
-    notebook: str | Path,
+    notebook: str | Path | None = None,
     *,
     reason: str = "",
     on_progress: OnProgress | None = None,
@@ -142,14 +150,16 @@ def edit(
         parent=skill,
     )
     given, options = reading.read(place), Options(on_progress, timeout_s, liveness_s)
-    return _make(skill.db, skill.writer, skill.home, given, place, about, options)
+    made = _make(skill.db, skill.writer, skill.home, given, place, about, options)
+    if in_place:
+        with suppress(SkillError):  # a version from before copies were kept
+            source_hash.restore(skill)
+    return made
 
 
 def _make(
     db: Database, writer: Writer, home: Path, given: reading.Given, place: Path, about: About, options: Options
 ) -> Skill:
-    from cmbagent_nb.skills.verifying.again import EXPECTED
-
     making = home / "skills" / ".making"
     making.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{about.name}-", dir=making))
@@ -158,11 +168,11 @@ def _make(
         assets = folder / library.ASSETS
         assets.mkdir()
         made = _Making(given, place, about, options, scratch, assets, making).make()
-        for path, source in made.outputs.items():
-            (folder / EXPECTED / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, folder / EXPECTED / path)
+        files_made = [Original(path, source) for path, source in made.outputs.items()]
+        large = expected.keep(folder, files_made, made.shown, made.folders)
+        made.report.notes += [f"{path} is too large to be kept for a later verification" for path in large]
         row = make_row(folder, about, made.draft, made.report, made.outputs, made.outside)
-        return library.add(db, writer, home, folder, row)
+        return library.add(db, writer, home, folder, row, claim=about.claim)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -176,6 +186,9 @@ class _Made:
     report: Report
     outputs: dict[str, Path] = field(default_factory=dict)
     outside: list[str] = field(default_factory=list)
+    #: What its cells showed in the first run, and where that was.
+    shown: list[Shown] = field(default_factory=list)
+    folders: tuple[str, ...] = ()
 
 
 class _Making:
@@ -378,15 +391,15 @@ class _Making:
     # -- verification ----------------------------------------------------------------------------
 
     def _verify(self, draft: Draft, first: FirstRun, layout: files.Layout) -> _Made:
-        outputs, printed = layout.outputs, first.prints
+        outputs, shown = layout.outputs, collect(first.executed.notebook)
         top = first.surroundings.top
         refuse = not self.options.allow_outside_writes
         if layout.updated:
             self.notes.append(
                 f"{', '.join(layout.updated)} of an earlier run was there when it ran; the skill begins without it"
             )
-        expected = _reads(first, layout)
-        reference = Reference([Original(path, place) for path, place in outputs.items()], printed, (str(top),))
+        wanted = _reads(first, layout)
+        reference = Reference([Original(path, place) for path, place in outputs.items()], shown, (str(top),))
         left = _ALL_S - (time.monotonic() - self.started) - first.executed.duration_s
         maker = Maker(
             reference,
@@ -396,7 +409,7 @@ class _Making:
             on_progress=self.options.on_progress,
             budget_s=min(self.options.liveness_s, max(_LEAST_TRIES_S, left)),
             observe=lambda notebook: with_observer(notebook, refuse=refuse),
-            check=lambda work: _reads_less(expected, Seen.read(Path(f"{work}.observed")), work),
+            check=lambda work: _reads_less(wanted, Seen.read(Path(f"{work}.observed")), work),
             outside=[Path(item) for item in first.written_outside],
             keep_all=True,
         )
@@ -404,7 +417,7 @@ class _Making:
         if layout.updated and not report.verified:
             report.reason += f" (it goes on from {', '.join(layout.updated)}, which an earlier run left)"
         report.notes += [*self.notes, "compared with its own first run, in another fresh kernel"]
-        return _Made(draft, report, outputs, first.read_outside)
+        return _Made(draft, report, outputs, first.read_outside, shown, reference.folders)
 
     # -- progress --------------------------------------------------------------------------------
 

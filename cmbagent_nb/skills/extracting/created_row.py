@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.skills import library
+from cmbagent_nb.skills import library, naming
 from cmbagent_nb.skills.extracting import template
 from cmbagent_nb.skills.extracting.making import Draft
 from cmbagent_nb.skills.model import StepCode
@@ -30,6 +30,9 @@ class About:
     reason: str = ""
     #: The version that was edited.
     parent: Skill | None = None
+    #: Where the notebook lies, so that it can be taken again.
+    made_from: str = ""
+    claim: naming.Claim | None = None
 
 
 def make_row(
@@ -99,7 +102,8 @@ def make_row(
 
 def _meta(about: About) -> dict[str, Any] | None:
     edited = {"edited_from": about.parent.id, "source_run_id": about.parent.source_run_id} if about.parent else {}
-    return {**({"reason": about.reason} if about.reason else {}), **edited} or None
+    made_from = {"made_from": about.made_from} if about.made_from else {}
+    return {**({"reason": about.reason} if about.reason else {}), **made_from, **edited} or None
 
 
 def _kept(parent: Skill, notebook: NotebookNode) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cmbagent_nb.skills.extracting.improve import Words
 from cmbagent_nb.skills.extracting.making import Draft, Maker, Reference, Way
 from cmbagent_nb.skills.extracting.record import RunRecord, check_code, choose, read_record
 from cmbagent_nb.skills.model import StepCode
-from cmbagent_nb.skills.verifying import liveness
+from cmbagent_nb.skills.verifying import expected, liveness, shown
 from cmbagent_nb.skills.verifying.verify import Original, Report
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def extract(
     home: Path,
     run_id: str,
     *,
-    name: str,
+    name: str | None = None,
+    version_of: str | None = None,
     steps: str | int | Iterable[int | str] | None = None,
     tags: Iterable[str] = (),
     description: str = "",
@@ -54,6 +55,8 @@ def extract(
 
     Parameters
     ----------
+    version_of
+        The skill of which this is the next version; else a name that something else has is refused.
     steps
         ``"1"``, ``"4-7"``, ``"1,3"`` or a list; all steps with code by default, but for those that only looked.
     tags
@@ -76,10 +79,11 @@ def extract(
     ModelError
         A model is asked for and there is none.
     """
-    from cmbagent_nb.skills import library
+    from cmbagent_nb.skills import library, naming
 
     started = time.time()
-    library.check_name(name)
+    claim = naming.claim(db, name, version_of=version_of, same_origin=naming.of_run(db, run_id))
+    name = claim.name
     if on_progress is not None:
         on_progress(0, 1, "reading the record")
     from cmbagent_nb.settings import load_settings
@@ -111,13 +115,26 @@ def extract(
                 source, draft, report = words.improved(source, draft, report, maker, said)
             except CMBAgentError as error:
                 words.say_why_not(report, error)
+        _check_task(source, report)
         row = _finish(folder, source, draft, report, tags)
         row["visibility"] = "public" if public else "private"
-        skill = library.add(db, writer, Path(home), folder, row)
+        skill = library.add(db, writer, Path(home), folder, row, claim=claim)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     _note(db, writer, skill, run_id, chosen, started)
     return skill
+
+
+def _check_task(source: Source, report: Report) -> None:
+    """Let a run whose task names a file that is not there be no source of a verified skill."""
+    from cmbagent_nb.skills.verifying.named import absent
+
+    steps = source.record.steps
+    there = [path for step in steps for path in (*step.reads, *step.made)]
+    missing = absent(source.task, there, source.record.work_dir)
+    if missing and report.verified:
+        report.verified = False
+        report.reason = f"the run's task names {', '.join(missing)}, which the run neither had nor made"
 
 
 @dataclass(frozen=True)
@@ -172,7 +189,7 @@ class Source:
                 originals[path] = own if own.is_file() else self.record.work_dir / path
         return Reference(
             [Original(path, place) for path, place in sorted(originals.items())],
-            "".join(step.printed for step in self.chosen),
+            shown.printed_by((step.node_id, step.code, step.printed) for step in self.chosen),
             (str(self.record.work_dir), *(step.folder for step in self.chosen)),
         )
 
@@ -236,7 +253,7 @@ class Source:
 def _provenance(record: RunRecord, own: _Range, left_out: dict[str, list[str]]) -> dict[str, Any]:
     """Return where the notebook comes from, for its metadata."""
     from cmbagent_nb import __version__
-    from cmbagent_nb.skills.notebook import FORMAT, notebook_hash, package_versions
+    from cmbagent_nb.skills.notebook import FORMAT, code_hash, package_versions
 
     run = record.run
     return {
@@ -252,7 +269,7 @@ def _provenance(record: RunRecord, own: _Range, left_out: dict[str, list[str]]) 
                 "attempt": step.attempt,
                 "depends_on": list(step.depends_on),
                 "code_exec_event": step.event_id,
-                "code_hash": notebook_hash(step.code),
+                "code_hash": code_hash(step.code),
                 "made": sorted(step.made),
                 "duration_s": step.duration_s,
             }
@@ -276,6 +293,9 @@ def _finish(folder: Path, source: Source, draft: Draft, report: Report, tags: It
     from cmbagent_nb.skills.notebook import notebook_hash, notebook_text
     from cmbagent_nb.skills.schema import describe
 
+    reference = source.reference()
+    large = expected.keep(folder, reference.originals, reference.shown, reference.folders)
+    report.notes += [f"{path} is compared with the run's own file only: it is too large to be kept" for path in large]
     text = notebook_text(draft.notebook)
     (folder / library.NOTEBOOK).write_text(text, encoding="utf-8")
     library.write_verification(folder, report.as_dict())
@@ -285,7 +305,7 @@ def _finish(folder: Path, source: Source, draft: Draft, report: Report, tags: It
         (assets / name).unlink()  # of a step that was left out
     known = {item["node_id"] for item in provenance["steps"]}
     steps = [step for step in source.chosen if step.node_id in known]
-    places = {item.path: item.place for item in source.reference().originals}
+    places = {item.path: item.place for item in reference.originals}
     input_schema = {
         path.relative_to(assets).as_posix(): describe(path) for path in sorted(assets.rglob("*")) if path.is_file()
     }

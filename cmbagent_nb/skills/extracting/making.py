@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from cmbagent_nb.skills.extracting.surroundings import kept_as_they_are
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.verifying import liveness
+from cmbagent_nb.skills.verifying.shown import Shown
 from cmbagent_nb.skills.verifying.verify import Original, Report, verify
 
 if TYPE_CHECKING:
@@ -74,10 +75,10 @@ class Build(Protocol):
 
 @dataclass(frozen=True)
 class Reference:
-    """What the notebook has to make again: files, and what was printed where there are none."""
+    """What the notebook has to make again: files, and what its cells showed or its run's steps printed."""
 
     originals: list[Original]
-    printed: str
+    shown: list[Shown]
     #: Where it was made: these paths may stand in texts.
     folders: tuple[str, ...]
 
@@ -166,7 +167,6 @@ class Maker:
         return draft, report
 
     def _prove(self, draft: Draft, work: Path, report: Report) -> liveness.Liveness:
-        files = tuple(item.path for item in self.reference.originals)
         scratch = self.folder("try-")
         try:
             with kept_as_they_are(self.outside):
@@ -174,7 +174,7 @@ class Maker:
                     self.observe(draft.notebook),
                     draft.parameters,
                     self.assets,
-                    liveness.Baseline(work, files, report.stdout, report.duration_s, prints_alike=not files),
+                    liveness.Baseline(work, report.names, report.now, report.duration_s, report.calls),
                     scratch,
                     words=liveness.known_words(self.assets, draft.codes),
                     budget_s=self.budget_s,
@@ -190,7 +190,7 @@ class Maker:
             self.assets,
             work,
             self.reference.originals,
-            printed=self.reference.printed,
+            shown=self.reference.shown,
             folders=self.reference.folders,
             timeout_s=self.timeout_s,
             on_progress=self._told("verifying: "),

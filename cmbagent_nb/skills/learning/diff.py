@@ -92,8 +92,8 @@ class NotebookDiff:
 def diff(old: Skill, new: Skill) -> NotebookDiff:
     """Return what changed from one version to another."""
     from cmbagent_nb.skills.learning.preconditions import text
-    from cmbagent_nb.skills.library import check_notebook
     from cmbagent_nb.skills.notebook import read_notebook
+    from cmbagent_nb.skills.source_hash import check_notebook
 
     first, second = (read_notebook(check_notebook(skill)) for skill in (old, new))
     pairs, by = _pairs(first, second)

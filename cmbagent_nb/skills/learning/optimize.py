@@ -117,9 +117,9 @@ def optimize(
     SkillError
         Fewer than ten executions have ended, the skill is not trusted, or nothing can be changed.
     """
-    from cmbagent_nb.skills.library import check_notebook
     from cmbagent_nb.skills.notebook import read_notebook
     from cmbagent_nb.skills.sharing.trust import require_trust
+    from cmbagent_nb.skills.source_hash import check_notebook
 
     skill.writer.barrier().result()
     rows = ended(performance.executions(skill.db, skill.id))

@@ -166,9 +166,9 @@ def _between(low: float, high: float, *, first: bool) -> Callable[[Any], bool]:
 
 def by_cell(skill: Skill, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return each code cell's median time in successful executions, and its share of their sum, slowest first."""
-    from cmbagent_nb.skills.library import check_notebook
     from cmbagent_nb.skills.notebook import read_notebook
     from cmbagent_nb.skills.running.engine import cell_label
+    from cmbagent_nb.skills.source_hash import check_notebook
 
     times: dict[str, list[float]] = {}
     for row in ended(rows):

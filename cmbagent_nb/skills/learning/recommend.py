@@ -267,8 +267,8 @@ def _commonest(values: list[Any]) -> tuple[Any, int]:
 
 def _slow(skill: Skill, rows: list[dict[str, Any]]) -> Iterator[Recommendation]:
     from cmbagent_nb.skills.learning.dataflow import of_notebook
-    from cmbagent_nb.skills.library import check_notebook
     from cmbagent_nb.skills.notebook import read_notebook
+    from cmbagent_nb.skills.source_hash import check_notebook
 
     slow = [
         cell

@@ -24,8 +24,9 @@ from typing import Any
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.settings import user_path
-from cmbagent_nb.skills.library import NOTEBOOK, Skill, check_notebook
+from cmbagent_nb.skills.library import NOTEBOOK, Skill
 from cmbagent_nb.skills.model import Parameter
+from cmbagent_nb.skills.source_hash import check_notebook
 
 
 def check_conditions(skill: Skill) -> list[str]:

@@ -229,8 +229,22 @@ def _save(notebook: NotebookNode, path: Path | None) -> None:
     temporary.replace(path)
 
 
-def kernel_environment(scratch: Path, mark: Mark) -> dict[str, str]:
-    """Return the environment of a skill's kernel: no key, no start-up files, pictures drawn to files.
+#: Draws into the notebook, as Jupyter does; and into files alone, as scripts do.
+INLINE, TO_FILES = "module://matplotlib_inline.backend_inline", "Agg"
+
+
+def backend_of(notebook: NotebookNode) -> str:
+    """Return matplotlib's backend for a notebook: that of Jupyter, unless its cells were the scripts of a run.
+
+    Jupyter shows and closes the figures of a cell at its end; a script goes on with them.
+    """
+    about = notebook.metadata.get("cmbagent_nb")
+    from_run = isinstance(about, dict) and bool(about.get("run"))
+    return TO_FILES if from_run else INLINE
+
+
+def kernel_environment(scratch: Path, mark: Mark, backend: str = TO_FILES) -> dict[str, str]:
+    """Return the environment of a skill's kernel: no key, no start-up files, pictures drawn by ``backend``.
 
     Whatever the kernel starts has the mark, by which it is found when the kernel is gone.
     """
@@ -240,7 +254,7 @@ def kernel_environment(scratch: Path, mark: Mark) -> dict[str, str]:
     return child_environment(
         {
             "IPYTHONDIR": str(scratch),
-            "MPLBACKEND": "Agg",
+            "MPLBACKEND": backend,
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "PYTHONUNBUFFERED": "1",
             VARIABLE: str(mark),
@@ -301,8 +315,8 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     kept = _Kept(client, manager.nb, job)
     results = Results(client, manager.nb, job.folder, job.results)
     try:
-        options = {"env": kernel_environment(scratch, mark), "cwd": str(job.folder), "stdout": log, "stderr": log}
-        async with client.async_setup_kernel(cleanup_kc=True, **options):
+        own = {"env": kernel_environment(scratch, mark, backend_of(manager.nb)), "cwd": str(job.folder)}
+        async with client.async_setup_kernel(cleanup_kc=True, stdout=log, stderr=log, **own):
             done = 0
             for index, cell in enumerate(manager.nb.cells):
                 if kept.has(cell) or parts.is_left_out(cell, job.folder):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills import rows
-from cmbagent_nb.skills.library import NOTEBOOK, Skill, check_notebook
+from cmbagent_nb.skills.library import NOTEBOOK, Skill
 from cmbagent_nb.skills.running import deviation, seen
 from cmbagent_nb.skills.running.cells_done import CellsDone, listing
 from cmbagent_nb.skills.running.check import check_conditions, check_parameters, find_parameter, own_files
@@ -29,6 +29,7 @@ from cmbagent_nb.skills.running.engine import OnProgress, execute
 from cmbagent_nb.skills.running.execution import SkillExecution
 from cmbagent_nb.skills.running.ledger import Belongs, Ended, Ledger, numbers_in
 from cmbagent_nb.skills.sharing.trust import require_trust
+from cmbagent_nb.skills.source_hash import check_notebook
 from cmbagent_nb.skills.verifying.verify import fill
 
 if TYPE_CHECKING:

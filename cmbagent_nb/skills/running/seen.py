@@ -181,7 +181,7 @@ def judge(skill: Skill, values: Mapping[str, Any], metrics: Mapping[str, float],
     are the skill's own: other values are expected to give other results. A number that was always there and is missing,
     or is no number any more, is always told.
     """
-    from cmbagent_nb.skills.verifying.compare import is_volatile
+    from cmbagent_nb.skills.verifying.look import is_volatile
 
     state = ranges(skill)
     if not state["n"] and (first := baseline(skill)):

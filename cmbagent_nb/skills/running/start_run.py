@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, SkillError, UsageError
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.skills.library import Skill, check_notebook
+from cmbagent_nb.skills.library import Skill
 from cmbagent_nb.skills.running.as_plan import plan_of
 from cmbagent_nb.skills.running.as_run import SkillRun, Wish
 from cmbagent_nb.skills.running.check import find_parameter
 from cmbagent_nb.skills.running.run import check_start, place_file
 from cmbagent_nb.skills.running.script import are_apart
+from cmbagent_nb.skills.source_hash import check_notebook
 from cmbagent_nb.tool_files import files_below
 from cmbagent_nb.workflow.conduct import MODE
 

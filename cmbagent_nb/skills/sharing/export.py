@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.settings import user_path
-from cmbagent_nb.skills.library import check_notebook
 from cmbagent_nb.skills.sharing import about, manifest
 from cmbagent_nb.skills.sharing.package import ABOUT, ASSETS, EXPECTED, MANIFEST, NOTEBOOK, ROW, Package, to_json
+from cmbagent_nb.skills.source_hash import verified_text
 from cmbagent_nb.tool_files import files_below
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def export(
 def pack(skill: Skill, *, licence: str = "") -> Package:
     """Return the files of a skill as they are exported, with their manifest."""
     row = describe(skill, licence)
-    package = Package({NOTEBOOK: check_notebook(skill).encode()})
+    package = Package({NOTEBOOK: verified_text(skill).encode()})
     for path in files_below(skill.assets):
         package.files[ASSETS + path.relative_to(skill.assets).as_posix()] = path.read_bytes()
     kept, left_out = _expected(skill)

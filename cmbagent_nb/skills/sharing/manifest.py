@@ -66,5 +66,13 @@ def digest(files: Mapping[str, bytes]) -> str:
     return _sha256("".join(lines).encode())
 
 
+def code_digest(files: Mapping[str, bytes]) -> str:
+    """Return what names the code that runs and its assets: what a notebook shows besides makes no difference."""
+    from cmbagent_nb.skills.notebook import notebook_hash
+
+    own = {**files, NOTEBOOK: notebook_hash(files[NOTEBOOK].decode("utf-8", "replace")).encode()}
+    return digest(own)
+
+
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()

@@ -33,13 +33,15 @@ class Place(Protocol):
 class Shelf:
     """The methods of a workspace about skills that were made elsewhere."""
 
-    def import_skill(self: Place, source: str | Path | Mapping[str, Any], *, name: str | None = None) -> Skill:
+    def import_skill(
+        self: Place, source: str | Path | Mapping[str, Any], *, name: str | None = None, version_of: str | None = None
+    ) -> Skill:
         """Take a skill from an exported folder, JSON file or zip archive; nothing of it is run.
 
         ``source`` is its place, or what the JSON file says as a dictionary.
 
-        It is untrusted: look at ``skill.code()``, then ``skill.trust()``. A name that exists gets a new version; the
-        same files twice are the same skill.
+        It is untrusted: look at ``skill.code()``, then ``skill.trust()``. The same files twice are the same skill; a
+        name that a skill of another origin has is refused, unless it is ``version_of`` that one.
 
         Raises
         ------
@@ -56,6 +58,7 @@ class Shelf:
             self.home,
             taken,
             name=name,
+            version_of=version_of,
             came_from="" if isinstance(source, Mapping) else str(source),
         )[0]
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import CMBAgentError, SkillError, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.settings import user_path
-from cmbagent_nb.skills.library import check_name, find
+from cmbagent_nb.skills.library import find
+from cmbagent_nb.skills.naming import check_name
 from cmbagent_nb.skills.sharing import git
 from cmbagent_nb.skills.sharing.package import MANIFEST, ROW
 from cmbagent_nb.skills.sharing.take import read, take

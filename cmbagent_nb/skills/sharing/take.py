@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError
-from cmbagent_nb.skills import library
+from cmbagent_nb.skills import library, naming
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.sharing import manifest, shapes
 from cmbagent_nb.skills.sharing.export import COLUMNS, FORMAT, write_files
@@ -76,6 +76,8 @@ class Taken:
     about: dict[str, Any]
     package: Package
     content_hash: str
+    #: The same of the code alone.
+    code_hash: str
 
 
 def read(place: str | Path | Mapping[str, Any]) -> Taken:
@@ -99,7 +101,9 @@ def check(package: Package, *, ours: bool = False) -> Taken:
     if not ours:
         _notebook(package, about)
     row = {name: about[name] for name in COLUMNS if about.get(name) is not None and name != "version"}
-    return Taken(about["name"], row, about, package, manifest.digest(package.files))
+    return Taken(
+        about["name"], row, about, package, manifest.digest(package.files), manifest.code_digest(package.files)
+    )
 
 
 def take(
@@ -109,6 +113,7 @@ def take(
     taken: Taken,
     *,
     name: str | None = None,
+    version_of: str | None = None,
     came_from: str = "",
     source: str = "",
     trusted_how: str = "",
@@ -120,7 +125,9 @@ def take(
     Parameters
     ----------
     name
-        A name in place of the package's own; a name that exists gets a new version.
+        A name in place of the package's own.
+    version_of
+        The skill of which it is the next version; else a name that a skill of another origin has is refused.
     source
         The source that it belongs to, if it was synchronised.
     trusted_how
@@ -128,10 +135,12 @@ def take(
     """
     from cmbagent_nb.skills.sharing import trust
 
-    own_name = library.check_name(name or taken.name)
-    known = find_same(db, writer, home, own_name, taken.content_hash)
+    own_name = naming.check_name(version_of or name or taken.name)
+    known = find_same(db, writer, home, own_name, taken)
     if known is not None:
         return known, False
+    same = naming.of_package(taken.name, came_from, source)
+    claim = naming.claim(db, name or (None if version_of else taken.name), version_of=version_of, same_origin=same)
     now = time.time()
     about = taken.about
     origin = {
@@ -144,6 +153,7 @@ def take(
         "made_on": about.get("made_on") or {},
         "manifest": manifest.digest({NOTEBOOK: taken.package.files[MANIFEST]}),
         "content_hash": taken.content_hash,
+        "code_hash": taken.code_hash,
         "imported_at": now,
     }
     meta: dict[str, Any] = {"origin": origin}
@@ -153,7 +163,7 @@ def take(
         report["summary"] = f"{report.get('summary') or 'reproduced'} when it was made ({_made_with(taken)})"
     if trusted_how:
         who = trust.who()
-        meta["trust"] = {"by": who, "at": now, "how": trusted_how, "content_hash": taken.content_hash}
+        meta["trust"] = {"by": who, "at": now, "how": trusted_how, "content_hash": taken.code_hash}
     row = {
         **taken.row,
         "name": own_name,
@@ -173,7 +183,7 @@ def take(
         (folder / library.ASSETS).mkdir(exist_ok=True)
         library.write_verification(folder, report)
         row["artifacts"] = _artifacts(taken, folder / library.ASSETS)
-        return library.add(db, writer, Path(home), folder, row), True
+        return library.add(db, writer, Path(home), folder, row, claim=claim), True
     except OSError as error:
         raise SkillError(
             f"skill {own_name} cannot be written into the workspace ({error.strerror or error})",
@@ -184,17 +194,17 @@ def take(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def find_same(db: Database, writer: Writer, home: Path, name: str, content_hash: str) -> Skill | None:
+def find_same(db: Database, writer: Writer, home: Path, name: str, taken: Taken) -> Skill | None:
     """Return the version of a name that has this very notebook and these assets, made here or imported."""
     from cmbagent_nb.skills.sharing import trust
     from cmbagent_nb.store.json import from_json
 
     for row in db.rows("SELECT id, meta FROM skills WHERE name = :name ORDER BY version DESC", name=name):
         origin = (from_json(row["meta"]) or {}).get("origin") if row["meta"] else None
-        if origin is not None and origin.get("content_hash") != content_hash:
+        if origin is not None and origin.get("content_hash") != taken.content_hash:
             continue
         skill = library.find(db, writer, Path(home), row["id"])
-        if skill.notebook.is_file() and trust.content_hash(skill) == content_hash:
+        if skill.notebook.is_file() and trust.code_hash(skill) == taken.code_hash:
             return skill
     return None
 
@@ -231,7 +241,7 @@ def _row(package: Package) -> dict[str, Any]:
         raise refused(f"its {ROW} has no proper tags", path=ROW)
     if about.get("visibility") not in (None, "private", "public"):
         raise refused(f"its {ROW} has no proper visibility", path=ROW)
-    library.check_name(about["name"])
+    naming.check_name(about["name"])
     for item in about["parameters"]:
         _parameter(item)
     names = [item["name"] for item in about["parameters"]]

@@ -40,8 +40,8 @@ def code(skill: Skill) -> SkillCode:
 
     Characters that could hide a part of it from its reader stand as ``\\u001b``.
     """
-    from cmbagent_nb.skills.library import check_notebook
     from cmbagent_nb.skills.notebook import read_notebook
+    from cmbagent_nb.skills.source_hash import check_notebook
 
     parts = [f"# {skill.name} v{skill.version}, {skill.notebook}"]
     for cell in read_notebook(check_notebook(skill)).cells:
@@ -76,7 +76,8 @@ def trust(skill: Skill, *, how: str = "user") -> Skill:
 
     It becomes active if it was verified where it was made; ``skill verify`` does it again here.
     """
-    from cmbagent_nb.skills.library import check_notebook, find
+    from cmbagent_nb.skills.library import find
+    from cmbagent_nb.skills.source_hash import check_notebook
     from cmbagent_nb.store.lookup import find_skill
 
     check_notebook(skill)
@@ -84,24 +85,29 @@ def trust(skill: Skill, *, how: str = "user") -> Skill:
     meta = dict(row["meta"] or {})
     if "origin" not in meta:
         return skill  # made here: it is the user's own
-    content = content_hash(skill)
-    if content != meta["origin"].get("content_hash"):
+    if not hashes(skill) & {meta["origin"].get("content_hash"), meta["origin"].get("code_hash")}:
         raise _changed(skill)
-    meta["trust"] = {"by": who(), "at": time.time(), "how": how, "content_hash": content}
+    meta["trust"] = {"by": who(), "at": time.time(), "how": how, "content_hash": code_hash(skill)}
     status = "active" if skill.status == "draft" and skill.verified else skill.status
     skill.writer.update("skills", skill.id, {"trusted": True, "status": status, "meta": meta})
     skill.writer.barrier().result()
     return find(skill.db, skill.writer, skill.home, skill.id)
 
 
-def require_trust(skill: Skill) -> None:
+def require_trust(skill: Skill, *, changed: bool = False) -> None:
     """Refuse a skill that is not trusted, or whose files are not those that were trusted.
+
+    Parameters
+    ----------
+    changed
+        Whether its user has changed it: what is made of it is the user's own.
 
     Raises
     ------
     SkillUntrusted
         The text says how to look at the code and how to trust it.
     """
+    from cmbagent_nb.skills.source_hash import check_notebook
     from cmbagent_nb.store.lookup import find_skill
 
     row = find_skill(skill.db, skill.id)
@@ -113,13 +119,28 @@ def require_trust(skill: Skill) -> None:
             version=skill.version,
         )
     meta = row["meta"] or {}
-    if "origin" in meta and (meta.get("trust") or {}).get("content_hash") != content_hash(skill):
+    if "origin" in meta and not changed and (meta.get("trust") or {}).get("content_hash") not in hashes(skill):
+        check_notebook(skill)  # where its code was changed by its user, this says what can be done
         raise _changed(skill)
 
 
-def content_hash(skill: Skill) -> str:
-    """Return what names the files that run: the notebook and the assets as they are now."""
-    from cmbagent_nb.skills.sharing.manifest import digest
+def hashes(skill: Skill) -> set[str]:
+    """Return what names the files that run, by their bytes and by their code alone."""
+    files = _files(skill)
+    from cmbagent_nb.skills.sharing.manifest import code_digest, digest
+
+    return {digest(files), code_digest(files)}
+
+
+def code_hash(skill: Skill) -> str:
+    """Return what names the code and the assets that run, whatever the notebook shows besides."""
+    from cmbagent_nb.skills.sharing.manifest import code_digest
+
+    return code_digest(_files(skill))
+
+
+def _files(skill: Skill) -> dict[str, bytes]:
+    """Return the files that run: the notebook and the assets as they are now."""
     from cmbagent_nb.skills.sharing.package import ASSETS, NOTEBOOK
 
     try:
@@ -135,7 +156,7 @@ def content_hash(skill: Skill) -> str:
             "Import it again.",
             path=str(skill.folder),
         ) from error
-    return digest(files)
+    return files
 
 
 def _changed(skill: Skill) -> SkillUntrusted:

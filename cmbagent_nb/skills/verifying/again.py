@@ -1,8 +1,8 @@
 """Verifying a skill again: after an update of a library, or on another machine.
 
-The notebook in the library is run as it stands and compared with the files of the run that it came
-from, or with those that came with it (``expected/`` beside the notebook) when it was made elsewhere. What comes of it
-is kept: a draft that is reproduced becomes active, an active skill that is not any more becomes a draft.
+The notebook in the library is run as it stands and compared with what is kept beside it (``expected/``,
+``shown.json``): the run that it came from may be gone. What comes of it is kept: a draft that is reproduced becomes
+active, an active skill that is not any more becomes a draft.
 
 Fonts and drawing differ between systems and versions. A picture that came from another environment is compared by
 its size alone when its pixels differ, and the report says so.
@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import RunNotFound, SkillError
 from cmbagent_nb.skills.extracting.record import RunRecord, choose, read_record
-from cmbagent_nb.skills.library import Skill, check_notebook, find, write_verification
+from cmbagent_nb.skills.library import Skill, find, write_verification
+from cmbagent_nb.skills.source_hash import check_notebook
 from cmbagent_nb.skills.verifying.compare import method
-from cmbagent_nb.skills.verifying.verify import Original, Report, verify
+from cmbagent_nb.skills.verifying.expected import EXPECTED, kept, kept_shown
+from cmbagent_nb.skills.verifying.shown import Shown, printed_by
+from cmbagent_nb.skills.verifying.verify import Original, Report, judge, verify
 
 if TYPE_CHECKING:
     from cmbagent_nb.skills.model import StepCode
     from cmbagent_nb.skills.running.engine import OnProgress
-
-#: The folder beside a notebook with the files that it should make.
-EXPECTED = "expected"
 
 
 def verify_again(skill: Skill, *, on_progress: OnProgress | None = None, timeout_s: float | None = None) -> Skill:
@@ -42,10 +42,8 @@ def verify_again(skill: Skill, *, on_progress: OnProgress | None = None, timeout
     from cmbagent_nb.skills.sharing.trust import require_trust
 
     require_trust(skill)
-    record, steps = _source(skill)
-    expected = originals(skill)
-    printed = "".join(step.printed for step in steps)
-    if not expected and not printed.strip():
+    expected, shown, folders = reference(skill)
+    if not expected and not shown:
         raise SkillError(
             f"there is nothing to compare skill {skill.name} v{skill.version} with: "
             "its run is not in this workspace, and no files came with it",
@@ -62,18 +60,19 @@ def verify_again(skill: Skill, *, on_progress: OnProgress | None = None, timeout
             skill.assets,
             work,
             expected,
-            printed=printed,
-            folders=[str(record.work_dir), *(step.folder for step in steps)] if record else (),
+            shown=shown,
+            folders=folders,
             timeout_s=timeout_s,
             on_progress=on_progress,
         )
-        if record is None:
+        origin = skill.verification.get("origin")
+        if origin:
             _other_pictures(skill, found, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     report = found.as_dict()
-    if record is None:
-        report |= {"compared_with": EXPECTED, "origin": skill.verification.get("origin")}
+    if origin:
+        report |= {"compared_with": EXPECTED, "origin": origin}
     status = {("draft", True): "active", ("active", False): "draft"}.get(
         (skill.status, report["verified"]), skill.status
     )
@@ -84,29 +83,41 @@ def verify_again(skill: Skill, *, on_progress: OnProgress | None = None, timeout
 
 
 def originals(skill: Skill) -> list[Original]:
-    """Return the files that a skill must make again: those of its run, or those that came with it."""
+    """Return the files that a skill must make again."""
+    return reference(skill)[0]
+
+
+def reference(skill: Skill) -> tuple[list[Original], list[Shown], list[str]]:
+    """Return the files and displayed results that a skill must make again, and the folders where they were made.
+
+    They are those kept with the skill; the run has those that are too large for that, and those of older skills.
+    """
+    files = {item.path: item for item in kept(skill.folder)}
+    shown, folders = kept_shown(skill.folder)
+    if files and not skill.source_run_id:
+        return list(files.values()), shown, folders
     record, steps = _source(skill)
     if record is None:
-        folder = skill.folder / EXPECTED
-        return [
-            Original(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file()
-        ]
-    places = {path: (Path(step.folder) / path, record.work_dir / path) for step in steps for path in step.made}
-    return [Original(path, own if own.is_file() else published) for path, (own, published) in sorted(places.items())]
+        return list(files.values()), shown, folders
+    for step in steps:
+        for path in step.made:
+            own, published = Path(step.folder) / path, record.work_dir / path
+            if path not in files:
+                files[path] = Original(path, own if own.is_file() else published)
+    shown = shown or printed_by((step.node_id, step.code, step.printed) for step in steps)
+    places = [str(record.work_dir), *(step.folder for step in steps)]
+    return [files[path] for path in sorted(files)], shown, list(dict.fromkeys([*folders, *places]))
 
 
 def _source(skill: Skill) -> tuple[RunRecord | None, list[StepCode]]:
-    """Return the run that a skill came from and its steps, as far as they are in this workspace.
-
-    A version that was edited makes what it made first, not what the run had made.
-    """
-    if not skill.source_run_id or (skill.folder / EXPECTED).is_dir():
+    """Return the run that a skill came from and its steps, as far as they are in this workspace."""
+    if not skill.source_run_id:
         return None, []
     try:
         record = read_record(skill.db, skill.source_run_id)
-    except RunNotFound:
+        return record, choose(record, skill.steps)[0]
+    except (RunNotFound, SkillError):
         return None, []
-    return record, choose(record, skill.steps)[0]
 
 
 def _other_pictures(skill: Skill, report: Report, work: Path) -> None:
@@ -131,9 +142,8 @@ def _other_pictures(skill: Skill, report: Report, work: Path) -> None:
         else:
             files.append(item)
     report.files = files
-    different = [item for item in files if not item.equal]
-    report.verified = not different
-    report.reason = "; ".join(f"{item.path}: {item.detail}" for item in different[:3])
+    report.verified, report.reason = False, ""
+    judge(report)
 
 
 def _size(path: Path) -> tuple[int, int] | None:

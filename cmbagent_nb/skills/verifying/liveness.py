@@ -2,7 +2,7 @@
 
 | a parameter | is alive when |
 |---|---|
-| value | another value changes an output: a text, a number, a picture's pixels, or what is printed |
+| value | another value changes a result: a file, a figure, a displayed value, a number that is printed |
 | input | a changed copy of the file changes an output; or, of a kind that cannot be changed, it is read elsewhere |
 | output | the file appears under the new name, with the same content |
 
@@ -15,16 +15,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.skills.model import Parameter
+from cmbagent_nb.skills.running.cells_done import listing
+from cmbagent_nb.skills.verifying import shown as results
 from cmbagent_nb.skills.verifying.compare import compare
+from cmbagent_nb.skills.verifying.look import Look
 from cmbagent_nb.skills.verifying.other_files import changed_copies, moved
 from cmbagent_nb.skills.verifying.other_values import other_name, other_values
+from cmbagent_nb.skills.verifying.pairing import pair
 from cmbagent_nb.skills.verifying.rehearsal import KernelStage, NoStageError, Stage, Tried, fork_stage
+from cmbagent_nb.skills.verifying.shown import Shown
+from cmbagent_nb.skills.verifying.unseeded import Finding
 from cmbagent_nb.skills.verifying.verify import fill
 
 if TYPE_CHECKING:
@@ -65,14 +71,20 @@ class Liveness:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the notebook makes with its defaults: the files in a folder, and what it prints."""
+    """What the notebook makes with its defaults: the files in a folder, and what its cells show."""
 
     folder: Path
-    files: tuple[str, ...]
-    printed: str
+    #: The files by their expected names, with the names that they have in the folder.
+    names: Mapping[str, str]
+    shown: list[Shown]
     duration_s: float
-    #: Whether what is printed is the same each time.
-    prints_alike: bool = False
+    #: The calls by which two runs differ.
+    calls: list[Finding] = field(default_factory=list)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The expected names of the files."""
+        return tuple(self.names)
 
 
 def prove(
@@ -141,19 +153,33 @@ class _Trial:
         self.notebook, self.parameters, self.assets, self.baseline = notebook, parameters, assets, baseline
         self.scratch, self.words, self.result, self.deadline = scratch, list(words), result, deadline
         self.stage: Stage | None = None
-        self.prints_alike = baseline.prints_alike
+        #: What the cells show that can tell of an effect: results, and the same each time.
+        self.shown = [item for item in baseline.shown if item.is_result]
+        self.asks_clock = any(item.kind == "clock" for item in baseline.calls)
+        #: Files whose every difference tells of an effect.
+        self.exact: frozenset[str] = frozenset()
 
     def begin(self, stage: Stage) -> bool:
         """Take a stage, if the defaults make there what they made in the kernel."""
         self.stage = stage
         tried, folder = self._run({}, lambda folder: None)
         try:
-            if tried.status != "completed" or self._difference(folder, tried, printed=False):
+            if tried.status != "completed" or self._difference(folder, tried, shown=False):
                 return False
-            self.prints_alike = tried.printed.split() == self.baseline.printed.split()
+            same = results.compare_all(self.shown, tried.shown, self._look(folder))
+            self.shown = [item for item, found in zip(self.shown, same, strict=False) if found.equal]
+            self.exact = frozenset(path for path in self.baseline.files if self._is_same(path, folder))
             return True
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _is_same(self, path: str, folder: Path) -> bool:
+        """Tell whether a file is the same in every respect."""
+        old, places = self.baseline.folder / self.baseline.names[path], (str(folder), str(self.baseline.folder))
+        return (folder / path).is_file() and compare(path, old, folder / path, places, exact=True).equal
+
+    def _look(self, folder: Path) -> Look:
+        return Look.at((str(folder), str(self.baseline.folder)), exact=True)
 
     def all(self, on_progress: OnProgress | None) -> None:
         """Try all parameters: names of outputs together, the others one by one, values first."""
@@ -199,7 +225,7 @@ class _Trial:
     def _appears(self, folder: Path, parameter: Parameter, name: str) -> bool:
         """Tell whether an output is there under its new name with its content, and not under its old one."""
         old = str(PurePosixPath(parameter.default))
-        places = [path for path in self.baseline.files if path == old or path.endswith(f"/{old}")]
+        places = [path for path in self.baseline.names.values() if path == old or path.endswith(f"/{old}")]
         if not places:
             return (folder / name).is_file()
         place = PurePosixPath(places[0])
@@ -269,7 +295,7 @@ class _Trial:
             moved(folder / place, folder / "given" / source.name)
 
         tried, folder = self._run({parameter.name: f"given/{source.name}"}, move)
-        same = tried.status == "completed" and not self._difference(folder, tried, printed=False)
+        same = tried.status == "completed" and not self._difference(folder, tried, shown=False)
         shutil.rmtree(folder, ignore_errors=True)
         if same:
             self.result.alive[parameter.name] = "the file is read from another place"
@@ -302,7 +328,7 @@ class _Trial:
         fill(folder, self.assets)
         put(folder)
         if needs is not None and not needs[-1]:
-            return Tried("failed", "no copy could be made", "", 0.0), folder
+            return Tried("failed", "no copy could be made", [], 0.0), folder
         self.result.tries += 1
         inputs = {item.name for item in self.parameters if item.kind == "input"}
         given = {name: str(folder / value) if name in inputs else value for name, value in values.items()}
@@ -310,20 +336,34 @@ class _Trial:
         limit = max(_LEAST_S, 5 * self.baseline.duration_s)
         return self.stage.run(given, folder, min(left, limit)), folder
 
-    def _difference(self, folder: Path, tried: Tried, *, printed: bool = True) -> str:
+    def _difference(self, folder: Path, tried: Tried, *, shown: bool = True) -> str:
         """Return the first difference from what the defaults make, or nothing."""
         places = (str(folder), str(self.baseline.folder))
+        made = [path for path in listing(folder) if path not in self.baseline.names]
+        names = pair(self.baseline.files, [*made, *self._there(folder)], varies=bool(self.baseline.calls))
         for path in self.baseline.files:
-            if not (folder / path).is_file():
+            if path not in names:
                 return f"{path} is not made"
-            found = compare(path, self.baseline.folder / path, folder / path, places)
-            if not found.equal:
+            found = compare(
+                path,
+                self.baseline.folder / self.baseline.names[path],
+                folder / names[path],
+                places,
+                asks_clock=self.asks_clock,
+                exact=path in self.exact,
+            )
+            if not found.equal and not found.undecided:
                 return f"{path} changes: {found.detail}"
-        if printed and self.prints_alike:
-            before, now = self.baseline.printed.split(), tried.printed.split()
-            if before != now:
-                return "what is printed changes"
+        if shown:
+            of_cells = {(item.cell, item.mime) for item in self.shown}
+            now = [item for item in tried.shown if (item.cell, item.mime) in of_cells]
+            for found in results.compare_all(self.shown, now, self._look(folder)):
+                if not found.equal:
+                    return f"{found.path} changes: {found.detail}"
         return ""
+
+    def _there(self, folder: Path) -> list[str]:
+        return [path for path in self.baseline.files if (folder / path).is_file()]
 
     def _words(self, value: Any) -> set[str]:
         """Return the texts that stand beside a text: of its column, of its list; else all."""

@@ -8,6 +8,7 @@ kernel of its own: slower, and the same otherwise.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import select
@@ -23,7 +24,8 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from cmbagent_nb.execution.marks import Mark
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.skills.running.engine import execute, kernel_environment
+from cmbagent_nb.skills.running.engine import backend_of, execute, kernel_environment
+from cmbagent_nb.skills.verifying.shown import Shown, collect
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -37,11 +39,11 @@ _PATIENCE_S = 120.0
 
 @dataclass(frozen=True)
 class Tried:
-    """How a try ended, and what it printed."""
+    """How a try ended, and what its cells showed."""
 
     status: str  #: completed, failed or timeout
     error: str
-    printed: str
+    shown: list[Shown]
     duration_s: float
 
 
@@ -61,17 +63,15 @@ class KernelStage:
 
     def run(self, parameters: dict[str, Any], folder: Path, timeout_s: float) -> Tried:
         """Run the notebook as a skill is run."""
-        from cmbagent_nb.skills.verifying.verify import output
-
         executed = execute(self.notebook, folder, parameters=parameters, timeout_s=max(1.0, timeout_s))
-        return Tried(executed.status, executed.error, output(executed.notebook), executed.duration_s)
+        return Tried(executed.status, executed.error, collect(executed.notebook), executed.duration_s)
 
 
 class ForkStage:
     """Gives each try a fork of one process that has loaded the libraries."""
 
     def __init__(self, notebook: NotebookNode, scratch: Path) -> None:
-        self.scratch, self._tries, self._buffer = scratch, 0, b""
+        self.notebook, self.scratch, self._tries, self._buffer = notebook, scratch, 0, b""
         self._mark = Mark.of("skill", new_id(), scratch)
         self._errors: IO[bytes] = (scratch / "stderr.txt").open("wb")
         empty = scratch / "empty"
@@ -82,7 +82,7 @@ class ForkStage:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=empty,
-            env=kernel_environment(scratch, self._mark),
+            env=kernel_environment(scratch, self._mark, backend_of(notebook)),
             start_new_session=True,
         )
         try:
@@ -98,8 +98,25 @@ class ForkStage:
         printed = self.scratch / f"printed-{self._tries}.txt"
         self._send({"parameters": parameters, "folder": str(folder), "printed": str(printed), "timeout_s": timeout_s})
         answer = self._receive(timeout_s + _PATIENCE_S)
-        text = printed.read_text(encoding="utf-8", errors="replace") if printed.is_file() else ""
-        return Tried(answer["status"], answer["error"], text, answer["duration_s"])
+        return Tried(answer["status"], answer["error"], self._shown(printed), answer["duration_s"])
+
+    def _shown(self, printed: Path) -> list[Shown]:
+        """Return what the cells of a try showed, as a kernel would have it."""
+        import nbformat
+
+        new_output: Any = nbformat.v4.new_output
+        notebook = copy.deepcopy(self.notebook)
+        cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+        for cell in cells:
+            cell.outputs = []
+        place = printed.with_name(f"{printed.name}.shown")
+        for line in place.read_text(encoding="utf-8").splitlines() if place.is_file() else ():
+            item = json.loads(line)
+            # of a cell that was run again to set up a fresh process, the first run counts
+            outputs = [new_output("stream", name="stdout", text=item["printed"])] if item["printed"] else []
+            outputs += [new_output(found["type"], data=found["data"]) for found in item["displayed"]]
+            cells[item["cell"]].outputs = cells[item["cell"]].outputs or outputs
+        return collect(notebook)
 
     def close(self) -> None:
         """End the process with all that it started."""
@@ -177,6 +194,7 @@ def _cells(notebook: NotebookNode) -> list[dict[str, Any]]:
                     "source": cell.source,
                     "parameters": "parameters" in tags,
                     "preamble": bool(_PREAMBLE & tags),
+                    "may_fail": "raises-exception" in tags,
                     "fresh": bool(cell.metadata.get("cmbagent_nb", {}).get("fresh_kernel")),
                 }
             )

@@ -1,25 +1,21 @@
 """The process that tries a notebook's cells with other values, driven over its pipes.
 
 It loads the libraries that the cells import once, and forks for each try: a try begins in a second-hand interpreter
-that has imported and done nothing, in its own folder, and leaves nothing behind. One JSON object a line comes in and
-one goes out. This file is run by its path and imports nothing of the package.
+that has imported and done nothing, in its own folder, and leaves nothing behind. The cells are run by IPython's shell,
+so that magics work and what a cell displays is kept as a kernel would show it. One JSON object a line comes in and one
+goes out. This file is run by its path and imports nothing of the package.
 """
 
 from __future__ import annotations
-import __future__
 
 import ast
-import asyncio
-import builtins
 import importlib
-import inspect
 import json
 import os
 import signal
 import sys
 import time
 import traceback
-import types
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,11 +29,12 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     cells = json.loads(sys.stdin.readline())["cells"]
-    codes = _compiled([cell["source"] for cell in cells])
-    _load_libraries([cell["source"] for cell in cells])
+    shell = _shell()
+    trees = [_tree(shell, cell["source"]) for cell in cells]
+    _load_libraries(trees)
     _say(replies, {"ready": True})
     for line in sys.stdin:
-        _say(replies, _attempt(json.loads(line), cells, codes))
+        _say(replies, _attempt(json.loads(line), cells, shell))
 
 
 def _say(replies: TextIO, answer: dict[str, Any]) -> None:
@@ -45,21 +42,43 @@ def _say(replies: TextIO, answer: dict[str, Any]) -> None:
     replies.flush()
 
 
-def _compiled(sources: list[str]) -> list[types.CodeType]:
-    """Compile the cells; as in a notebook, what one takes from ``__future__`` holds for those after it."""
-    flags, codes = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, []
-    for number, source in enumerate(sources):
-        code = compile(source, f"<cell {number}>", "exec", flags=flags, dont_inherit=True)
-        flags |= code.co_flags & __future__.annotations.compiler_flag
-        codes.append(code)
-    return codes
+def _shell() -> Any:
+    """Return IPython's shell without history, start-up files or a terminal; what it displays is collected."""
+    displayhook: Any = importlib.import_module("IPython.core.displayhook")
+    displaypub: Any = importlib.import_module("IPython.core.displaypub")
+    history: Any = importlib.import_module("IPython.core.history")
+    interactive: Any = importlib.import_module("IPython.core.interactiveshell")
+
+    class Hook(displayhook.DisplayHook):  # type: ignore[misc] # IPython is looked up late
+        """Collects the values of last lines in place of printing them."""
+
+        def __call__(self, result: Any = None) -> None:
+            if result is None or self.quiet():
+                return
+            data, metadata = self.shell.display_formatter.format(result)
+            if data:
+                self.shell.display_pub.outputs.append({"data": data, "metadata": metadata, "value": True})
+            self.update_user_ns(result)
+
+    history.HistoryManager.enabled = False
+    shell = interactive.InteractiveShell.instance(
+        displayhook_class=Hook, display_pub_class=displaypub.CapturingDisplayPublisher
+    )
+    shell._showtraceback = lambda *_args: None  # a failure is told by its file
+    return shell
 
 
-def _load_libraries(sources: list[str]) -> None:
+def _tree(shell: Any, source: str) -> ast.Module:
+    """Return a cell as a tree, its magics included."""
+    text: str = shell.transform_cell(source)
+    return ast.parse(text)
+
+
+def _load_libraries(trees: list[ast.Module]) -> None:
     """Import what the cells will import; what is not to be had is left for them to fail at."""
     names: list[str] = []
-    for source in sources:
-        for node in ast.walk(ast.parse(source)):
+    for tree in trees:
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 names += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -71,7 +90,7 @@ def _load_libraries(sources: list[str]) -> None:
             sys.stderr.write(f"{name}: {error}\n")
 
 
-def _attempt(wanted: dict[str, Any], cells: list[dict[str, Any]], codes: list[types.CodeType]) -> dict[str, Any]:
+def _attempt(wanted: dict[str, Any], cells: list[dict[str, Any]], shell: Any) -> dict[str, Any]:
     """Run all cells with other values; cells that ask for a fresh process get one."""
     started = time.monotonic()
     deadline = started + wanted["timeout_s"]
@@ -82,19 +101,19 @@ def _attempt(wanted: dict[str, Any], cells: list[dict[str, Any]], codes: list[ty
         groups[-1].append(number)
     status, error = "completed", ""
     for group in groups:
-        status, error = _in_a_fork(wanted, [codes[number] for number in group], cells, group, deadline)
+        status, error = _in_a_fork(wanted, shell, cells, group, deadline)
         if status != "completed":
             break
     return {"status": status, "error": error, "duration_s": time.monotonic() - started}
 
 
 def _in_a_fork(
-    wanted: dict[str, Any], codes: list[types.CodeType], cells: list[dict[str, Any]], group: list[int], deadline: float
+    wanted: dict[str, Any], shell: Any, cells: list[dict[str, Any]], group: list[int], deadline: float
 ) -> tuple[str, str]:
     error_file = wanted["printed"] + ".error"
     pid = os.fork()
     if pid == 0:
-        _run(wanted, codes, [cells[number]["parameters"] for number in group], error_file)
+        _run(wanted, shell, [(number, cells[number]) for number in group], error_file)
     while True:
         done, state = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -120,7 +139,7 @@ def _kill(pid: int) -> None:
         return
 
 
-def _run(wanted: dict[str, Any], codes: list[types.CodeType], has_parameters: list[bool], error_file: str) -> None:
+def _run(wanted: dict[str, Any], shell: Any, group: list[tuple[int, dict[str, Any]]], error_file: str) -> None:
     """Run cells in this process, which ends with them."""
     status = 1
     try:
@@ -131,19 +150,22 @@ def _run(wanted: dict[str, Any], codes: list[types.CodeType], has_parameters: li
         os.dup2(nothing, 0)  # what the code asks for must not come from our pipe
         sys.stdin = os.fdopen(os.dup(0), encoding="utf-8")
         # Only what is printed is kept: warnings go elsewhere.
-        output = os.open(wanted["printed"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        output = os.open(wanted["printed"], os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(output, 1)
         sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
         sys.argv = ["notebook"]
-        module = types.ModuleType("__main__")
-        module.__dict__["__builtins__"] = builtins
-        sys.modules["__main__"] = module
-        for code, parameters in zip(codes, has_parameters, strict=True):
-            made = types.FunctionType(code, module.__dict__)()
-            if inspect.iscoroutine(made):
-                asyncio.run(made)
-            if parameters:
-                module.__dict__.update(wanted["parameters"])
+        with Path(wanted["printed"] + ".shown").open("a", encoding="utf-8") as shown:
+            for number, cell in group:
+                before = os.fstat(output).st_size
+                _one(shell, cell)
+                sys.stdout.flush()
+                printed = os.pread(output, os.fstat(output).st_size - before, before).decode("utf-8", "replace")
+                displayed = _displayed(shell)
+                shown.write(
+                    json.dumps({"cell": number, "printed": printed, "displayed": displayed}, default=str) + "\n"
+                )
+                if cell["parameters"]:
+                    shell.user_ns.update(wanted["parameters"])
         status = 0
     except BaseException as error:
         text = "".join(traceback.format_exception_only(error)).strip()
@@ -154,6 +176,34 @@ def _run(wanted: dict[str, Any], codes: list[types.CodeType], has_parameters: li
             sys.stdout.flush()
         finally:
             os._exit(status)
+
+
+def _one(shell: Any, cell: dict[str, Any]) -> None:
+    """Run one cell; raise what it raises, unless it says that it may."""
+    result = shell.run_cell(cell["source"], store_history=False)
+    error = result.error_before_exec or result.error_in_exec
+    if error is not None and not cell.get("may_fail"):
+        raise error
+
+
+def _displayed(shell: Any) -> list[dict[str, Any]]:
+    """Return what the cell displayed, and forget it."""
+    found = [
+        {"type": "execute_result" if item.get("value") else "display_data", "data": _plain(item["data"])}
+        for item in shell.display_pub.outputs
+    ]
+    shell.display_pub.outputs.clear()
+    return found
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a display's representations as a notebook holds them: pictures in base64."""
+    import base64
+
+    return {
+        mime: base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value
+        for mime, value in data.items()
+    }
 
 
 if __name__ == "__main__":
