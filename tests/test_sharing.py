@@ -161,10 +161,12 @@ def test_a_unit_is_no_code() -> None:
 def test_an_import_does_not_take_a_name_away(workspace: Workspace, tmp_path: Path) -> None:
     own = workspace.import_skill(put(package(), tmp_path / "in")).trust()
     put(package(code=CODE + "\nprint('mine now')"), tmp_path / "changed")
-    stranger = workspace.import_skill(tmp_path / "changed")
+    with pytest.raises(SkillError, match="version-of power_sum"):
+        workspace.import_skill(tmp_path / "changed")
+    assert workspace.import_skill(tmp_path / "changed", name="theirs").name == "theirs"
+    stranger = workspace.import_skill(tmp_path / "changed", version_of="power_sum")
     assert (stranger.name, stranger.version, stranger.status) == ("power_sum", 2, "draft")
     assert workspace.skill("power_sum").id == own.id, "a name means its newest active version"
-    assert workspace.import_skill(tmp_path / "changed", name="theirs").name == "theirs"
     with pytest.raises(SkillError, match="cannot be the name"):
         workspace.import_skill(tmp_path / "changed", name="../theirs")
 

@@ -145,7 +145,10 @@ def verify(
         own = [item for item in report.now if expected or item.mime == PRINTED] if expected else []
         report.shown = results.compare_all(expected, own, Look.at(places, asks_clock=asks_clock))
     for compared in [*report.files, *report.shown]:
-        report.notes += [f"{compared.path}: {name} is a time and was not compared" for name in compared.skipped]
+        report.notes += [
+            f"{compared.path}: {name} differs each time (a time, a duration, a made-up name) and was not compared"
+            for name in compared.skipped
+        ]
     judge(report, complaint(report.stdout) or complaint(errors(executed.notebook)))
     return report
 
