@@ -674,7 +674,7 @@ def test_every_name_has_one_in_the_open_format(name: str) -> None:
 
 def test_deleting_takes_rows_and_folder_and_leaves_results(workspace: Workspace, tmp_path: Path) -> None:
     first = workspace.import_skill(put(package(), tmp_path / "in")).trust()
-    second = workspace.import_skill(put(package(code=CODE + "\n# two"), tmp_path / "two"))
+    second = workspace.import_skill(put(package(code=CODE + "\n# two"), tmp_path / "two"), version_of="power_sum")
     done = first.run()
     said = first.delete()
     assert "results of 1 execution stay" in said and done.path("data/total.json").is_file()

@@ -18,7 +18,7 @@ from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.verifying.liveness import Baseline, prove
 from cmbagent_nb.skills.verifying.other_files import changed_copies
 from cmbagent_nb.skills.verifying.other_values import other_values
-from cmbagent_nb.skills.verifying.rehearsal import NoStageError, fork_stage
+from cmbagent_nb.skills.verifying.rehearsal import fork_stage
 from tests.skill_runs import Home, Step, make_run
 
 
@@ -127,19 +127,20 @@ if n == 6:
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
-def test_cells_that_are_not_plain_python_get_a_kernel_each(tmp_path: Path) -> None:
-    """A magic cannot be tried in a fork; the parameters are tried all the same."""
-    book = cells("n = 2\nm = 3", "%pwd\nopen('n.txt', 'w').write(str(n))")
-    with pytest.raises(NoStageError), fork_stage(book):
-        pass
+def test_cells_with_magics_are_tried_in_forks(tmp_path: Path) -> None:
+    """A magic and a displayed value are the same there as in a kernel."""
+    book = cells("n = 2\nm = 3", "%pwd\nopen('n.txt', 'w').write(str(n))", "n * 1.5")
     base, assets, scratch = tmp_path / "base", tmp_path / "assets", tmp_path / "scratch"
     for folder in (base, assets, scratch):
         folder.mkdir()
     (base / "n.txt").write_text("2")
-    parameters = [Parameter("n", "int", 2)]
-    found = prove(book, parameters, assets, Baseline(base, ("n.txt",), "", 1.0), scratch)
-    assert found.alive == {"n": "with 3, n.txt changes: line 1: '2' became '3'"}
-    assert found.note.startswith("each try had a kernel of its own")
+    with fork_stage(book) as stage:
+        folder = tmp_path / "try"
+        folder.mkdir()
+        tried = stage.run({"n": 4}, folder, 60)
+    assert [item.content for item in tried.shown][-1] == "6.0", tried
+    found = prove(book, [Parameter("n", "int", 2)], assets, Baseline(base, {"n.txt": "n.txt"}, [], 1.0), scratch)
+    assert (found.alive, found.note) == ({"n": "with 3, n.txt changes: line 1: '2' became '3'"}, "")
 
 
 @pytest.mark.parametrize(

@@ -133,12 +133,21 @@ def edit(
     """Make the next version of a skill from an edited copy of its notebook; verified like the first.
 
     Inputs that do not lie beside the copy are those of the skill. The new version keeps the skill's tags, task and
-    graph, and what is known of the parameters that it still has.
+    graph, and what is known of the parameters that it still has. Without ``notebook``, the skill's own is taken, which
+    was edited in its place; that version then gets back the one that was verified.
     """
+    from cmbagent_nb.skills import source_hash
     from cmbagent_nb.skills.sharing.trust import require_trust
 
-    require_trust(skill)
-    place = user_path(notebook)
+    in_place = notebook is None
+    if in_place and not source_hash.is_changed(skill):
+        raise SkillError(
+            f"the notebook of skill {skill.name} v{skill.version} was not changed",
+            f"Edit {skill.notebook} and do this again, or name an edited copy of it.",
+            path=str(skill.notebook),
+        )
+    require_trust(skill, changed=in_place)
+    place = skill.notebook if notebook is None else user_path(notebook)
     row = skill.db.rows("SELECT session_id, task_pattern FROM skills WHERE id = :id", id=skill.id)[0]
     about = About(
         name=skill.name,

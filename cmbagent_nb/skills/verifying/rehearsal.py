@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from cmbagent_nb.execution.marks import Mark
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.running.engine import backend_of, execute, kernel_environment
-from cmbagent_nb.skills.verifying.shown import Shown, collect
+from cmbagent_nb.skills.verifying.shown import Shown, all_printed, collect
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -45,6 +45,11 @@ class Tried:
     error: str
     shown: list[Shown]
     duration_s: float
+
+    @property
+    def printed(self) -> str:
+        """What the cells printed."""
+        return all_printed(self.shown)
 
 
 class Stage(Protocol):
