@@ -50,7 +50,8 @@ def test_figures_and_values_are_results(home: Home, tmp_path: Path) -> None:
         "x = np.random.default_rng(seed).normal(size=n); plt.plot(x); print('done')",
         "x.mean()",
     )
-    assert (skill.status, skill.verification["summary"]) == ("active", "2 of 2 displayed results reproduced")
+    found = (skill.status, skill.verification["summary"])
+    assert found == ("active", "2 of 2 displayed results reproduced"), skill.verification
     assert set(skill.verification["liveness"]["alive"]) == {"n", "seed"}
     again = verify_again(skill)
     assert (again.status, len([item for item in again.verification["shown"] if item["equal"]])) == ("active", 3)

@@ -223,7 +223,11 @@ def _listed(
     found: set[str] = set()
     empty: list[str] = []
     budget = _MOST_LISTED
+    # folders that libraries make for themselves where temporary files go are none of the notebook's
+    own = (f"{surroundings.top}.tmp/", f"{surroundings.top.resolve()}.tmp/")
     for place in seen.of("glob"):
+        if place.startswith(own):
+            continue
         matches = [surroundings.path_of(Path(item)) for item in _matches(place)]
         inside = {path for path in matches if path is not None}
         files = (inside & existing) - written
@@ -234,6 +238,8 @@ def _listed(
             empty.append(_shown(surroundings, place))
         found |= files
     for place in seen.of("list"):
+        if f"{place}/".startswith(own):
+            continue
         folder = surroundings.path_of(Path(place))
         if folder is None:
             if Path(place).is_dir() and not any(Path(place).iterdir()):
