@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cmbagent_nb.agents.tabular import Form, decode, form_of, is_table
+
 #: Rows that are shown, and rows on which types and ranges stand.
 HEAD = 5
 ROWS = 100_000
 #: The largest JSON file that is read whole, and the depth to which it is told.
-LARGEST_JSON = 50 * 2**20
+LARGEST_JSON = 16 * 2**20
+#: The largest part of a file of parts (Parquet, npz) that is read.
+LARGEST_PART = 128 * 2**20
 DEPTH = 4
 COLUMNS = 60
 
@@ -40,37 +44,30 @@ def inspect_file(path: Path, name: str = "") -> str:
 
 
 def _delimited(path: Path) -> str:
-    import pandas as pd
-
-    frame = pd.read_csv(path, sep=None, engine="python", nrows=1000, comment="#", skipinitialspace=True)
-    separator = "\t" if ".tsv" in path.suffixes else None
-    if separator is None and len(frame.columns) > 1:
-        with _opened(path) as file:
-            line = next((line for line in file if not line.startswith("#")), "")
-        separator = max(",;\t| ", key=line.count)
-    frame = pd.read_csv(path, sep=separator or ",", nrows=ROWS + 1, comment="#", skipinitialspace=True)
-    return _frame(frame, f"separated by {separator!r}" if separator not in (None, ",") else "separated by commas")
+    form = form_of(path)
+    return _text(path) if form is None else _table(path, form)
 
 
 def _table_or_text(path: Path) -> str:
-    import pandas as pd
+    form = form_of(path)
+    return _table(path, form) if form is not None and is_table(form) else _text(path)
 
-    with _opened(path) as file:
-        lines = [line for _, line in zip(range(200), file, strict=False)]
-    header = [line.strip() for line in lines if line.startswith("#")]
-    rows = [line.replace(",", " ").split() for line in lines if line.strip() and not line.startswith("#")]
-    widths = {len(row) for row in rows[1:]}
-    numbers = sum(_is_number(item) for item in rows[-1]) if rows else 0
-    if len(widths) > 1 or not numbers or (2 * numbers <= len(rows[-1]) and len(rows) < 4):
-        return _text(path)
-    named = not any(_is_number(item) for item in rows[0])
-    with _opened(path) as file:
-        frame = pd.read_csv(
-            file, sep=r"[\s,]+", engine="python", comment="#", header=0 if named else None, nrows=ROWS + 1,
-            skipinitialspace=True,
-        )  # fmt: skip
-    note = "columns separated by white space" + ("" if named else ", without a line of names")
-    return "\n".join([*(f"comment: {line[:200]}" for line in header[:8]), _frame(frame, note)])
+
+def _table(path: Path, form: Form) -> str:
+    frame = form.read(ROWS + 1)
+    count = len(form.text.splitlines()) - (form.named and form.names is None)
+    lines = [f"comment: {line[:200]}" for line in form.comments[:8]]
+    rows = None if form.whole or len(frame) > ROWS else f"at least {len(frame):,}"
+    doubts = list(form.doubts)
+    if len(frame) < min(count, ROWS):
+        doubts.append(f"{count - len(frame)} lines do not fit and are left out here")
+    lines.append(_frame(frame, form.told(), rows))
+    if not form.whole:
+        lines.append("only the beginning of the file was read")
+    if doubts:
+        lines += ["NOT SURE how to read it: " + "; ".join(doubts), "its lines begin:"]
+        lines += [line[:200] for line in form.text.split("\n", HEAD)[:HEAD]]
+    return "\n".join(lines)
 
 
 def _parquet(path: Path) -> str:
@@ -78,16 +75,20 @@ def _parquet(path: Path) -> str:
 
     file = pq.ParquetFile(path)
     rows = file.metadata.num_rows
+    if rows and file.metadata.row_group(0).total_byte_size > LARGEST_PART:
+        fields = [f"- {field.name}: {field.type}" for field in list(file.schema_arrow)[:COLUMNS]]
+        size = f"table, {rows:,} rows × {len(file.schema_arrow)} columns, Parquet"
+        return "\n".join([size, *fields, "Its parts are too large to look into here; read a few columns of it."])
     batch = next(file.iter_batches(batch_size=ROWS), None)
     frame = (batch if batch is not None else file.schema_arrow.empty_table()).to_pandas()
-    return _frame(frame, "Parquet", rows)
+    return _frame(frame, "Parquet", f"{rows:,}")
 
 
-def _frame(frame: Any, note: str, rows: int | None = None) -> str:
+def _frame(frame: Any, note: str, rows: str | None = None) -> str:
     import pandas as pd
 
     partial = rows is None and len(frame) > ROWS
-    count = f"more than {ROWS:,}" if partial else f"{rows if rows is not None else len(frame):,}"
+    count = f"more than {ROWS:,}" if partial else rows or f"{len(frame):,}"
     lines = [f"table, {count} rows × {len(frame.columns)} columns, {note}"]
     for column in list(frame.columns)[:COLUMNS]:
         values = frame[column]
@@ -119,14 +120,21 @@ def _arrays(path: Path) -> str:
     import numpy as np
 
     with np.load(path, allow_pickle=False) as archive:
-        return "\n".join(f"- {name}: {_one_array(archive[name])}" for name in archive.files[:COLUMNS])
+        sizes = {item.filename.removesuffix(".npy"): item.file_size for item in archive.zip.infolist()}
+        return "\n".join(
+            f"- {name}: {_one_array(archive[name])}"
+            if sizes.get(name, 0) <= LARGEST_PART
+            else f"- {name}: {sizes[name]:,} bytes, too large to look into here"
+            for name in archive.files[:COLUMNS]
+        )
 
 
 def _one_array(array: Any) -> str:
     import numpy as np
 
     text = f"array of {array.dtype}, shape {array.shape}"
-    part = np.asarray(array.reshape(-1)[:ROWS])
+    # In the order in which it lies in the file: any other would copy the whole.
+    part = np.asarray(array.ravel(order="K")[:ROWS]) if array.flags.forc else np.asarray(array.flat[:ROWS])
     if part.size and np.issubdtype(part.dtype, np.number):
         if np.iscomplexobj(part):
             part = np.abs(part)
@@ -135,14 +143,19 @@ def _one_array(array: Any) -> str:
             text += f", {finite.min():.6g} to {finite.max():.6g}"
         if finite.size < part.size:
             text += f", {part.size - finite.size} not finite"
-    return f"{text}, first values {np.array2string(part[:8], precision=6, threshold=8)}"
+    beginning = f" in the first {ROWS:,}" if array.size > ROWS else ""
+    return f"{text}{beginning}, first values {np.array2string(part[:8], precision=6, threshold=8)}"
 
 
 def _json(path: Path) -> str:
-    if path.stat().st_size > LARGEST_JSON:
+    text, _, whole = decode(path, LARGEST_JSON)
+    if not whole:
         return _text(path)
-    with _opened(path) as file:
-        return "\n".join(_outline(json.load(file), 0))
+    try:
+        value = json.loads(text.removeprefix("\ufeff"))
+    except RecursionError:
+        return f"JSON that is nested too deeply to be told\n{_text(path)}"
+    return "\n".join(_outline(value, 0))
 
 
 def _outline(value: Any, depth: int) -> list[str]:
@@ -168,24 +181,10 @@ def _outline(value: Any, depth: int) -> list[str]:
 def _text(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(4000)
-    if b"\0" in start:
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        lines = start.decode("utf-16", errors="replace").splitlines()
+    elif b"\0" in start:
         return f"binary, begins with {start[:24].hex(' ')}"
-    lines = start.decode("utf-8", errors="replace").splitlines()
+    else:
+        lines = start.decode("utf-8", errors="replace").removeprefix("\ufeff").splitlines()
     return "\n".join(["text, begins:", *(line[:300] for line in lines[:30])])
-
-
-def _opened(path: Path) -> Any:
-    import bz2
-    import gzip
-    import lzma
-
-    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    return openers.get(path.suffix.lower(), open)(path, mode="rt", encoding="utf-8", errors="replace")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

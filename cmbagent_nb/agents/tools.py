@@ -29,6 +29,9 @@ LARGEST = 5 * 2**20
 #: What belongs to the run and its launcher: it grows and changes while agents look. The input is to be seen.
 _NOT_LISTED = RESERVED - {"input"}
 
+#: Bytes of each file in which a text is looked for.
+_LARGEST_SEARCHED = 16 * 2**20
+
 
 class ToolBox:
     """The tools of an agent that works in ``folder``.
@@ -136,7 +139,8 @@ class ToolBox:
 
 def _matches(name: str, path: Path, text: str) -> Iterator[str]:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_SEARCHED)
     except OSError:
         return
     if b"\0" in content[:4096]:

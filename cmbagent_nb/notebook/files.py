@@ -22,6 +22,9 @@ _HEAD = 16_000
 _ROWS = 8
 _COLUMNS = 12
 _PICTURE = 400_000
+#: The largest picture that is made smaller: bytes in its file, and pixels.
+_LARGEST_PICTURE = 64 * 2**20
+_PIXELS = 40_000_000
 _MOST = 30
 _PICTURES = {
     ".png": "image/png",
@@ -117,25 +120,38 @@ def _left_out(path: Path, shown: int, whole: bool) -> str:
 
 
 def _picture(path: Path, kind: str) -> str:
-    data = path.read_bytes()
-    if len(data) > _PICTURE and kind != "image/svg+xml":
-        data, kind = _smaller(data), "image/png"
-    if len(data) > 4 * _PICTURE:
-        return '<div class="cmbv-meta">Too large to be shown here.</div>'
+    """Show a picture, made smaller if need be; its size and its header are looked at before it is read."""
+    length = path.stat().st_size
+    if length > _PICTURE and kind != "image/svg+xml":
+        data = _smaller(path) if length <= _LARGEST_PICTURE else None
+        kind = "image/png"
+    else:
+        data = path.read_bytes() if length <= 4 * _PICTURE else None
+    if data is None or len(data) > 4 * _PICTURE:
+        return f'<div class="cmbv-meta">Too large to be shown here ({size(length)}).</div>'
     return f'<img alt="{esc(path.name)}" src="data:{kind};base64,{base64.b64encode(data).decode()}">'
 
 
-def _smaller(data: bytes) -> bytes:
+def _smaller(path: Path) -> bytes | None:
+    """Return a picture as a smaller PNG; ``None`` when it cannot be read or has too many pixels to be read here."""
+    import warnings
+
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.thumbnail((1000, 800))
-            out = io.BytesIO()
-            image.convert("RGBA" if "A" in image.getbands() else "RGB").save(out, "PNG")
-            return out.getvalue()
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        return data
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if image.width * image.height > _PIXELS:
+                    return None
+                image.thumbnail((1000, 800))
+                out = io.BytesIO()
+                image.convert("RGBA" if "A" in image.getbands() else "RGB").save(out, "PNG")
+                return out.getvalue()
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    except Image.DecompressionBombWarning:
+        return None
 
 
 def _table(text: str, separator: str, whole: bool) -> str:
