@@ -185,7 +185,9 @@ class Gateway:
         """Answer one call: from the tape, the playbook or the model."""
         messages = without_surrogates(list(messages))
         options = without_surrogates(options)
-        context.prompt[:] = without_surrogates(list(context.prompt))
+        prompt = list(context.prompt)
+        if (clean := without_surrogates(prompt)) is not prompt:
+            context.prompt[:] = clean
         where = self.recorder.here()
         if where is None:
             with self.recorder.at("run") as where:

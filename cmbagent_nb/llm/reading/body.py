@@ -119,6 +119,13 @@ def count(value: Any) -> int | None:
     return int(value) if 0 <= value <= MOST_TOKENS else None
 
 
+def texts(content: Any) -> str:
+    """Return the text of content in any form, without the reasoning in it."""
+    pieces = _Pieces()
+    pieces.add(content)
+    return whole("".join(pieces.text))
+
+
 def _integer(digits: str) -> Any:
     return int(digits) if len(digits) <= LONGEST_INTEGER else float("inf")
 

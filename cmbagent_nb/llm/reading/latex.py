@@ -29,6 +29,10 @@ POSSIBLE = frozenset(
     tag tan tau text to top tr trace tt
     """.split()  # noqa: SIM905 - a list of quoted words cannot be read
 )
+#: Those whose rest is a word that a line may begin with.
+WORDS = frozenset(
+    {"neg", "nexists", "nless", "nmid", "node", "not", "num", "nup", "tag", "tan", "text", "top", "trace"}
+)
 #: Commands that begin like the other escapes: a carriage return, a form feed, a backspace.
 OTHERS = frozenset(
     """

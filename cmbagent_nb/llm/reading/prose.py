@@ -18,7 +18,7 @@ import re
 from bisect import bisect_right
 from itertools import pairwise
 
-from cmbagent_nb.llm.reading.latex import CERTAIN, OTHERS, POSSIBLE, mathematics
+from cmbagent_nb.llm.reading.latex import CERTAIN, OTHERS, POSSIBLE, WORDS, mathematics
 from cmbagent_nb.llm.reading.script import decode_script
 from cmbagent_nb.llm.reading.tokens import CONTROLS, Token, plain, tokens
 
@@ -117,17 +117,19 @@ class _Prose:
         if mark == "r":
             return bool(letters) and not proper
         if name in POSSIBLE and not proper:
-            return self._is_command(token.start, before)
+            return self._is_command(name, token.start, before)
         if mark == "t" and letters and not proper and _around(self.inlines, token.start):
             return True
         return self._is_pattern(token)
 
-    def _is_command(self, start: int, before: str) -> bool:
+    def _is_command(self, name: str, start: int, before: str) -> bool:
         """Tell whether a possible LaTeX command is one, by what is around it."""
         if _around(self.inlines, start):
             return True
         display = _around(self.displays, start)
         if display is None:
+            if name in WORDS and not self.single:
+                return False
             return bool(before) and before in " (" and self.raw[max(start - 2, 0) : start] != "  "
         opening = 2 if self.raw.startswith(("$$", "\\["), display[0]) else 0
         if opening and start == display[0] + opening:  # a line break after the opening has one before the closing

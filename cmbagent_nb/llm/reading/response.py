@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.llm.reading.body import REFUSED, Reply, finish
+from cmbagent_nb.llm.reading.body import REFUSED, Reply, finish, texts
 from cmbagent_nb.llm.reading.calls import Call, read_call, unique
 from cmbagent_nb.llm.reading.escapes import whole
 from cmbagent_nb.llm.reading.reasoning import split_reasoning
@@ -59,7 +59,7 @@ def read_response(
 def _of(response: ModelResponse, thoughts: str) -> Reply:
     ended = finish(response.finish_reason)
     return Reply(
-        text=whole(response.content or ""),
+        text=texts(response.content),
         reasoning=whole(thoughts),
         calls=tuple(
             read_call(call.id, call.name, call.arguments, cut=ended == "length") for call in response.tool_calls.calls

@@ -25,6 +25,10 @@ def decode_script(raw: str, quote: str = '"') -> str:
     pieces = list(tokens(raw))
     text = _Script(raw, quote).decode(pieces)
     strict = "".join(plain(token.text, quote) for token in pieces)
+    if "\n" not in strict and "\\n" in strict and not _parses(strict):  # every backslash was doubled once more
+        single = _Script(strict, quote).decode(list(tokens(strict)))
+        if _parses(single):
+            return single
     if text == strict or _parses(text):
         return text
     fewer = text.count("\n") < _LEFT * strict.count("\n")
