@@ -98,13 +98,14 @@ def detail(text: str) -> NodeDetail:
     """A node with two attempts whose every text is ``text``."""
     ran = {"event_type": "code_exec", "status": "failed", "error": text, "label": text, "agent_name": text}
     ran |= {"inputs": {"path": text, "code": text}, "outputs": {"stdout": text, "stderr": text}}
-    asked = {"event_type": "agent_call", "agent_name": text, "inputs": {"message": text}, "outputs": {"text": text}}
+    said = {"content": text, "code_generated": text, "recipient": text, "created_at": 1.0}
+    asked = [{**said, "sender": "workflow"}, {**said, "sender": text}]
     gate = {"event_type": "approval", "inputs": {"title": text}, "outputs": {"resolution": text, "feedback": text}}
     tool = {"event_type": "tool_call", "label": text, "inputs": {text: text}, "outputs": {text: text}, "error": text}
     file = {"file_path": text, "node_id": "step_1", "created_by_agent": text, "size_bytes": 1}
-    row = {"status": text, "error": text, "started_at": 1.0, "ended_at": 2.0}
-    first = AttemptDetail(1, row, [asked, tool, ran, gate], "", [file])
-    return NodeDetail("step_1", [first, AttemptDetail(2, row, [asked], text)], 3)
+    row: dict[str, Any] = {"status": text, "folder": text, "error": text, "started_at": 1.0, "ended_at": 2.0}
+    first = AttemptDetail(1, row, [tool, ran, gate], asked, [file])
+    return NodeDetail("step_1", [first, AttemptDetail(2, row, [gate], asked)], 3)
 
 
 def everything(text: str) -> str:

@@ -48,7 +48,7 @@ def node_panel(snapshot: Snapshot, node_id: str, detail: NodeDetail | None = Non
         out.append(plan_table(snapshot.plan or snapshot.proposed))
     out.append(_agents(snapshot, node_id))
     if detail is not None:
-        shown = [attempt for attempt in detail.attempts if attempt.row or attempt.events or attempt.files]
+        shown = [attempt for attempt in detail.attempts if attempt.row or attempt.events or attempt.messages]
         out += [_attempt(attempt, last=attempt is shown[-1]) for attempt in shown]
         if detail.left_out:
             left = plural(detail.left_out, "earlier event")
@@ -87,7 +87,9 @@ def _attempt(attempt: AttemptDetail, *, last: bool) -> str:
     error = _last_line(row.get("error"))
     facts = [status, took, cut(error, 160)]
     head = f"Attempt {attempt.number}" if attempt.number else "Before the attempts"
-    body = "".join(_event(event) for event in attempt.events) + _not_run(attempt)
+    body = _happened(attempt)
+    if row.get("folder"):
+        body += f'<div class="cmbv-meta">all of it: <code>{esc(row["folder"])}</code></div>'
     known = {_last_line(event.get("error")) for event in attempt.events if event.get("error")}
     if error and error not in known:
         body += _output("Error", row.get("error"), unfolded=True, style="cmbv-error")
@@ -106,11 +108,24 @@ def _last_line(text: Any) -> str:
     return lines[-1] if lines else ""
 
 
-def _not_run(attempt: AttemptDetail) -> str:
-    """Show code that was written and not run: it waits at a gate, or was not allowed."""
-    if not attempt.code or any(event.get("event_type") == "code_exec" for event in attempt.events):
-        return ""
-    return code_html(attempt.code, "Code, not run", copy=True)
+def _happened(attempt: AttemptDetail) -> str:
+    """Show what was asked, answered, decided and run, in the order in which it happened."""
+    ran = any(event.get("event_type") == "code_exec" for event in attempt.events)
+    told = [(float(event.get("started_at") or 0.0), _event(event)) for event in attempt.events]
+    told += [(float(item.get("created_at") or 0.0), _message(item, ran)) for item in attempt.messages]
+    return "".join(text for _, text in sorted(told, key=lambda pair: pair[0]))
+
+
+def _message(message: Mapping[str, Any], ran: bool) -> str:
+    """Show a prompt or a reply; code that was not run stands open, as it waits at a gate or was not allowed."""
+    sender, text, code = message.get("sender"), str(message.get("content") or ""), message.get("code_generated")
+    if sender in ("workflow", "you"):
+        return _output(f"Prompt to {message.get('recipient')}", text)
+    if sender == "executor":
+        return ""  # its output stands with the code
+    unrun = code_html(str(code), "Code, not run", copy=True) if code and not ran else ""
+    reply = content_html(text, coded=bool(code))
+    return f"<details><summary>Reply of {esc(sender)}</summary>{reply}</details>{unrun}" if text else unrun
 
 
 def _event(event: Mapping[str, Any]) -> str:
@@ -122,10 +137,6 @@ def _event(event: Mapping[str, Any]) -> str:
     kind, error = event.get("event_type"), event.get("error")
     if kind == "code_exec":
         return more + _execution(event, inputs, outputs)
-    if kind == "agent_call":
-        reply = str(outputs.get("text") or "")
-        answer = f"<details><summary>Reply</summary>{content_html(reply)}</details>" if reply else ""
-        return more + _output(f"Prompt to {event.get('agent_name')}", inputs.get("message")) + answer + _failed(error)
     if kind == "tool_call":
         return (
             more + _output(str(event.get("label") or "tool"), f"{_text(inputs)}\n→ {_text(outputs)}") + _failed(error)

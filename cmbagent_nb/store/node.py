@@ -26,8 +26,8 @@ class AttemptDetail:
     row: dict[str, Any] = field(default_factory=dict)
     #: Its events in order, with ``inputs`` and ``outputs`` whole; ``too_long`` tells that a payload was left out.
     events: list[dict[str, Any]] = field(default_factory=list)
-    #: Code that was written for it, if none was run.
-    code: str = ""
+    #: What was asked and answered, in order and whole.
+    messages: list[dict[str, Any]] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -62,10 +62,8 @@ def read_node(db: Database, run_id: str, node_id: str) -> NodeDetail:
             event["label"] = event_label(event)
             event["too_long"] = bool(event["too_long"])
             of(event["attempt"]).events.append(event)
-        of_event = {event["id"]: event["attempt"] for event in found}
-        for row in select(f"SELECT event_id, code_generated FROM messages WHERE {_OF_NODE} AND code_generated <> ''"):
-            if row["event_id"] in of_event:
-                of(of_event[row["event_id"]]).code = row["code_generated"]
+        for row in select(_MESSAGES, longest=LONGEST):
+            of(row["attempt"]).messages.append(row)
         for row in select(f"SELECT * FROM files WHERE {_OF_NODE} ORDER BY created_at, id"):
             file = parsed(row)
             number = (file["meta"] or {}).get("attempt") if isinstance(file["meta"], dict) else None
@@ -76,6 +74,12 @@ def read_node(db: Database, run_id: str, node_id: str) -> NodeDetail:
 
 _NAMES = ", ".join(f"'{kind}'" for kind in KINDS)
 _OF_NODE = "run_id = :run AND (node_id = :node OR node_id LIKE :node || '.%')"
+_MESSAGES = """
+SELECT m.sender, m.recipient, SUBSTR(m.content, 1, :longest) AS content, m.reasoning, m.code_generated, m.created_at,
+       e.attempt
+FROM messages m LEFT JOIN execution_events e ON e.id = m.event_id
+WHERE m.run_id = :run AND (m.node_id = :node OR m.node_id LIKE :node || '.%') ORDER BY m.id
+"""
 _EVENTS = f"""
 SELECT id, run_id, node_id, parent_event_id, event_type, event_subtype, agent_name, agent_role, attempt, status,
        started_at, ended_at, duration_ms, error, execution_order, depth,
