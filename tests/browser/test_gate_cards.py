@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.browser.harness import PATIENCE, Lab, Notebook, browser_page, lab_server
+from tests.long_run import error_of, write_long_run
 from tests.openai_server import OpenAIServer
 from tests.team import APPROVED, Team, code, plan
 
@@ -257,4 +258,32 @@ def test_after_a_kernel_restart_the_saved_copy_is_shown(lab: Lab, team: Team) ->
             notebook.theme(theme)
             look(notebook, 1, f"restarted_run_{theme}")
             look(notebook, 3, f"restarted_library_{theme}")
+        no_errors(page)
+
+
+def test_a_run_of_300_steps_shows_each_step(lab: Lab, team: Team) -> None:
+    write_long_run(lab.folder / "home", "long", 300)
+    with browser_page() as page:
+        cells = [
+            "%load_ext cmbagent_nb",
+            "import cmbagent_nb as cmb\nfrom cmbagent_nb.notebook.view import RunView\n"
+            "view = RunView(cmb.Workspace().run('long')).show()\nNone",
+            *(f"view._select('step_{number}')" for number in (2, 150, 300)),
+        ]
+        notebook = Notebook.open(page, lab, "long.ipynb", cells)
+        notebook.run(0)
+        notebook.run(1)
+        status(page, "completed")
+        page.locator(f"{LIVE} .js-plotly-plot .bars").first.wait_for()
+        assert "The newest 200 of 2,100 events" in page.locator(f"{LIVE} .cmbv-events").inner_text()
+        look(notebook, 1, "long_timeline")
+        for index, number in enumerate((2, 150, 300), 2):
+            notebook.run(index)
+            step = page.locator(f"{LIVE} .cmbv-tab", has_text=error_of(number))
+            step.locator(".cmbv-attempt").nth(1).wait_for()
+            assert f"print('attempt 1 of step {number}')" in step.inner_text()
+            assert f"out of step {number}" in step.inner_text()
+        look(notebook, 1, "long_step_light")
+        notebook.theme("dark")
+        look(notebook, 1, "long_step_dark")
         no_errors(page)
