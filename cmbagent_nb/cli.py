@@ -34,8 +34,34 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
+#: Seconds after which the process is told again to end, when some library has swallowed what told it.
+TELL_AGAIN = 1.0
+
+
 class Terminated(BaseException):
     """The process was asked to end."""
+
+
+class _Ending:
+    """Whether the process was asked to end: the exception can be lost, or become another, within an import."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.heard = False
+
+    def tell(self, number: int = 0, frame: Any = None) -> None:
+        """Handle SIGTERM."""
+        if self.heard:
+            return
+        self.asked = True
+        again = threading.Timer(TELL_AGAIN, self._again)
+        again.daemon = True
+        again.start()
+        raise Terminated
+
+    def _again(self) -> None:
+        if not self.heard:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,43 +70,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     for stream in (sys.stdout, sys.stderr):
         _tolerant(stream)
-    before = _on_sigterm()
+    ending = _Ending()
+    before = _on_sigterm(ending)
     try:
-        return _execute(words)
+        return _execute(words, ending)
     except CMBAgentError as error:
+        if ending.asked:
+            return _terminated()
         _fail(error, debug, str(error))
         return error.exit_status
     except KeyboardInterrupt:
         _say("Interrupted.")
         return INTERRUPTED
     except Terminated:
-        _say("Terminated.")
-        return TERMINATED
+        return _terminated()
     except BrokenPipeError:
         # Whoever read the output has gone, as with `| head`: nothing is wrong. Python would complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if ending.asked:  # an import, for one, makes an ImportError of it
+            return _terminated()
         what = f"Internal error: {type(error).__name__}: {error}. Run it again with --debug and report what it says."
         _fail(error, debug, what)
         return 1
     finally:
+        ending.heard = True
         if before is not None:
             signal.signal(signal.SIGTERM, before)
 
 
-def _on_sigterm() -> Any:
+def _terminated() -> int:
+    _say("Terminated.")
+    return TERMINATED
+
+
+def _on_sigterm(ending: _Ending) -> Any:
     """End in good order at SIGTERM; returns the handler that was there, None where signals are not ours."""
-
-    def end(number: int, frame: Any) -> None:
-        raise Terminated
-
     if threading.current_thread() is not threading.main_thread():
         return None
-    return signal.signal(signal.SIGTERM, end)
+    return signal.signal(signal.SIGTERM, ending.tell)
 
 
-def _execute(words: list[str]) -> int:
+def _execute(words: list[str], ending: _Ending) -> int:
     from cmbagent_nb import verbs
 
     options = verbs.parser(PROG).parse_args(words)
@@ -93,9 +125,11 @@ def _execute(words: list[str]) -> int:
         output = verbs.execute(workspace, options, say=_say)
         _show(output)
         return output.exit_status
-    except Terminated:
-        if workspace is not None:
-            workspace.host.leave()
+    except BaseException:
+        if ending.asked:
+            ending.heard = True
+            if workspace is not None:
+                workspace.host.leave()
         raise
     finally:
         if workspace is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import ExecutionFailed, WorkDirError
+from cmbagent_nb.settings import user_path
 
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
@@ -46,7 +47,7 @@ def main(folder: str | Path = "cmbagent_demo", *, next_step: str = "") -> int:
     ExecutionFailed
         The notebook stopped with an error.
     """
-    place = fresh(Path(folder).absolute())
+    place = fresh(user_path(folder, "--dir"))
     source = notebook()
     target = place / source.name
     print(f"Running {source.name} headless: real data, recorded model replies, no key, no network.", flush=True)

@@ -6,6 +6,7 @@ value came from, which is what ``%cmbagent config`` shows.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ PREFIX = "CMBAGENT_"
 #: The largest number that a setting can be, and the longest text that is read as one.
 _LARGEST_NUMBER = 1e12
 _LONGEST_NUMBER = 40
+#: The most characters of a path that an error quotes.
+_LONGEST_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,13 @@ def user_path(text: str | Path, what: str = "") -> Path:
     UsageError
         There is no such user, or no file can have this name; ``what`` says what the path was given for.
     """
-    shown = f"{what} {str(text)!r}".strip()
+    quoted = repr(str(text))
+    shown = f"{what} {quoted if len(quoted) <= _LONGEST_SHOWN else quoted[:_LONGEST_SHOWN] + '…'}".strip()
     try:
         path = Path(text).expanduser().absolute()
         os.fsencode(path)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+            path.lstat()  # a name that is too long is told here
     except RuntimeError:
         user = Path(text).parts[0]
         raise UsageError(
@@ -107,7 +113,8 @@ def user_path(text: str | Path, what: str = "") -> Path:
             path=str(text),
         ) from None
     except (UnicodeEncodeError, TypeError, OSError) as error:
-        raise UsageError(f"the path {shown} cannot be used: {error}", "Choose another path.", path=str(text)) from None
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UsageError(f"the path {shown} cannot be used: {why}", "Choose another path.", path=str(text)) from None
     if "\0" in str(path):
         raise UsageError(f"the path {shown} cannot be used: it holds a null character", "Choose another path.")
     return path

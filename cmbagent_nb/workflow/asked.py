@@ -46,7 +46,9 @@ def read_mode(mode: str) -> str:
     >>> read_mode("plan")
     'planning_and_control'
     """
-    if not isinstance(mode, str) or mode not in MODES:
+    if not isinstance(mode, str):
+        raise UsageError(f"the mode is a {type(mode).__name__}, not a text", "Modes are one_shot, plan and deep.")
+    if mode not in MODES:
         raise UsageError(unknown("mode", mode, MODES), "Modes are one_shot, plan and deep.", mode=mode)
     return MODES[mode]
 
@@ -174,7 +176,7 @@ def number(**given: Any) -> float:
         return check_number(value, kind)
     except (TypeError, ValueError, OverflowError):
         what = "a whole number of 0 or more" if kind is int else "a number of 0 or more"
-        raise UsageError(f"{name} is {shown(value)}, which is not {what}", f"Give {HELP[name]}.") from None
+        raise UsageError(f"the option {name} is {shown(value)}, which is not {what}", f"Give {HELP[name]}.") from None
 
 
 def shown(value: Any) -> str:
@@ -189,5 +191,5 @@ def shown(value: Any) -> str:
 def _at_least_one(name: str, value: Any) -> int:
     found = int(number(**{name: value}))
     if found < 1:
-        raise UsageError(f"{name} cannot be {value}", "Give a number of 1 or more.", value=value)
+        raise UsageError(f"the option {name} cannot be {value}", "Give a number of 1 or more.", value=value)
     return found
