@@ -38,7 +38,8 @@ _DURATION = re.compile(
 )
 _ASKED = re.compile(
     r"(?:(?:try|retry|retrying|request|again)\s+(?:again\s+)?(?:in|after)|retry[- _]?(?:after|delay|in)[\"']?\s*[:=]?"
-    r"|wait(?:\s+for)?|resets?\s+(?:in|after)|available\s+in)\s*(?:about|approximately|around|at least|another)?\s*[\"']?"
+    r"|wait(?:\s+for)?|resets?\s+(?:in|after)|available\s+in)"
+    r"\s*(?:about|approximately|around|at least|another)?\s*[\"']?"
     r"(?P<time>\d[\d.]*\s*[a-z]*(?:\s*\d[\d.]*\s*[a-z]+)*)",
     re.IGNORECASE,
 )
