@@ -24,7 +24,8 @@ REFUSED = frozenset({400, 404, 405, 415, 422, 500, 501})
 #: Texts of refusals that are about something else than the form of the request.
 _OTHER = re.compile(
     r"context.?(length|window|size)|too (long|large|many tokens)|maximum.{0,20}tokens|quota|billing|api.?key"
-    r"|content.?(policy|filter)|model.{0,40}(not found|does not exist|not exist)|no such model|unknown model|rate.?limit|safety",
+    r"|content.?(policy|filter)|model.{0,40}(not found|does not exist|not exist)|no such model|unknown model"
+    r"|rate.?limit|safety",
     re.IGNORECASE,
 )
 _FORMAT = re.compile(r"response.?format|json.?schema|json.?object|structured|guided|grammar|\bschema\b", re.IGNORECASE)
