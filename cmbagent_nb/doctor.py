@@ -360,7 +360,8 @@ def _model(report: Report, settings: Settings, environ: Mapping[str, str]) -> Ch
 
 def providers(settings: Settings, environ: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """List the providers: which of them can be used here, and what the others need. No key is shown."""
-    from cmbagent_nb.llm.providers import check, ollama_url, probe_ollama
+    from cmbagent_nb.llm.providers import check, ollama_url
+    from cmbagent_nb.llm.servers import chat_models, ollama_models
     from cmbagent_nb.llm.spec import PROVIDERS, ModelSpec
 
     environ = os.environ if environ is None else environ
@@ -371,8 +372,8 @@ def providers(settings: Settings, environ: Mapping[str, str] | None = None) -> l
             check(ModelSpec(item.name, item.default or "any"), settings, environ)
         except CMBAgentError as error:
             how = error.next_step
-        if item.name == "ollama" and not how and not probe_ollama(url=ollama_url(environ)):
-            how = "Start Ollama and pull a model."
+        if item.name == "ollama" and not how and not chat_models(ollama_models(url=ollama_url(environ))):
+            how = "Start Ollama and pull a model that can chat, such as: ollama pull llama3.1."
         variable = next((name for name in item.keys if environ.get(name)), item.keys[0] if item.keys else None)
         found.append(
             {

@@ -42,6 +42,7 @@ class Settings:
     step_timeout: float = 3600.0
     step_memory_mb: int = 8000
     call_timeout: float = 600.0
+    first_byte_timeout: float = 240.0
     max_cost_usd: float = 0.0
     checkpoint_minutes: float = 10.0
     context_tokens: int = 12_000
@@ -75,6 +76,7 @@ HELP = {
     "step_timeout": "seconds that the code of a step may run",
     "step_memory_mb": "megabytes that the code of a step may use",
     "call_timeout": "seconds that a model call may take",
+    "first_byte_timeout": "seconds until a model's server sends its first byte; 0 means no limit",
     "max_cost_usd": "US dollars that a run may cost; 0 means no limit",
     "checkpoint_minutes": "minutes between two checkpoints of a run in which something changed",
     "context_tokens": "tokens of what a step of a deep run is told about the steps before it",

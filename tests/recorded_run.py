@@ -51,7 +51,8 @@ class RecordedRun:
         return [row for row in rows if kind is None or row["event_type"] == kind]
 
     def gateway(self, url: str = "", model: str = "openai:test-model", **options: Any) -> Gateway:
-        settings = Settings(base_url=url, call_timeout=options.pop("call_timeout", 20.0))
+        limits = {name: options.pop(name) for name in ("call_timeout", "first_byte_timeout") if name in options}
+        settings = Settings(base_url=url, **{"call_timeout": 20.0, **limits})
         return Gateway(
             ModelSpec.parse(model),
             settings=settings,

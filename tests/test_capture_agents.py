@@ -15,7 +15,7 @@ from ag2 import Agent
 from ag2.testing import TestConfig
 
 from cmbagent_nb.capture.middleware import Capture
-from cmbagent_nb.llm import retry
+from cmbagent_nb.llm import rate_limits, retry
 from tests.openai_server import OpenAIServer, Reply, in_turn, last_message, system_prompt, tool_results
 from tests.recorded_run import RecordedRun, in_loop, recorded_run
 
@@ -130,6 +130,7 @@ def test_an_agent_called_within_anothers_step_is_a_sub_agent(tmp_path: Path) -> 
 def test_the_record_of_parallel_steps_is_complete_and_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps at once, with failed calls, tools and nested agents: all that was counted, once, in its place."""
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(rate_limits, "FIRST_WAIT", 0.01)
     troubles = Counter[str]()
 
     def handler(request: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from cmbagent_nb.capture.middleware import Capture
 from cmbagent_nb.errors import ModelCallFailed
-from cmbagent_nb.llm import retry
+from cmbagent_nb.llm import rate_limits, retry
 from cmbagent_nb.llm.call import CallInfo
 from cmbagent_nb.store.journal import read_journal
 from tests.openai_server import CUT, CUT_BODY, OpenAIServer, Reply, Status, in_turn
@@ -24,6 +24,7 @@ from tests.recorded_run import RecordedRun, in_loop, recorded_run
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(rate_limits, "FIRST_WAIT", 0.01)
 
 
 class Answer(BaseModel):
@@ -133,7 +134,7 @@ def test_a_failed_try_is_an_event_of_its_own_and_tried_again(tmp_path: Path, tro
 
 def test_retry_after_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pause is the one that the server asks for, not ours."""
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(rate_limits, "FIRST_WAIT", 60.0)
     with OpenAIServer(in_turn(Status(429, retry_after=0.3), "fine")) as server, recorded_run(tmp_path) as run:
         ask(run, run.gateway(server.url))
         first, second = server.requests

@@ -14,8 +14,9 @@ from ag2 import Agent
 
 from cmbagent_nb.capture.middleware import Capture
 from cmbagent_nb.errors import ModelCallFailed
-from cmbagent_nb.llm import prices, retry
-from cmbagent_nb.llm.providers import installed, probe_ollama
+from cmbagent_nb.llm import prices, rate_limits, retry
+from cmbagent_nb.llm.providers import installed
+from cmbagent_nb.llm.servers import chat_models, ollama_models
 from tests.recorded_run import in_loop, recorded_run
 
 ANTHROPIC = {
@@ -89,6 +90,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(rate_limits, "FIRST_WAIT", 0.01)
     made = Server()
     monkeypatch.setenv("ANTHROPIC_BASE_URL", made.url)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
@@ -159,5 +161,5 @@ def test_a_model_that_is_not_there(tmp_path: Path, server: Server, model: str, p
 
 def test_the_models_that_ollama_has(server: Server) -> None:
     """By its own list; none when nothing answers."""
-    assert probe_ollama(url=server.url) == ["qwen3:8b", "llama3.1:8b"]
-    assert probe_ollama(0.2, url="http://127.0.0.1:9") == []
+    assert chat_models(ollama_models(url=server.url)) == ["qwen3:8b", "llama3.1:8b"]
+    assert ollama_models(url="http://127.0.0.1:9", timeout=0.2) == []

@@ -68,7 +68,7 @@ class Capabilities:
         if status not in REFUSED or _OTHER.search(text):
             return None
         asked = body.get("response_format")
-        has_format = isinstance(asked, Mapping) and asked.get("type") == SCHEMA and self.form != PROMPT
+        has_format = isinstance(asked, Mapping) and asked.get("type") in (SCHEMA, OBJECT) and self.form != PROMPT
         has_tools = bool(body.get("tools")) and self.tools
         named = [name for name in _OPTIONAL if name in body and name not in self.without and _names(text, name)]
         if "max_tokens" in body and not self.completion_limit and "max_completion_tokens" in text:

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,7 +33,8 @@ from cmbagent_nb.llm.call import BeforeCall, CallInfo, under_way
 from cmbagent_nb.llm.client import GatewayClient, GatewayConfig, warm
 from cmbagent_nb.llm.ledger import Called, Ledger
 from cmbagent_nb.llm.playbook import Playbook, PlaybookConfig
-from cmbagent_nb.llm.providers import check, without_retries
+from cmbagent_nb.llm.providers import check, offered, without_retries
+from cmbagent_nb.llm.rate_limits import PATIENCE, RateLimit, rate_limit
 from cmbagent_nb.llm.reading.body import EMPTY, LENGTH
 from cmbagent_nb.llm.reading.response import read_response
 from cmbagent_nb.llm.request import (
@@ -43,7 +46,7 @@ from cmbagent_nb.llm.request import (
     without_surrogates,
 )
 from cmbagent_nb.llm.results import describe_result, restore_result, tools_around
-from cmbagent_nb.llm.retry import NO_ANSWER, TRIES, Failure, call_failed, understand
+from cmbagent_nb.llm.retry import NO_ANSWER, Failure, call_failed, understand
 from cmbagent_nb.llm.spec import PLAYBOOK, ModelSpec
 from cmbagent_nb.llm.tape import Tape
 
@@ -253,23 +256,45 @@ class Gateway:
         reserved = info.estimated_usd or 0.0
         self._reserved += reserved
         try:
-            for tried in range(1, TRIES + 1):
+            limit, began = rate_limit(f"{info.provider} {self.settings.base_url}", info.model), time.monotonic()
+            for tried in itertools.count(1):
+                await self._wait_for(limit, info)
                 await self._ask_leave(info, reserved)
                 outcome, failure = await self._try(await client.inner(), asked, tried)
                 if outcome is not None:
                     if outcome.finish_reason == LENGTH:
                         client.raise_limit(outcome.usage.completion_tokens)
+                    limit.passed()
                     await self.writer.settled()
                     return outcome
                 assert failure is not None
                 if failure.status in (400, 422) and client.drop_limit():
                     continue
-                if not failure.again or tried == TRIES:
+                if failure.limited and time.monotonic() - began + limit.met(failure.retry_after) < PATIENCE:
+                    continue
+                if not failure.again or failure.limited or tried >= failure.tries:
+                    if failure.status == 404:
+                        failure = await self._with_offer(failure, client)
                     raise call_failed(failure, model=f"{info.provider}:{info.model}", tries=tried)
                 await asyncio.sleep(failure.pause(tried))
         finally:
             self._reserved -= reserved
         raise AssertionError("a call ends within its tries")
+
+    async def _wait_for(self, limit: RateLimit, info: CallInfo) -> None:
+        """Wait until the rate limit of the model's server lets the call through; the wait is an event of its own."""
+        if limit.wait <= 0:
+            return
+        waits = {"model": f"{info.provider}:{info.model}", "seconds": round(limit.wait, 1)}
+        with self.recorder.span("retry", subtype="rate_limit", agent=info.agent, inputs=waits):
+            await limit.open()
+
+    async def _with_offer(self, failure: Failure, client: GatewayClient) -> Failure:
+        """Add to a failure for an unknown model which models the server has."""
+        if client.config.spec is None:
+            return failure
+        offer = await asyncio.to_thread(offered, client.config.spec, self.settings)
+        return dataclasses.replace(failure, next_step=f"{offer} {failure.next_step}".strip())
 
     async def _ask_leave(self, info: CallInfo, reserved: float) -> None:
         """Let every hook see the call, with what the run has spent and what calls under way may cost."""
@@ -279,8 +304,8 @@ class Gateway:
 
     async def _try(self, inner: Any, asked: Asked, tried: int) -> tuple[ModelResponse | None, Failure | None]:
         """Make one try, which is one event: return the reply, or why there is none."""
-        info = asked.info
-        with self.ledger.span(info, asked.request, tried) as span, under_way(info), http.watched() as seen:
+        info, patience = asked.info, self.settings.first_byte_timeout
+        with self.ledger.span(info, asked.request, tried) as span, under_way(info), http.watched(patience) as seen:
             try:
                 response, thoughts = await self._send(inner, asked)
             except CMBAgentError:
@@ -289,7 +314,7 @@ class Gateway:
             except Exception as error:
                 self.ledger.failed_calls += 1
                 failure = understand(error, seen, provider=info.provider, timeout=self.settings.call_timeout)
-                _mark_failed(span, failure, again=failure.again and tried < TRIES)
+                _mark_failed(span, failure, again=failure.limited or (failure.again and tried < failure.tries))
                 return None, failure
             structured = asked.options["response_schema"] is not None
             response, reasoning = read_response(
@@ -297,7 +322,7 @@ class Gateway:
             )
             if response.finish_reason == EMPTY:
                 self.ledger.failed_calls += 1
-                _mark_failed(span, NO_ANSWER, again=tried < TRIES)
+                _mark_failed(span, NO_ANSWER, again=tried < NO_ANSWER.tries)
                 return None, NO_ANSWER
             called = self.ledger.reply(span, info, asked.request, response, reasoning or None)
             self._calls(info, called)

@@ -7,16 +7,14 @@ Retries of the providers' own packages are turned off: the gateway retries and r
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import MissingExtra, MissingKey, ModelError
 from cmbagent_nb.llm.http import shared_client, shared_client_1
+from cmbagent_nb.llm.servers import OLLAMA_URL, Served, chat_models, models_of, ollama_models
 from cmbagent_nb.llm.spec import PROVIDERS, ModelSpec
 
 if TYPE_CHECKING:
@@ -24,7 +22,8 @@ if TYPE_CHECKING:
 
     from cmbagent_nb.settings import Settings
 
-OLLAMA_URL = "http://localhost:11434"
+#: The most models that an error names.
+_MOST_NAMED = 12
 #: What is sent as a key to a server that needs none.
 NO_KEY = "no-key"
 #: Tokens that Anthropic may answer with; the interface asks for a limit.
@@ -142,14 +141,13 @@ def available(
     """List the models that could be used now, in the order in which ``auto`` takes them.
 
     A server named by ``CMBAGENT_BASE_URL`` first, then keys in the environment, then Ollama if it
-    answers on this machine within ``timeout`` seconds.
+    answers on this machine within ``timeout`` seconds. Of a server it is the first model that can chat.
     """
     environ = os.environ if environ is None else environ
     base_url = settings.base_url if settings is not None else environ.get("CMBAGENT_BASE_URL", "")
     choices: list[Choice] = []
     if base_url and installed("openai"):
-        key = environ.get("OPENAI_API_KEY")
-        names = _names(_get(f"{base_url.rstrip('/')}/models", timeout, key), "data", "id")
+        names = chat_models(models_of(base_url, environ.get("OPENAI_API_KEY"), timeout=timeout))
         choices += [Choice(ModelSpec("openai", name), f"the server at {base_url} answers") for name in names[:1]]
     for provider in PROVIDERS.values():
         variable = next((name for name in provider.keys if environ.get(name)), None)
@@ -157,14 +155,24 @@ def available(
             choices.append(Choice(ModelSpec(provider.name, provider.default), f"{variable} is set"))
     if installed("ollama"):
         url = ollama_url(environ)
-        names = probe_ollama(timeout, url=url)
+        names = chat_models(ollama_models(url=url, timeout=timeout))
         choices += [Choice(ModelSpec("ollama", name), f"Ollama answers at {url}") for name in names[:1]]
     return choices
 
 
-def probe_ollama(timeout: float = 0.5, *, url: str = OLLAMA_URL) -> list[str]:
-    """Return the names of the models that Ollama has on this machine; none when it does not answer."""
-    return _names(_get(f"{url}/api/tags", timeout), "models", "name")
+def offered(spec: ModelSpec, settings: Settings, environ: Mapping[str, str] | None = None) -> str:
+    """Return a sentence with the models that the server of ``spec`` has; empty where it cannot be asked."""
+    environ = os.environ if environ is None else environ
+    found: list[Served] = []
+    if spec.provider == "openai" and settings.base_url:
+        found = models_of(settings.base_url, environ.get("OPENAI_API_KEY"), timeout=2.0)
+    elif spec.provider == "ollama":
+        found = ollama_models(url=ollama_url(environ), timeout=2.0)
+    if not found:
+        return ""
+    names = [f"{model.name}{'' if model.chat else ' (does not chat)'}" for model in found]
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"The server has {', '.join(names[:_MOST_NAMED])}{more}."
 
 
 def ollama_url(environ: Mapping[str, str]) -> str:
@@ -188,25 +196,3 @@ def installed(package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     except ModuleNotFoundError:
         return False
-
-
-def _get(url: str, timeout: float, key: str | None = None) -> Any:
-    if not url.startswith(("http://", "https://")):
-        return None
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked
-    # A proxy of the environment is not asked for this machine's own servers.
-    local = urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
-    try:
-        with opener.open(request, timeout=timeout) as answer:
-            return json.load(answer)
-    except (OSError, ValueError):
-        return None
-
-
-def _names(answer: Any, list_name: str, field: str) -> list[str]:
-    rows = answer.get(list_name) if isinstance(answer, dict) else None
-    if not isinstance(rows, list):
-        return []
-    return [str(row[field]) for row in rows if isinstance(row, dict) and row.get(field)]

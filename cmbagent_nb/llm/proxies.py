@@ -22,6 +22,8 @@ from cmbagent_nb.errors import ModelError
 if TYPE_CHECKING:
     import ssl
 
+#: What a connection through a SOCKS proxy needs.
+SOCKS_PACKAGE = "socksio"
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
@@ -64,7 +66,7 @@ def proxy_for(url: str) -> str | None:
             f"Set it to an address that begins with {', '.join(_SCHEMES)}, or add {host} to NO_PROXY.",
             proxy=proxy,
         )
-    if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+    if scheme.startswith("socks") and importlib.util.find_spec(SOCKS_PACKAGE) is None:
         raise ModelError(
             f"{host} is reached through the SOCKS proxy {proxy}, which needs the package 'socksio'",
             f"Install it with: pip install socksio, or add {host} to NO_PROXY.",

@@ -138,7 +138,8 @@ class RateLimit:
 
     def met(self, asked: float | None) -> float:
         """Hold all calls back after one that met the limit; returns the seconds until they go on."""
-        self._met += 1
+        if self.wait <= 0:  # calls that were under way together meet it as one
+            self._met += 1
         wait = asked if asked is not None else min(FIRST_WAIT * 2 ** (self._met - 1), LONGEST_WAIT)
         self._until = max(self._until, time.monotonic() + wait)
         return self._until - time.monotonic()

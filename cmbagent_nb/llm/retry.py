@@ -1,10 +1,12 @@
 """When a model call is tried again, when that is pointless, and what to tell the user then.
 
 =====================================  =======================================================
-429, 408, 409, 425 and all 5xx         tried again, after what ``Retry-After`` asks for, else
-                                       after a growing pause; not when the quota is used up
+429, 503, 529, "overloaded"            waited for (``rate_limits``), as long as the server asks or for
+                                       the usual window; not when the quota is used up
+408, 409, 425 and all other 5xx        tried again after a growing pause
 a connection cut or refused            tried again
 an answer that cannot be read          tried again
+no byte within ``first_byte_timeout``  tried again once
 no answer within ``call_timeout``      not tried again: it would only double the wait
 any other status                       not tried again
 =====================================  =======================================================
@@ -15,14 +17,15 @@ The providers' packages have no error class in common, so errors are told by wha
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from cmbagent_nb.errors import ModelCallFailed
 from cmbagent_nb.llm.http import Exchange
+from cmbagent_nb.llm.rate_limits import PATIENCE, asked_wait
 from cmbagent_nb.llm.spec import PROVIDERS
 
 #: How often a call is tried in all.
@@ -30,10 +33,10 @@ TRIES = 4
 #: Seconds of the first pause; each next one is twice as long.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 20.0
-#: A server that asks for a longer pause than this is not waited for.
-LONGEST_RETRY_AFTER = 120.0
 
-_AGAIN = frozenset({408, 409, 425, 429})
+_AGAIN = frozenset({408, 409, 425})
+_LIMITED = frozenset({429, 503, 529})
+_BUSY = re.compile(r"overload|rate.?limit|too many requests|at capacity|temporarily unavailable", re.IGNORECASE)
 _CONNECTION = frozenset({"APIConnectionError", "TransportError", "NetworkError", "ProtocolError", "ConnectError"})
 _USED_UP = ("insufficient_quota", "billing_hard_limit_reached", "credit balance is too low")
 
@@ -46,12 +49,15 @@ class Failure:
     status: int | None
     again: bool
     next_step: str
+    #: Seconds that the server asks to wait.
     retry_after: float | None = None
+    #: Whether the server has a limit that is waited for.
+    limited: bool = False
+    #: How often a call that fails like this is made in all.
+    tries: int = TRIES
 
     def pause(self, tried: int) -> float:
         """Return how many seconds to wait after so many tries."""
-        if self.retry_after is not None:
-            return self.retry_after
         pause: float = min(FIRST_PAUSE * 2 ** (tried - 1), LONGEST_PAUSE)
         return pause * (0.8 + 0.4 * (time.monotonic_ns() % 1000) / 1000)  # apart from other calls that wait
 
@@ -67,6 +73,9 @@ NO_ANSWER = Failure(
 
 def understand(error: BaseException, seen: Exchange, *, provider: str, timeout: float) -> Failure:
     """Tell what an error of a provider's package means."""
+    if seen.stalled:
+        step = "Raise CMBAGENT_FIRST_BYTE_TIMEOUT if the model needs longer, or take another model."
+        return Failure(f"the server sent nothing for {seen.patience:g} s", None, True, step, tries=2)
     status = _status(error) or (seen.status if seen.status is not None and seen.status >= 400 else None)
     text = _text(error)
     if status is not None:
@@ -111,43 +120,16 @@ def _of_status(status: int, text: str, error: BaseException, provider: str) -> F
         return Failure(text, status, False, f"Check the key in {key}, and that it may use this model.")
     if status == 404:
         return Failure(text, status, False, "Check the name of the model (--model), and CMBAGENT_BASE_URL if set.")
-    if status in _AGAIN or status >= 500:
-        wait = retry_after(_headers(error))
-        if wait is not None and wait > LONGEST_RETRY_AFTER:
-            step = f"Try again in {wait / 60:.0f} minutes, or take another model."
+    later = "Try again later, or take another model with --model."
+    if status in _LIMITED or (status >= 500 and _BUSY.search(text)):
+        wait = asked_wait(_headers(error), f"{text} {getattr(error, 'body', '')}")
+        if wait is not None and wait > PATIENCE:
+            step = f"Try again in {math.ceil(wait / 60)} minutes, or take another model."
             return Failure(text, status, False, step, wait)
-        step = "Try again later, or take another model with --model."
-        return Failure(text, status, True, step, wait)
+        return Failure(text, status, True, later, wait, limited=True)
+    if status in _AGAIN or status >= 500:
+        return Failure(text, status, True, later)
     return Failure(text, status, False, "Take another model with --model, or ask for less in one step.")
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a server asks to wait, or None.
-
-    >>> retry_after({"retry-after": "1.5"}), retry_after({"retry-after-ms": "20"}), retry_after({})
-    (1.5, 0.02, None)
-    >>> retry_after({"retry-after": "nan"}) is None
-    True
-    """
-    milliseconds = headers.get("retry-after-ms")
-    value = headers.get("retry-after")
-    try:
-        if milliseconds:
-            return _wait(float(milliseconds) / 1000)
-        if not value:
-            return None
-        return _wait(float(value))
-    except ValueError:
-        pass
-    try:
-        return max(parsedate_to_datetime(str(value)).timestamp() - time.time(), 0.0)
-    except (TypeError, ValueError):
-        return None
-
-
-def _wait(seconds: float) -> float | None:
-    """Return a time to wait; "nan" is none, and a timer for it would never end."""
-    return None if math.isnan(seconds) else max(seconds, 0.0)
 
 
 def _status(error: BaseException) -> int | None:

@@ -19,6 +19,7 @@ from cmbagent_nb.render.markdown import markdown_html
 from cmbagent_nb.render.status import look
 from cmbagent_nb.render.text import clock, count, cut, esc, plural, seconds, size, usd
 from cmbagent_nb.store.snapshot import Snapshot
+from cmbagent_nb.store.waiting import waiting_text
 
 _MODES = {"planning_and_control": "plan", "deep_research": "deep", "one_shot": "one_shot"}
 _HIDDEN = {"state_transition", "message", "info"}
@@ -68,6 +69,7 @@ def status_line(snapshot: Snapshot, *, elapsed: float | None = None) -> str:
         f"{count(run['tokens'])} tokens" if run.get("tokens") else "",
         spent(run),
         f"no sign of life for {seconds(run['silent_s'])}" if (run.get("silent_s") or 0.0) > SILENCE else "",
+        waiting_text(run.get("waiting") or (), time.time()),
         f"its folder {run.get('work_dir')} is not there" if run.get("work_dir_missing") else "",
     ]
     model = run.get("model") or ""

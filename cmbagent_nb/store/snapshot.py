@@ -18,6 +18,7 @@ from cmbagent_nb.store.database import Database, rows
 from cmbagent_nb.store.labels import error_word, event_label
 from cmbagent_nb.store.lookup import parsed
 from cmbagent_nb.store.presence import is_missing, mark_missing
+from cmbagent_nb.store.waiting import WAITING, waits
 
 #: Statuses after which a run does nothing more by itself.
 FINISHED = frozenset({"completed", "failed", "cancelled", "interrupted"})
@@ -46,7 +47,8 @@ class Snapshot:
     run
         The run's row with totals: ``calls``, ``failed_calls``, ``tokens``, ``cost_usd`` (None when the cost of
         a call is unknown), ``cost_known``, ``unknown_cost_calls``, ``n_events``, ``n_messages``, ``n_files``,
-        ``elapsed_s``, and ``silent_s``: seconds since the process of a run that goes on gave a sign of life.
+        ``elapsed_s``, ``waiting`` (what it waits for, and since when), and ``silent_s``: seconds since the process of
+        a run that goes on gave a sign of life.
     nodes
         The graph's nodes in order, each with ``attempt``, ``max_attempts``, ``n_events``, ``n_files``,
         ``cost_usd``, ``duration_s``, ``error_word``.
@@ -114,6 +116,7 @@ def read_snapshot(
         counts = {row["node_id"]: row for row in select(_COUNTS)}
         run |= _totals(run, costs, counts, select)
         run["conflicts"] = conflict_lines(select(CONFLICTING, mark='%"conflict":%'))
+        run["waiting"] = [] if run["status"] in FINISHED else waits(select(WAITING))
         edges = select("SELECT from_node_id, to_node_id FROM dag_edges WHERE run_id = :run ORDER BY id")
         gates = select(
             "SELECT * FROM approval_requests WHERE run_id = :run AND status = 'pending' ORDER BY created_at, id"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import InputError, UsageError
 from cmbagent_nb.settings import user_path
+from cmbagent_nb.store.waiting import waiting_text
 from cmbagent_nb.verbs.call import Call
 from cmbagent_nb.verbs.declare import RUN, amount, arg, count, moment, verb
 from cmbagent_nb.verbs.output import Output, grid, plain, rows
@@ -248,6 +250,7 @@ def brief(snapshot: Snapshot) -> dict[str, Any]:
         "files": sorted(str(file["file_path"]) for file in snapshot.files),
         "error": row["error"],
         "conflicts": row["conflicts"],
+        "waiting": waiting_text(row["waiting"], time.time()) or None,
         "skill": result.get("skill"),
     }
 
@@ -364,5 +367,8 @@ def status(call: Call) -> Output:
     """Say in a line how a run stands."""
     made = plain(summary(call.ws, call.run()))
     return Output(
-        made, lambda: "\n".join([headline(made), *([f"  {made['error']}"] if made["error"] else []), *conflicts(made)])
+        made,
+        lambda: "\n".join(
+            [headline(made), *(f"  {made[name]}" for name in ("error", "waiting") if made[name]), *conflicts(made)]
+        ),
     )
