@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 #: The form of what the metadata say; a notebook of a newer one is not read.
 FORMAT = 1
+#: Tags of cells that give parameters their values; of those that a fresh kernel needs first; of those that only show.
+PARAMETERS = frozenset({"parameters", "injected-parameters", "outputs"})
+PREAMBLE = PARAMETERS | {"imports", "setup", "derived"}
+SHOWS = "show"
+NO_STEPS = PREAMBLE | {SHOWS}
 #: The folders that code which a model wrote may rely on.
 FOLDERS = ("input", "data", "plots", "codebase")
 
@@ -53,9 +58,16 @@ def build(content: Content) -> NotebookNode:
     nbformat = _nbformat()
     new_code_cell, new_markdown_cell = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
     cells = [new_markdown_cell(_opening(content), id="about")]
-    cells.append(
-        new_code_cell(parameters_source(content.parameters), id="parameters", metadata={"tags": ["parameters"]})
-    )
+    outputs = [item for item in content.parameters if item.kind == "output"]
+    others = [item for item in content.parameters if item.kind != "output"]
+    if outputs:
+        # Before the parameters, after which papermill puts the values of an execution.
+        folded = {"tags": ["outputs"], "jupyter": {"source_hidden": True}}
+        cells.append(
+            new_code_cell(f"# names of the files\n{parameters_source(outputs)}", id="outputs", metadata=folded)
+        )
+    source = parameters_source(others) if others or not outputs else "# Its only parameters are the names above."
+    cells.append(new_code_cell(source, id="parameters", metadata={"tags": ["parameters"]}))
     if content.imports:
         cells.append(new_code_cell(content.imports, id="imports", metadata={"tags": ["imports"]}))
     cells.append(new_code_cell(_setup(content), id="setup", metadata={"tags": ["setup"]}))
@@ -65,6 +77,10 @@ def build(content: Content) -> NotebookNode:
         fresh = content.fresh_kernels and step is not content.steps[0][0]
         about = {"tags": ["step"], "cmbagent_nb": {"node_id": step.node_id, "fresh_kernel": fresh}}
         cells.append(new_code_cell(code, id=cell_id, metadata=about))
+        showing = _showing(step, outputs)
+        if showing:
+            folded = {"tags": [SHOWS], "jupyter": {"source_hidden": True}}
+            cells.append(new_code_cell(showing, id=f"{cell_id}-shows", metadata=folded))
     notebook: NotebookNode = nbformat.v4.new_notebook(
         cells=cells,
         metadata={
@@ -139,7 +155,7 @@ def _line(item: Parameter) -> str:
 def _opening(content: Content) -> str:
     run = content.provenance["run"]
     lines = [f"# {content.name}", ""]
-    if content.description:
+    if content.description and content.description.strip() != content.task.strip():
         lines += [content.description, ""]
     if content.task:
         lines += ["Made from a run of this task:", "", *(f"> {line}" for line in content.task.strip().splitlines()), ""]
@@ -163,8 +179,8 @@ def _opening(content: Content) -> str:
 def _heading(content: Content, step: StepCode) -> str:
     number = step.node_id.removeprefix("step_")
     lines = [f"## {number}. {step.title}" if number.isdigit() and step.title != step.node_id else f"## {step.title}"]
-    if step.instructions:
-        lines += ["", step.instructions.strip()]
+    if step.instructions and step.instructions.strip() != content.task.strip():
+        lines += ["", without_values(step.instructions.strip(), content.parameters)]
     about = f"Code by {step.agent or 'an agent'}, attempt {step.attempt}"
     made = [f"`{path}`" for path in step.made]
     needs = content.needs.get(step.node_id, [])
@@ -173,6 +189,49 @@ def _heading(content: Content, step: StepCode) -> str:
     about += f"; side by side with {', '.join(beside)}" if beside else ""
     lines += ["", f"<small>{about}{'; makes ' + ', '.join(made) if made else ''}.</small>"]
     return "\n".join(lines)
+
+
+def without_values(text: str, parameters: list[Parameter]) -> str:
+    """Return prose with the names of parameters in place of their values, which may be others when it is read.
+
+    >>> without_values("Fit up to lmax 2508, with 3 knots.", [Parameter("lmax", "int", 2508), Parameter("k", "int", 3)])
+    'Fit up to lmax `lmax`, with 3 knots.'
+    """
+    for item in parameters:
+        value = str(item.default)
+        number = isinstance(item.default, (int, float)) and not isinstance(item.default, bool)
+        said = number and (len(value) > 2 or "." in value)
+        # A word of the language is no value, though it may be one's text.
+        named = isinstance(item.default, str) and len(value) > 2 and re.fullmatch(r"[A-Za-z ]+", value) is None
+        if (said or named) and "\n" not in value:
+            text = re.sub(rf"(?<![\w.`]){re.escape(value)}(?![\w`]|\.\d)", f"`{item.name}`", text)
+    return text
+
+
+#: Files that are shown under the step that made them.
+_SHOWN = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".csv", ".parquet")
+_SHOW = """\
+def show_files(*names):
+    \"\"\"Show figures and the first rows of tables.\"\"\"
+    import os
+
+    import pandas as pd
+    from IPython.display import SVG, Image, display
+
+    readers = {".svg": SVG, ".csv": lambda name: pd.read_csv(name, nrows=20)}
+    readers[".parquet"] = lambda name: pd.read_parquet(name).head(20)
+    for name in filter(os.path.isfile, names):
+        try:
+            display(readers.get(os.path.splitext(name)[1].lower(), Image)(name))
+        except Exception as error:
+            print(f"{name} cannot be shown: {error}")"""
+
+
+def _showing(step: StepCode, outputs: list[Parameter]) -> str:
+    """Return the line that shows the figures and tables that a step made."""
+    names = {item.default: item.name for item in outputs}
+    shown = [names.get(path, repr(path)) for path in step.made if path.lower().endswith(_SHOWN)]
+    return f"show_files({', '.join(shown)})" if shown else ""
 
 
 def _setup(content: Content) -> str:
@@ -189,6 +248,8 @@ def _setup(content: Content) -> str:
         ]
     else:
         lines.remove("import shutil")
+    if any(_showing(step, []) for step, _ in content.steps):
+        lines += ["", "", _SHOW]
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.skills.model import Parameter
+from cmbagent_nb.skills.notebook import NO_STEPS, PARAMETERS
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -254,7 +255,7 @@ def _number_nodes(component: Component, notebook: NotebookNode, about: dict[str,
 
 def _is_step(cell: Any) -> bool:
     tags = set(cell.metadata.get("tags", []))
-    plain = not tags & {"parameters", "injected-parameters", "imports", "setup", "part"}
+    plain = not tags & {*NO_STEPS, "part"}
     return bool(cell.cell_type == "code" and cell.source.strip() and plain)
 
 
@@ -266,7 +267,7 @@ def _cells_of(component: Component, notebook: NotebookNode, place: int) -> list[
     made: list[Any] = []
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
-        if cell.get("id") == "about" or set(tags) & {"parameters", "injected-parameters"}:
+        if cell.get("id") == "about" or set(tags) & PARAMETERS:
             continue
         new = copy.deepcopy(cell)
         new["id"] = f"part{place + 1}-{cell.get('id', len(made))}"[:64]

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cmbagent_nb.skills.notebook import SHOWS
+
 TAKEN = ".taken.json"
 
 
@@ -66,7 +68,7 @@ def in_one_script(notebook: Any) -> tuple[list[str], list[str]]:
 
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
-        if cell.cell_type != "code" or not cell.source.strip() or "parameters" in tags:
+        if cell.cell_type != "code" or not cell.source.strip() or {"parameters", "outputs", SHOWS} & set(tags):
             continue
         lines = cell.source.splitlines()
         future += [line for line in lines if line.startswith("from __future__")]

@@ -13,6 +13,25 @@ from cmbagent_nb.skills.extracting.source import dotted, draws, is_number, trivi
 from cmbagent_nb.skills.extracting.wording import unit_in
 
 
+def documented(docstring: str, name: str) -> str:
+    """Return what a docstring says of an argument, in the form of Sphinx, Google or NumPy.
+
+    >>> documented("Fit.\\n\\n:param lmax: highest multipole", "lmax")
+    'highest multipole'
+    >>> documented("Fit.\\n\\nArgs:\\n    lmax (int): highest\\n        multipole\\n    n: how many", "lmax")
+    'highest multipole'
+    >>> documented("Fit.\\n\\nParameters\\n----------\\nlmax : int\\n    Highest multipole.\\nn : int", "lmax")
+    'Highest multipole'
+    """
+    word = re.escape(name)
+    sphinx = re.search(rf":param\s+(?:[\w.\[\]]+\s+)?{word}:\s*([^:]+?)(?=\n\s*:|\n\s*\n|\Z)", docstring)
+    google = re.search(rf"^([ \t]+){word}\s*(?:\([^)]*\))?:[ \t]+(\S.*(?:\n\1[ \t]+\S.*)*)", docstring, re.MULTILINE)
+    numpy = re.search(rf"^([ \t]*){word}[ \t]*(?::[^\n]*)?\n((?:\1[ \t]+\S.*(?:\n|\Z))+)", docstring, re.MULTILINE)
+    text = sphinx[1] if sphinx else google[2] if google else numpy[2] if numpy else ""
+    text = " ".join(text.split()).removesuffix(".")
+    return text if len(text) <= 160 else f"{text[:157]}…"
+
+
 class Calls(Finder):
     """Collects the literals within calls, defaults and comparisons."""
 
@@ -114,7 +133,11 @@ class Calls(Finder):
             if value is None or parameter.default is None or not self._is_wanted_default(name, value):
                 continue
             if self._left_out(called, position - skipped, name):
-                self.add(name, value, parameter.default, "value", source=f"default of {node.name.value}")
+                help_ = documented(node.get_docstring() or "", name)
+                self.add(
+                    name, value, parameter.default, "value", help=help_, unit=unit_in(help_),
+                    source=f"default of {node.name.value}",
+                )  # fmt: skip
 
     def _is_wanted_default(self, name: str, value: Any) -> bool:
         """Tell whether a default is a choice: of the method, of the task; not of looks, and no neutral 0, 1 or flag."""

@@ -30,7 +30,7 @@ from cmbagent_nb.skills import library, naming
 from cmbagent_nb.skills.extracting import layout as files
 from cmbagent_nb.skills.extracting import reading
 from cmbagent_nb.skills.extracting.created_row import About, make_row
-from cmbagent_nb.skills.extracting.declared import read_declared, set_default
+from cmbagent_nb.skills.extracting.declared import read_declared
 from cmbagent_nb.skills.extracting.making import Draft, Maker, Reference, Way
 from cmbagent_nb.skills.extracting.observed import FirstRun, Seen, run_first, with_observer
 from cmbagent_nb.skills.extracting.outcome import caught
@@ -218,6 +218,8 @@ class _Making:
         self.started = time.monotonic()
         self.notes = [f"repaired: {text}" for text in given.repaired]
         self.parameters: list[Parameter] = []
+        #: Where the notebook of an earlier version stood in the skill's folder, and the folders that were there.
+        self.stood = files.take_place(self.notebook) if about.parent is not None else ("", [])
         #: Files elsewhere that parameters named: path in the notebook's folder → file.
         self.inputs: dict[str, Path] = {}
 
@@ -259,10 +261,13 @@ class _Making:
         known = parent.parameters if parent is not None else ()
         others = reading.codes(self.notebook)
         derived = files.tagged(self.notebook, files.DERIVED)
-        found = read_declared(cell.source, known, others)
-        cell.source, self.parameters = found.source, found.parameters
-        if found.derived:
-            files.add_derived(self.notebook, found.derived)
+        for cell in files.parameter_cells(self.notebook):
+            found = read_declared(cell.source, known, others)
+            cell.source = found.source
+            self.parameters += found.parameters
+            self.notes += found.notes
+            if found.derived:
+                files.add_derived(self.notebook, found.derived)
         if derived is not None:
             # The forms of an earlier version's parameters are in its cell of derived values.
             forms = {item.name: item for item in known}
@@ -272,7 +277,6 @@ class _Making:
                 else item
                 for item in self.parameters
             ]
-        self.notes += found.notes
 
     # -- the first run ---------------------------------------------------------------------------
 
@@ -329,12 +333,19 @@ class _Making:
         if parent is None:
             return copy_surroundings(self.place.parent, work, codes, self.making.parent.parent)
         around = copy_surroundings(self.place.parent, work, (), self.making.parent.parent)
-        if parent.assets.is_dir():
-            for path in sorted(item for item in parent.assets.rglob("*") if item.is_file()):
-                target = around.folder / path.relative_to(parent.assets)
-                if not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(path, target)
+        here, folders = self.stood
+        if here:
+            # The copy stands where the skill's notebook stood, among the skill's files.
+            top = work / "skill"
+            (top / here).parent.mkdir(parents=True)
+            around.top.rename(top / here)
+            around = Surroundings(top, here, work / "nowhere")
+        for folder in folders:
+            (around.top / folder).mkdir(parents=True, exist_ok=True)
+        for path in sorted(item for item in parent.assets.rglob("*") if item.is_file()):
+            target = around.top / path.relative_to(parent.assets)
+            if not target.exists():
+                copy_file(path, target)
         return around
 
     def _bring_along(self, around: Surroundings) -> set[str]:
@@ -345,7 +356,6 @@ class _Making:
     def _take_in(self, first: FirstRun) -> bool:
         """Give parameters that name a file elsewhere one of the skill's folder; tell whether any did."""
         changed = False
-        cell = files.tagged(self.notebook, "parameters")
         writes = [] if self.options.allow_outside_writes else first.written_outside
         read = set(first.seen.of("read"))
         for number, item in enumerate(self.parameters):
@@ -370,7 +380,7 @@ class _Making:
                 told = f"{item.name} was {item.default}, outside of the notebook's folder: as a skill it is {target}"
             else:
                 continue
-            cell.source = set_default(cell.source, item.name, target)
+            files.set_value(self.notebook, item.name, target)
             self.parameters[number] = replace(item, default=target)
             self.notes.append(told)
             changed = True

@@ -59,7 +59,7 @@ def arrange(first: FirstRun) -> Layout:
         return posixpath.relpath(path, root or ".")
 
     here = "" if around.here == root else inner(around.here)
-    folders = {posixpath.dirname(inner(path)) for path in first.written if _was_there(first, posixpath.dirname(path))}
+    folders = {posixpath.dirname(inner(path)) for path in first.written if posixpath.dirname(path) in first.folders}
     return Layout(
         here,
         {inner(path): around.top / path for path in sorted(first.needed)},
@@ -67,10 +67,6 @@ def arrange(first: FirstRun) -> Layout:
         sorted(folders - {"", "."}),
         sorted(inner(path) for path in first.updated),
     )
-
-
-def _was_there(first: FirstRun, folder: str) -> bool:
-    return not folder or (first.surroundings.original / folder).is_dir()
 
 
 def bring(layout: Layout, assets: Path) -> None:
@@ -160,7 +156,6 @@ def kinds(parameters: list[Parameter], layout: Layout) -> dict[str, tuple[str, s
 
 def place_parameters(notebook: NotebookNode, parameters: list[Parameter], layout: Layout) -> list[Parameter]:
     """Let the parameters that name files name them from the skill's folder; return them with their kinds."""
-    cell = tagged(notebook, "parameters")
     where = kinds(parameters, layout)
     joined: list[str] = []
     placed = []
@@ -173,7 +168,7 @@ def place_parameters(notebook: NotebookNode, parameters: list[Parameter], layout
         # A path that was joined before, in an earlier version, is one of the skill's folder already.
         if layout.here and posixpath.normpath(item.default) != path:
             default = path
-            cell.source = set_default(cell.source, item.name, path)
+            set_value(notebook, item.name, path)
             joined.append(item.name)
         help_ = f"file to read instead of {default}" if kind == "input" else f"name of the file {default}"
         placed.append(replace(item, kind=kind, default=default, help=item.help or help_))  # type: ignore[arg-type]
@@ -196,7 +191,6 @@ def add_derived(notebook: NotebookNode, source: str) -> None:
 
 def add_place(notebook: NotebookNode, layout: Layout) -> None:
     """Add the cell that makes the skill's folder what the notebook's surroundings were, where that is needed."""
-    notebook.cells = [cell for cell in notebook.cells if PLACE not in cell.metadata.get("tags", [])]
     folders = sorted({*layout.folders, *([layout.here] if layout.here else [])})
     if not folders and not layout.assets:
         return
@@ -212,7 +206,36 @@ def add_place(notebook: NotebookNode, layout: Layout) -> None:
         lines += ["", f"for folder in {folders!r}:", "    os.makedirs(folder, exist_ok=True)"]
     if layout.here:
         lines += [f"os.chdir({layout.here!r})  # where the notebook was"]
-    notebook.cells.insert(0, _code_cell("\n".join(lines), _free_id(notebook, PLACE), "setup", PLACE))
+    cell = _code_cell("\n".join(lines), _free_id(notebook, PLACE), "setup", PLACE)
+    cell.metadata["cmbagent_nb"] = {"here": layout.here, "folders": layout.folders}
+    notebook.cells.insert(0, cell)
+
+
+def take_place(notebook: NotebookNode) -> tuple[str, list[str]]:
+    """Remove the cell that an earlier version began with; return the folders that it went to and made."""
+    cell = tagged(notebook, PLACE)
+    if cell is None:
+        return "", []
+    notebook.cells.remove(cell)
+    said = cell.metadata.get("cmbagent_nb", {})
+    here, folders = said.get("here", ""), said.get("folders", [])
+    within = [item for item in [here, *folders] if isinstance(item, str) and not _leads_out(item)]
+    return (here if here in within else ""), [item for item in within if item and item != here]
+
+
+def _leads_out(path: str) -> bool:
+    return path.startswith(("/", "~")) or ".." in PurePosixPath(path).parts
+
+
+def parameter_cells(notebook: NotebookNode) -> list[Any]:
+    """Return the cells that set parameters: that of the names of outputs, if there is one, and that of the others."""
+    return [cell for tag in ("outputs", "parameters") if (cell := tagged(notebook, tag)) is not None]
+
+
+def set_value(notebook: NotebookNode, name: str, value: object) -> None:
+    """Give a parameter another value in the cell that sets it."""
+    for cell in parameter_cells(notebook):
+        cell.source = set_default(cell.source, name, value)
 
 
 def tagged(notebook: NotebookNode, tag: str) -> Any:
@@ -236,7 +259,7 @@ def _free_id(notebook: NotebookNode, wanted: str) -> str:
 def texts_of(notebook: NotebookNode, codes: Iterable[str], beside: Path) -> list[Path]:
     """Return the places elsewhere that code names: nothing may change them while a skill is made of it."""
     found = set()
-    for code in [*codes, *([cell.source] if (cell := tagged(notebook, "parameters")) is not None else [])]:
+    for code in [*codes, *(cell.source for cell in parameter_cells(notebook))]:
         try:
             tree = ast.parse(code)
         except (SyntaxError, ValueError):

@@ -133,6 +133,8 @@ class FirstRun:
     #: Those of them that were read, and those that the user named.
     read: set[str]
     bring: set[str]
+    #: Folders that were there.
+    folders: set[str]
     #: Files that were there, and that the run changed after it had read them, or added to.
     updated: set[str]
     #: Files elsewhere that were read, and places elsewhere that it wrote to, or would have.
@@ -171,6 +173,7 @@ def run_first(
     """
     top = surroundings.top
     before = listing(top)
+    folders = {path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_dir()}
     lazy = {str(top.resolve()): str(surroundings.original)} if fetch else None
     watched = with_observer(notebook, root=top, log=log, lazy=lazy, refuse=refuse)
     executed = execute(watched, surroundings.folder, timeout_s=timeout_s, on_progress=on_progress)
@@ -194,6 +197,7 @@ def run_first(
         existing,
         written,
         needed=((reads | found) - written) | bring,
+        folders=folders,
         read=reads,
         bring=bring,
         updated=_updated(surroundings, seen, written & existing),

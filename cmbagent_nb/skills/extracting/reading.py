@@ -380,10 +380,11 @@ def _ids(number: int) -> Any:
 def codes(notebook: NotebookNode) -> list[str]:
     """Return the code of the cells as plain Python, but for the parameters."""
     from cmbagent_nb.skills.magics import plain_python
+    from cmbagent_nb.skills.notebook import PARAMETERS
 
     found = []
     for cell in notebook.cells:
-        if cell.cell_type != "code" or "parameters" in cell.metadata.get("tags", []):
+        if cell.cell_type != "code" or PARAMETERS & set(cell.metadata.get("tags", [])):
             continue
         code = plain_python(cell.source)
         try:

@@ -116,7 +116,7 @@ class SkillAnalytics:
 
         from cmbagent_nb.skills.learning.codes import fingerprint, similarity
         from cmbagent_nb.skills.library import list_skills
-        from cmbagent_nb.skills.notebook import read_notebook
+        from cmbagent_nb.skills.notebook import NO_STEPS, read_notebook
 
         newest: dict[str, Any] = {}
         for skill in list_skills(self.db, self.writer, self.home, status="active"):
@@ -127,7 +127,7 @@ class SkillAnalytics:
                 notebook = read_notebook(skill.notebook.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue  # its notebook is gone: nothing to compare
-            tags = {"parameters", "injected-parameters", "setup", "imports"}
+            tags = NO_STEPS
             cells = [
                 c.source for c in notebook.cells if c.cell_type == "code" and not tags & set(c.metadata.get("tags", []))
             ]

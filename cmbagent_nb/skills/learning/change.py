@@ -75,9 +75,12 @@ def _set_defaults(made: Changed, values: dict[str, Any]) -> bool:
 def _write_parameters(made: Changed) -> None:
     from cmbagent_nb.skills.notebook import parameters_source
 
+    apart = any("outputs" in cell.metadata.get("tags", []) for cell in made.notebook.cells)
     for cell in made.notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            cell.source = parameters_source(made.parameters)
+        for tag, outputs in (("outputs", True), ("parameters", False)):
+            if tag in cell.metadata.get("tags", []):
+                own = [item for item in made.parameters if not apart or (item.kind == "output") is outputs]
+                cell.source = parameters_source(own)
 
 
 def _add_parameter(made: Changed, change: dict[str, Any]) -> bool:

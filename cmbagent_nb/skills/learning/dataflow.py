@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from cmbagent_nb.skills.notebook import PARAMETERS, SHOWS
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
@@ -98,8 +100,8 @@ def of_notebook(notebook: NotebookNode) -> list[Flow]:
     cells = []
     for cell in notebook.cells:
         tags = set(cell.metadata.get("tags", []))
-        if cell.cell_type == "code" and cell.source.strip():
-            role = "parameters" if tags & {"parameters", "injected-parameters"} else "code"
+        if cell.cell_type == "code" and cell.source.strip() and SHOWS not in tags:
+            role = "parameters" if tags & PARAMETERS else "code"
             cells.append(Cell(cell.get("id", ""), cell.source, "preamble" if tags & {"imports", "setup"} else role))
     return flow(cells)
 

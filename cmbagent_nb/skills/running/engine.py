@@ -30,6 +30,7 @@ from typing import IO, TYPE_CHECKING, Any
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.composing import parts
 from cmbagent_nb.skills.learning.cache import Results
+from cmbagent_nb.skills.notebook import NO_STEPS, PREAMBLE
 from cmbagent_nb.skills.running.names import kernel_call
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ OnProgress = Callable[[int, int, str], Any]
 
 ENGINE = "cmbagent_nb"
 _PARAMETERS = ("parameters", "injected-parameters")
-_PREAMBLE = frozenset({*_PARAMETERS, "imports", "setup"})
 #: Seconds that the kernel may take to start.
 START_TIMEOUT = 120.0
 
@@ -373,12 +373,13 @@ class _Kept:
         self.used = False
         self._going: Going | None = None
         self._apart: frozenset[str] = frozenset()
-        self._last = next((cell.get("id") for cell in reversed(notebook.cells) if runs(cell)), None)
+        steps = [cell for cell in notebook.cells if runs(cell) and not NO_STEPS & set(cell.metadata.get("tags", []))]
+        self._last = steps[-1].get("id") if steps else None
         if job.cells is not None:
             from cmbagent_nb.skills.running.cells_done import steps_of_a_run
 
             self._apart = steps_of_a_run(notebook)
-            self._going = job.cells.go_on(notebook, _PREAMBLE)
+            self._going = job.cells.go_on(notebook, NO_STEPS)
             self._take_outputs()
         self._loaded = self._going is None or self._going.names is None
 
@@ -396,8 +397,10 @@ class _Kept:
 
     async def note(self, cell: Any, seconds: float) -> None:
         """Note that a cell has finished."""
-        self.used = self.used or not _is_preamble(cell)
-        if self.job.cells is None or _is_preamble(cell):
+        if NO_STEPS & set(cell.metadata.get("tags", [])):
+            return
+        self.used = True
+        if self.job.cells is None:
             return
         last, names = cell.get("id") == self._last, ""
         if not last and cell.get("id") not in self._apart:
@@ -437,7 +440,7 @@ class _Kept:
 
 
 def _is_preamble(cell: Any) -> bool:
-    return bool(_PREAMBLE & set(cell.metadata.get("tags", [])))
+    return bool(PREAMBLE & set(cell.metadata.get("tags", [])))
 
 
 async def _restart(client: Any, before: list[Any], patience: float) -> None:
@@ -445,7 +448,7 @@ async def _restart(client: Any, before: list[Any], patience: float) -> None:
     await client.km.restart_kernel(now=True)
     await client.kc.wait_for_ready(timeout=patience)
     for index, cell in enumerate(before):
-        if cell.cell_type == "code" and _PREAMBLE & set(cell.metadata.get("tags", [])):
+        if cell.cell_type == "code" and PREAMBLE & set(cell.metadata.get("tags", [])):
             await client.async_execute_cell(copy.deepcopy(cell), index, store_history=False)
 
 
@@ -479,5 +482,12 @@ def cell_label(cells: list[Any], index: int) -> str:
         heading = cells[index - 1].source.strip().partition("\n")[0].lstrip("# ").strip()
         if heading:
             return str(heading)
-    names = {"imports": "imports", "setup": "folders and inputs"} | dict.fromkeys(_PARAMETERS, "parameters")
+    names = {
+        "imports": "imports",
+        "setup": "folders and inputs",
+        "derived": "derived values",
+        "outputs": "parameters",
+        "show": "what it made",
+    }
+    names |= dict.fromkeys(_PARAMETERS, "parameters")
     return next((names[tag] for tag in tags if tag in names), f"cell {index + 1}")

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cmbagent_nb.skills.magics import plain_python
+
 STATE = "names.json"
 #: What the kernel says of a name that cannot be kept.
 LOST = "lost"
@@ -27,6 +29,8 @@ _SETTERS = frozenset(
         "set_option", "set_printoptions", "set_theme", "set_style", "set_palette", "set_context",
     }
 )  # fmt: skip
+#: Magics that set something for all that follows.
+_SETTING_MAGICS = frozenset({"matplotlib", "load_ext", "autoreload", "config", "env", "precision", "cd", "pylab"})
 #: Functions of pyplot that begin a figure, or that need none.
 _BEGINS = frozenset(
     {
@@ -67,10 +71,10 @@ class Names:
         """Tell whether the cells that are left can run with what was kept of the ``finished`` ones."""
         try:
             code = said_again(finished)
-            trees = [ast.parse(source) for source in left]
+            trees = [ast.parse(plain_python(source)) for source in left]
             again = ast.parse(code)
         except SyntaxError:
-            return False  # a magic, or code of another language: nothing can be said about it
+            return False  # code of another language: nothing can be said about it
         wanted = needed(trees) & self.kept.keys()
         defined = {item.name: item for item in again.body if isinstance(item, _DEFINITIONS)}
         imported = set().union(*(_binds(item) for item in again.body if isinstance(item, (ast.Import, ast.ImportFrom))))
@@ -124,7 +128,7 @@ def said_again(sources: Iterable[str], *, definitions: bool = True, others: bool
     found: list[str] = []
     modules: set[str] = set()
     for source in sources:
-        for statement in ast.parse(source).body:
+        for statement in ast.parse(plain_python(source)).body:
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
                 modules |= {(item.asname or item.name).partition(".")[0] for item in statement.names}
                 wanted = others
@@ -140,6 +144,9 @@ def said_again(sources: Iterable[str], *, definitions: bool = True, others: bool
 def _sets(statement: ast.stmt, modules: set[str]) -> bool:
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         function = statement.value.func
+        if isinstance(function, ast.Attribute) and function.attr == "run_line_magic":
+            first = statement.value.args[0] if statement.value.args else None
+            return isinstance(first, ast.Constant) and first.value in _SETTING_MAGICS
         return isinstance(function, ast.Attribute) and function.attr in _SETTERS and _root(function) in modules
     targets = (
         statement.targets
@@ -163,7 +170,7 @@ def needed(trees: Iterable[ast.Module]) -> set[str]:
     >>> sorted(needed([ast.parse("y = x + 1\\nif y:\\n    z = 2"), ast.parse("print(y, z)")]))
     ['x', 'z']
     """
-    return _free_in([statement for tree in trees for statement in tree.body]) - set(dir(builtins))
+    return _free_in([statement for tree in trees for statement in tree.body]) - {*dir(builtins), "get_ipython"}
 
 
 def _free_in(statements: Iterable[ast.stmt]) -> set[str]:
@@ -183,7 +190,7 @@ def share_names(sources: list[str]) -> bool:
     (False, True)
     """
     try:
-        trees = [ast.parse(source) for source in sources]
+        trees = [ast.parse(plain_python(source)) for source in sources]
     except SyntaxError:
         return True
     bound = [

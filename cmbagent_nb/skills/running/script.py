@@ -24,13 +24,14 @@ import libcst as cst
 
 from cmbagent_nb.skills.composing.parts import in_one_script, is_composed
 from cmbagent_nb.skills.model import Parameter
-from cmbagent_nb.skills.notebook import FOLDERS
+from cmbagent_nb.skills.notebook import FOLDERS, NO_STEPS
 from cmbagent_nb.skills.running.cells_done import steps_of_a_run
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-_PREAMBLE = frozenset({"parameters", "injected-parameters", "imports", "setup"})
+#: Cells that are none of the steps'; derived values are computed in the same script.
+_OTHERS = NO_STEPS - {"derived"}
 WHOLE = "notebook"
 
 
@@ -47,7 +48,7 @@ def cells_of(notebook: NotebookNode) -> list[tuple[str, str]]:
     return [
         (str(cell.metadata.get("cmbagent_nb", {}).get("node_id") or cell.get("id", "")), cell.source)
         for cell in notebook.cells
-        if cell.cell_type == "code" and cell.source.strip() and not _PREAMBLE & set(cell.metadata.get("tags", []))
+        if cell.cell_type == "code" and cell.source.strip() and not _OTHERS & set(cell.metadata.get("tags", []))
     ]
 
 
@@ -57,7 +58,7 @@ def are_apart(notebook: NotebookNode) -> bool:
     cells = [
         cell.get("id", "")
         for cell in notebook.cells
-        if cell.cell_type == "code" and cell.source.strip() and not _PREAMBLE & set(cell.metadata.get("tags", []))
+        if cell.cell_type == "code" and cell.source.strip() and not _OTHERS & set(cell.metadata.get("tags", []))
     ]
     return bool(cells) and apart.issuperset(cells) and not is_composed(notebook)
 
@@ -72,9 +73,16 @@ def scripts(notebook: NotebookNode, parameters: list[Parameter], values: Mapping
     given = [item for item in parameters if item.name in values]
     if is_composed(notebook):
         first, code = in_one_script(notebook)
-        lines = [*first, _tagged(notebook, "parameters"), assignments(given, values), *code]
+        lines = [
+            *first,
+            _tagged(notebook, "outputs"),
+            _tagged(notebook, "parameters"),
+            assignments(given, values),
+            *code,
+        ]
         return [StepScript(WHOLE, _plain("\n\n".join(line for line in lines if line.strip())))]
-    lines = [_tagged(notebook, "parameters"), assignments(given, values), _tagged(notebook, "imports")]
+    lines = [_tagged(notebook, "outputs"), _tagged(notebook, "parameters"), assignments(given, values)]
+    lines.append(_tagged(notebook, "imports"))
     lines += [_tagged(notebook, "setup"), *(source for _, source in cells_of(notebook))]
     return [StepScript(WHOLE, _plain("\n\n".join(line for line in lines if line.strip())))]
 
@@ -145,6 +153,8 @@ def literal(value: Any) -> str:
         return f"float({str(value)!r})"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(literal, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{literal(key)}: {literal(item)}' for key, item in value.items())}}}"
     return repr(value)
 
 

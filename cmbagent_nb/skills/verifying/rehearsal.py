@@ -24,14 +24,13 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from cmbagent_nb.execution.marks import Mark
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.skills.notebook import PREAMBLE
 from cmbagent_nb.skills.running.engine import backend_of, execute, kernel_environment
 from cmbagent_nb.skills.verifying.shown import Shown, all_printed, collect
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-#: Tags of cells that a fresh process runs before the cell that asked for it.
-_PREAMBLE = frozenset({"parameters", "imports", "setup"})
 _CHILD = Path(__file__).with_name("rehearsal_child.py")
 #: Seconds that loading the libraries may take.
 _PATIENCE_S = 120.0
@@ -192,13 +191,13 @@ def fork_stage(notebook: NotebookNode) -> Iterator[ForkStage]:
 def _cells(notebook: NotebookNode) -> list[dict[str, Any]]:
     cells = []
     for cell in notebook.cells:
+        tags = set(cell.metadata.get("tags", []))
         if cell.cell_type == "code" and cell.source.strip():
-            tags = set(cell.metadata.get("tags", []))
             cells.append(
                 {
                     "source": cell.source,
                     "parameters": "parameters" in tags,
-                    "preamble": bool(_PREAMBLE & tags),
+                    "preamble": bool(PREAMBLE & tags),
                     "may_fail": "raises-exception" in tags,
                     "fresh": bool(cell.metadata.get("cmbagent_nb", {}).get("fresh_kernel")),
                 }
