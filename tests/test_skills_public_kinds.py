@@ -21,8 +21,11 @@ import pytest
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills.extracting.create import create
 from cmbagent_nb.skills.extracting.declared import set_default
+from cmbagent_nb.skills.extracting.surroundings import accessed, copy_file
 from cmbagent_nb.skills.library import Skill
 from cmbagent_nb.skills.running.engine import execute
+from cmbagent_nb.skills.verifying.look import Look
+from cmbagent_nb.skills.verifying.shown import Shown, collect, compare_all
 from tests.skill_runs import Home
 
 
@@ -138,6 +141,39 @@ KINDS = (
         values={"n": 30},
     ),
     Kind(
+        "figures and values that are only shown",
+        ("n = 20\nseed = 3", "import numpy as np\nimport matplotlib.pyplot as plt\nx = np.random.default_rng(seed).normal(size=n)",
+         "plt.plot(x)\nprint('done')", "x.mean()"),
+        values={"n": 30, "seed": 4}, full=False,
+    ),
+    Kind(
+        "a table with a style",
+        ("rows: int = 3", "import pandas as pd\nframe = pd.DataFrame({'a': range(rows), 'b': [0.5] * rows})",
+         "frame.style.format(precision=2).highlight_max()", "frame.describe()"),
+        values={"rows": 5},
+    ),
+    Kind(
+        "a plotly figure",
+        ("n = 4", "import plotly.graph_objects as go\ngo.Figure(go.Scatter(x=list(range(n)), y=[i * i for i in range(n)]))"),
+        values={"n": 6},
+    ),
+    Kind(
+        "widgets that move a value",
+        ("n = 4", "import ipywidgets\n@ipywidgets.interact(k=(0, 10))\ndef shown(k=3):\n    return k * n",
+         "open('o.txt', 'w').write('x' * n)"),
+        values={"n": 6},
+    ),
+    Kind(
+        "dates in names of files",
+        ("n = 4", "from datetime import date\nopen(f'out_{date.today()}.txt', 'w').write('x' * n)"), values={"n": 6},
+    ),
+    Kind(
+        "parameters with conditions and loops beside them",
+        ("import math\nsteps = [0.1, 0.2]\nn = int(1e1)\nif n > 5:\n    label = 'many'\nelse:\n    label = 'few'\n"
+         "grid = [math.floor(s * n) for s in steps]", "open('o.txt', 'w').write(f'{label} {grid}')"),
+        values={"n": 3, "steps": [1.0]},
+    ),
+    Kind(
         "nested functions and classes",
         ("depth = 3", SAVE + "class Tree:\n    def __init__(self, d):\n        self.sub = [Tree(d - 1)] * 2 if d else []\n"
          "    def size(self):\n        def inner(t):\n            return 1 + sum(map(inner, t.sub))\n        return inner(self)",
@@ -200,8 +236,8 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def by_hand(kind: Kind, folder: Path, skill: Skill) -> dict[str, bytes]:
-    """Edit the notebook and run it in a copy of its folder, without the results of yesterday; return what it makes."""
+def by_hand(kind: Kind, folder: Path, skill: Skill) -> tuple[dict[str, bytes], list[Shown]]:
+    """Edit the notebook and run it in a copy of its folder, without the results of yesterday; return what it makes and shows."""
     copy = folder.with_name("by hand")
     shutil.copytree(folder, copy)
     made = skill.postconditions["files"]
@@ -221,11 +257,12 @@ def by_hand(kind: Kind, folder: Path, skill: Skill) -> dict[str, bytes]:
     executed = execute(notebook, copy / "project")
     assert executed.status == "completed", executed.error
     after = contents(copy)
-    return {
+    made_now = {
         Path(path).name: (copy / path).read_bytes()
         for path in after
         if after[path] != before.get(path) and "__pycache__" not in path
     }
+    return made_now, [item for item in collect(executed.notebook) if item.is_result]
 
 
 @pytest.mark.parametrize(
@@ -250,8 +287,11 @@ def test_a_verified_skill_is_right_and_others_say_why(home: Home, tmp_path: Path
         assert sorted(contents(skill.assets)) == list(kind.assets)
     execution = skill.run(**kind.values)
     assert execution.status == "completed", execution.error
-    expected = by_hand(kind, folder, skill)
-    assert expected
+    expected, shown = by_hand(kind, folder, skill)
+    assert expected or shown
+    now = collect(nbformat.read(str(execution.notebook), 4))
+    for found in compare_all(shown, now, Look.at((str(folder), str(execution.work_dir)))):
+        assert found.equal, found
     for path, content in expected.items():
         [made] = [item for item in execution.work_dir.rglob(path) if item.is_file()]
         assert made.read_bytes() == content, path
@@ -308,3 +348,27 @@ def test_an_edit_of_a_skill_that_reads_above_its_folder(home: Home, tmp_path: Pa
     assert newer.status == "active", newer.verification
     assert [item.as_dict() for item in newer.parameters] == [item.as_dict() for item in skill.parameters]
     assert json.loads(newer.run(n=1).path("results/out.json").read_text())["area"] == 12
+
+
+def test_what_c_libraries_read_is_brought_along(home: Home, tmp_path: Path) -> None:
+    """No audit hook sees them open files; the time of last access does, where the file system keeps it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    probe = tmp_path / "probe" / "a"
+    probe.parent.mkdir()
+    (tmp_path / "a").write_text("x")
+    copy_file(tmp_path / "a", probe)
+    probe.read_text()
+    if not accessed(probe.parent):
+        pytest.skip("this file system keeps no time of last access")
+    code = "import pyarrow.parquet as pq\nt = pq.read_table('data/x.parquet', memory_map=True)\n"
+    kind = Kind("arrow", ("n = 2", code + "open('o.txt', 'w').write(str(sum(t['x'].to_pylist()) * n))"))
+    place = laid_out(kind, tmp_path / "disk")
+    (place.parent / "data").mkdir()
+    for name in ("x", "other"):
+        pq.write_table(pa.table({"x": [1, 2, 3]}), place.parent / "data" / f"{name}.parquet")
+    skill = create(home.db, home.writer, home.path, place, name="arrow", liveness_s=0)
+    assert skill.status == "active", skill.verification
+    assert list(contents(skill.assets)) == ["data/x.parquet"]
+    assert skill.run(n=3).path("o.txt").read_text() == "18"

@@ -189,7 +189,10 @@ def run_first(
     written = {path for path in after if before.get(path) != after[path]} - fetched
     reads = (set(below("read")) | accessed(top)) & existing
     found, empty = _listed(surroundings, seen, existing, written)
-    outside = [place for place in seen.of("read") if surroundings.path_of(Path(place)) is None]
+    own = (f"{top}.tmp/", f"{top.resolve()}.tmp/")
+    outside = [
+        place for place in seen.of("read") if surroundings.path_of(Path(place)) is None and not place.startswith(own)
+    ]
     return FirstRun(
         executed,
         seen,

@@ -12,6 +12,7 @@ The text of this module is sent to the kernel, which need not be able to import 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -57,6 +58,10 @@ def _own_places() -> list[str]:
     home = os.path.expanduser("~")  # noqa: PTH111
     names = (".cache", ".config", ".local", ".astropy", ".matplotlib", ".ipython", ".jupyter", ".keras", ".numba_cache")
     found = [os.path.join(home, name) for name in names]  # noqa: PTH118
+    for place in found[:2]:
+        # Libraries make them when they are first used; a place that is not there cannot be left open to them.
+        with contextlib.suppress(OSError):
+            os.makedirs(place, mode=0o700, exist_ok=True)  # noqa: PTH103
     for name in (
         "IPYTHONDIR",
         "MPLCONFIGDIR",
