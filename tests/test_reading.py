@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cmbagent_nb.agents.replies import Code, Report, Review
 from cmbagent_nb.llm.reading.body import read_body
-from cmbagent_nb.llm.reading.calls import Call, read_arguments, read_call, unique
+from cmbagent_nb.llm.reading.calls import Call, calls_in, read_arguments, read_call, unique
 from cmbagent_nb.llm.reading.escapes import PYTHON, TEXT, decode, whole
 from cmbagent_nb.llm.reading.lenient import NotJSON, Unreadable, read_value
 from cmbagent_nb.llm.reading.reasoning import split_reasoning
@@ -273,6 +273,13 @@ def test_arguments_that_are_understood(given_: Any, meant: dict[str, Any]) -> No
 def test_arguments_that_are_not_are_told(given_: str) -> None:
     text, fault = read_arguments(given_)
     assert isinstance(json.loads(text), dict) and "Make the call again" in fault
+
+
+def test_calls_that_are_only_written_about_stay() -> None:
+    call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    for text in [f"{call} is how.", '{"a": "' + call + '"}', call.replace('"f"', '"g"'), call[:-20] + "</tool_call>"]:
+        assert calls_in(text, ["f"]) == (text, [])
+    assert [made.name for made in calls_in(call * 2, ["f"])[1]] == ["f", "f"]
 
 
 def test_each_call_has_an_id_of_its_own() -> None:

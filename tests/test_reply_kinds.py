@@ -18,6 +18,8 @@ __all__ = ["bench"]
 DRAFT = json.dumps({"filename": "draft.py", "python_code": 'print("DRAFT </think>")'})
 FINAL = json.dumps({"filename": "final.py", "python_code": 'print("FINAL <think>")'})
 
+TOOL_CALL = json.dumps({"name": "inspect_data", "arguments": {"path": "data/fit.json"}})
+
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +66,28 @@ def test_arguments_that_can_be_understood_are(bench: Bench, given: Any) -> None:
     with OpenAIServer(in_turn(calls(("c", "inspect_data", given)), {"approved": True})) as server:
         bench.ask(server, "plan_reviewer", reply=Review)
     assert "chi2: 207.6" in tool_results(server.requests[1].json)[0]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "function_call": {"name": "inspect_data", "arguments": '{"path": "data/fit.json"}'}},
+        {"content": f"<think>hm</think><tool_call>\n{TOOL_CALL}\n</tool_call>"},
+        {"tool_calls": [{"name": "functions.inspect_data", "arguments": {"path": "data/fit.json"}}]},
+        {"content": [{"type": "tool_use", "id": "t", "name": "inspect_data", "input": {"path": "data/fit.json"}}]},
+    ],
+)
+def test_calls_in_other_dialects(bench: Bench, message: Any) -> None:
+    with OpenAIServer(in_turn(answer(message), {"approved": True})) as server:
+        bench.ask(server, "plan_reviewer", reply=Review)
+    assert "chi2: 207.6" in tool_results(server.requests[1].json)[0]
+
+
+@pytest.mark.parametrize("name", ["no_such_tool", "", None, 3])
+def test_a_call_of_no_tool_is_told(bench: Bench, name: Any) -> None:
+    with OpenAIServer(in_turn(calls(("c", name, "{}")), {"approved": True})) as server:
+        assert bench.ask(server, "plan_reviewer", reply=Review).value.approved
+    assert len(tool_results(server.requests[1].json)) == 1
 
 
 @pytest.mark.parametrize("ids", [("", ""), (None, None), ("a", "a")])

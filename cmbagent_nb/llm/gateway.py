@@ -318,7 +318,12 @@ class Gateway:
                 return None, failure
             structured = asked.options["response_schema"] is not None
             response, reasoning = read_response(
-                response, seen.reply, thoughts=thoughts, structured=structured, messages=asked.messages
+                response,
+                seen.reply,
+                thoughts=thoughts,
+                structured=structured,
+                messages=asked.messages,
+                tools=info.tools,
             )
             if response.finish_reason == EMPTY:
                 self.ledger.failed_calls += 1

@@ -5,6 +5,7 @@ arguments that are JSON               stay as they are
 nearly JSON, or Python literals       are understood: single quotes, ``True``, trailing commas, comments
 cut, broken, no object                are never completed: the call is not made, and the model is told why
 an id that is empty or there already  is replaced, so that each call gets its own result
+calls that a server left in the text  are taken out of it, if they are of tools that there are
 ====================================  ===================================================================
 """
 
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +27,8 @@ _KINDS = dict.fromkeys(("code", "python", "python_code", "script", "source"), PY
 #: The only argument of a call whose arguments cannot be read, so that the conversation stays valid.
 UNREAD = "arguments_as_written"
 _LONGEST_UNREAD = 4000
+_WRITTEN = re.compile(r"\A([^{]*?)((?:<(tool_call|function_call)>.*</\3>\s*)+)\Z", re.DOTALL)
+_ONE_WRITTEN = re.compile(r"\s*<(tool_call|function_call)>\s*(?=\{)")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Call:
 def read_call(call_id: Any, name: Any, arguments: Any, *, cut: bool = False) -> Call:
     """Read one call; ``cut`` tells that the reply ended at the length limit."""
     own_id = call_id if isinstance(call_id, str) else "" if call_id is None else str(call_id)
-    own_name = whole(name) if isinstance(name, str) else ""
+    own_name = whole(name).partition("<|")[0].strip().removeprefix("functions.") if isinstance(name, str) else ""
     text, fault = read_arguments(arguments)
     if fault and cut:
         fault += " The reply was cut at the length limit: ask for less in one call."
@@ -82,6 +86,29 @@ def read_arguments(given: Any) -> tuple[str, str]:
     if isinstance(given, str) and _same(given, value):
         return given, ""
     return json.dumps(value, ensure_ascii=False), ""
+
+
+def calls_in(text: str, tools: Collection[str]) -> tuple[str, list[Call]]:
+    """Return the text without the calls of ``tools`` that end it, and those calls; a server should have read them.
+
+    >>> calls_in('Let me see. <tool_call>{"name": "look", "arguments": {"at": 1}}</tool_call>', ["look"])
+    ('Let me see.', [Call(id='', name='look', arguments='{"at": 1}', fault='')])
+    """
+    written = _WRITTEN.match(text) if tools and text.rstrip().endswith("_call>") else None
+    if written is None:
+        return text, []
+    calls, position = [], written.end(1)
+    while (opening := _ONE_WRITTEN.match(text, position)) is not None:
+        try:
+            value, end = read_value(text, opening.end(), _KINDS)
+        except NotJSON:
+            return text, []
+        closing = re.compile(rf"\s*</{opening[1]}>\s*").match(text, end)
+        if closing is None or value.get("name") not in tools:
+            return text, []
+        calls.append(read_call(None, value["name"], value.get("arguments", value.get("parameters"))))
+        position = closing.end()
+    return (written[1].strip(), calls) if position == len(text) else (text, [])
 
 
 def unique(calls: Iterable[Call], taken: Iterable[str] = ()) -> list[Call]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.llm.reading.body import REFUSED, Reply, finish, texts
-from cmbagent_nb.llm.reading.calls import Call, read_call, unique
+from cmbagent_nb.llm.reading.calls import Call, calls_in, read_call, unique
 from cmbagent_nb.llm.reading.escapes import whole
 from cmbagent_nb.llm.reading.reasoning import split_reasoning
 
@@ -25,6 +25,7 @@ def read_response(
     thoughts: str = "",
     structured: bool,
     messages: Sequence[Any] = (),
+    tools: Sequence[str] = (),
 ) -> tuple[ModelResponse, str]:
     """Return the response with what was read of the answer, and the reasoning that was set aside.
 
@@ -39,6 +40,8 @@ def read_response(
         Whether the answer is an object.
     messages
         The conversation so far, whose tool calls have ids that are taken.
+    tools
+        The tools that the model was offered.
     """
     from ag2.events import ModelMessage, ToolCallsEvent
 
@@ -47,10 +50,13 @@ def read_response(
     reasoning = "\n\n".join(part for part in (read.reasoning or whole(thoughts), set_apart) if part)
     if read.finish_reason == REFUSED and read.refusal:
         text = read.refusal
+    calls = list(read.calls)
+    if not calls:
+        text, calls = calls_in(text, tools)
     made = copy.copy(response)
     metadata = dict(response.metadata)
     made.message = ModelMessage(text, metadata=metadata) if text or metadata else None
-    made.tool_calls = ToolCallsEvent(_calls(response, unique(read.calls, _taken(messages))))
+    made.tool_calls = ToolCallsEvent(_calls(response, unique(calls, _taken(messages))))
     made.finish_reason = read.finish_reason
     made.model = whole(response.model) if isinstance(response.model, str) and response.model else None
     return made, reasoning
