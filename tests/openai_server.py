@@ -62,6 +62,7 @@ class Status:
     error_code: str | None = None
     message: str = "scripted failure"
     body: str | None = None
+    content_type: str = "application/json"
 
 
 @dataclass
@@ -266,6 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif isinstance(answer, Status):
             headers = {} if answer.retry_after is None else {"Retry-After": str(answer.retry_after)}
             error = {"message": answer.message, "type": "scripted", "code": answer.error_code}
+            headers["Content-Type"] = answer.content_type
             self._send(answer.code, {"error": error} if answer.body is None else answer.body, headers)
         elif answer is CUT_BODY:
             self._send(200, _completion(request, Reply("half")), cut=True)
@@ -277,9 +279,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, code: int, body: Any, headers: Mapping[str, str] | None = None, *, cut: bool = False) -> None:
         data = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(code)
-        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
-        for name, value in (headers or {}).items():
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data[: len(data) // 2] if cut else data)

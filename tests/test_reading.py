@@ -109,6 +109,7 @@ def test_markdown_that_is_not_doubled_is_what_was_meant(text: str) -> None:
     [
         (r"$\frac{a}{b}$, $\beta$, $\theta_0$, $\nu$", r"$\frac{a}{b}$, $\beta$, $\theta_0$, $\nu$"),
         (r"\alpha and \Omega_m", r"\alpha and \Omega_m"),
+        (r"\theta,\nabla,\rho without dollars", r"\theta,\nabla,\rho without dollars"),
         (r"$\text{a} \to b \neq c \times d \right)$", r"$\text{a} \to b \neq c \times d \right)$"),
         (
             r"\begin{align}\na &= \rho \\\n\tau &= \nu\n\end{align}",

@@ -248,3 +248,10 @@ def test_no_answer_makes_an_internal_error(bench: Bench) -> None:
                 assert bench.ask(server, "engineer", reply=Code).value.filename == "final.py"
             except CMBAgentError as error:
                 assert "\n" not in str(error) and server.count
+
+
+@pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "text/html", "application/octet-stream"])
+def test_json_that_is_called_otherwise(bench: Bench, kind: str) -> None:
+    with OpenAIServer(in_turn(Status(200, body=answer({"content": FINAL}).body, content_type=kind))) as server:
+        assert bench.ask(server, "engineer", reply=Code).value.filename == "final.py"
+    assert server.count == 1

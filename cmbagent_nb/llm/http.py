@@ -184,8 +184,8 @@ def _with_body(client: Any, request: Any, body: dict[str, Any]) -> Any:
 
 async def _read(under_way: Exchange, response: Any) -> Any:
     under_way.status = response.status_code
-    if "json" not in response.headers.get("content-type", ""):
-        return response
+    if any(kind in response.headers.get("content-type", "") for kind in ("event-stream", "ndjson")):
+        return response  # it comes piece by piece
     answer = read_body(await response.aread(), response.status_code)
     if answer is None:
         return response
@@ -194,6 +194,6 @@ async def _read(under_way: Exchange, response: Any) -> Any:
     sent = [
         (name, value)
         for name, value in response.headers.multi_items()
-        if name.lower() not in ("content-length", "content-encoding", "transfer-encoding")
+        if name.lower() not in ("content-length", "content-encoding", "content-type", "transfer-encoding")
     ]
     return type(response)(under_way.status, headers=sent, json=answer.body, request=response.request)
