@@ -33,9 +33,8 @@ _FRAME = re.compile(r'^\s*[|+ ]*File ".*", line \d+')
 BLOCK = 4
 #: How often something is said before it is folded.
 OFTEN = 3
-#: Frames at each end of a long traceback, and characters of an exception's own text, that are kept.
-OUTER, INNER = 2, 4
-EXCEPTION = 2000
+#: Frames at both ends of a long traceback, and characters of an exception's own text, that are kept: what fits first.
+KEPT = ((2, 4, 2000), (1, 3, 1000), (1, 2, 600), (0, 1, 400))
 
 
 def as_shown(text: str) -> str:
@@ -215,19 +214,27 @@ def trim_traceback(text: str, limit: int) -> str:
             parts[-1].append(line)
         else:
             parts.append([line])
+    for outer, inner, longest in KEPT:
+        shown = _trimmed(parts, outer, inner, longest)
+        if len(shown) <= limit:
+            break
+    return shorten(shown, limit, head=0.3)
+
+
+def _trimmed(parts: list[list[str]], outer: int, inner: int, longest: int) -> str:
     kept: list[str] = []
     frames: list[list[str]] = []
     for part in [*parts, [""]]:
         if part[0] and _FRAME.match(part[0]):
             frames.append(part)
             continue
-        if len(frames) > OUTER + INNER + 1:
-            left_out = len(frames) - OUTER - INNER
-            frames[OUTER:-INNER] = [[f"  [… {left_out} frames left out …]\n"]]
+        if len(frames) > outer + inner + 1:
+            left_out = len(frames) - outer - inner
+            frames[outer:-inner] = [[f"  [… {left_out} frames left out …]\n"]]
         kept += ["".join(frame) for frame in frames]
         frames = []
-        kept.append(shorten(part[0], EXCEPTION, head=0.5))
-    return shorten("".join(kept), limit, head=0.3)
+        kept.append(shorten(part[0], longest, head=0.5))
+    return "".join(kept)
 
 
 def report(stdout: str, stderr: str, traceback: str, limit: int) -> str:
