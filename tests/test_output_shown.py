@@ -1,4 +1,4 @@
-"""What is shown of an output: as a terminal shows it, with both ends, the last exception whole, and how much is missing."""
+"""What is shown of an output: as a terminal shows it, with both ends, the last exception whole, what is missing told."""
 
 from __future__ import annotations
 
