@@ -86,6 +86,16 @@ class Runtime:
         return threading.current_thread() is self.thread
 
 
+def _forget() -> None:
+    """Forget the parent's runtime in a process that was forked: its thread is not here, its lock may be held."""
+    Runtime._lock = threading.Lock()
+    Runtime._instance = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     """Run a blocking function in a worker thread, with the caller's context."""
     try:

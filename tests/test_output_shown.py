@@ -1,4 +1,4 @@
-"""What is shown of an output: as a terminal shows it, with both ends, the last exception whole, what is missing told."""
+"""What is shown of an output: as a terminal shows it, with both ends, and the last exception whole."""
 
 from __future__ import annotations
 

@@ -102,6 +102,16 @@ class Guard:
                 return
 
 
+def _forget() -> None:
+    """Forget the parent's guard in a process that was forked."""
+    Guard._making = threading.Lock()
+    Guard._instance = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def _start() -> subprocess.Popen[bytes]:
     from cmbagent_nb.execution.environment import child_environment
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import sys
 import tempfile
 import threading
 import weakref
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import StoreError
+from cmbagent_nb.store import forks
 from cmbagent_nb.store.database import FILE_NAME, Database
 from cmbagent_nb.store.json import from_json
 
@@ -36,6 +38,7 @@ _MOST_OPEN = 3
 
 _open: OrderedDict[tuple[str, str], Database] = OrderedDict()
 _lock = threading.Lock()
+forks.fresh(sys.modules[__name__], "_lock")
 
 
 def record_of(db: Database, run_id: str) -> Database:

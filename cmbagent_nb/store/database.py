@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import DatabaseTooNew, StoreError, WorkDirError
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.store import forks
 from cmbagent_nb.store.columns import BOOLEAN
 from cmbagent_nb.store.filesystem import network_file_system
 from cmbagent_nb.store.json import clean
@@ -61,6 +62,10 @@ _CONNECTING = {
 }
 
 
+#: Connections of a parent process, which must neither be used nor closed in a child.
+_abandoned: list[object] = []
+
+
 class Database:
     """An open database; made by :meth:`open`."""
 
@@ -74,6 +79,7 @@ class Database:
         self._engine: Engine | None = None
         self._watcher: sqlite3.Connection | None = None
         self._closed = False
+        forks.tell(self)
 
     @classmethod
     def open(cls, home: Path, url: str = "") -> Database:
@@ -120,6 +126,7 @@ class Database:
     def engine(self) -> Engine:
         """The SQLAlchemy engine; made on first use, since SQLAlchemy takes its time to load."""
         if self._engine is None:
+            forks.check()
             with self._lock:
                 if self._closed:
                     raise StoreError("the workspace is closed", "Make a new Workspace.")
@@ -207,6 +214,7 @@ class Database:
             if self._closed:
                 raise StoreError("the workspace is closed", "Make a new Workspace.")
             if self._watcher is None:
+                forks.check()
                 self._watcher = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
             return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
 
@@ -227,6 +235,41 @@ class Database:
             engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()
+
+    # -- forks -----------------------------------------------------------------------------
+
+    def before_fork(self, deadline: float) -> bool:
+        """Close all connections, as soon as nobody uses them."""
+        if self.path is None:
+            return True
+        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return False
+        try:
+            if self._watcher is not None:
+                self._watcher.close()
+                self._watcher = None
+        finally:
+            self._lock.release()
+        if self._engine is None:
+            return True
+        pool: Any = self._engine.pool
+        self._engine.dispose(close=False)  # from now on others take new connections, and wait in opening them
+        while pool.checkedout() > 0:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
+        pool.dispose()
+        return True
+
+    def after_fork_in_parent(self) -> None:
+        """Go on: connections are opened again when they are needed."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew; connections that could not be closed are left as they are, for ever."""
+        _abandoned.append((self._engine, self._watcher))
+        self._lock = threading.Lock()
+        self._engine = self._watcher = None
+        self.token = new_id()
 
     # -- opening ---------------------------------------------------------------------------
 
@@ -249,8 +292,12 @@ class Database:
         """Return the schema version of the database, or None where there is no schema."""
         if self.path is None:
             return _version_on_server(self)
+        forks.check()
         try:
-            with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)) as connection:
+            with (
+                forks.opening(),
+                closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)) as connection,
+            ):
                 if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                     connection.execute("PRAGMA journal_mode = WAL")
                 found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
@@ -371,6 +418,11 @@ def _sqlite_engine(path: Path) -> Engine:
         pool_size=5,
         max_overflow=50,
     )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
+        with forks.opening():
+            return dialect.connect(*arguments, **options)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: object) -> None:

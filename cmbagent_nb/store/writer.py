@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.logs import get_logger
+from cmbagent_nb.store import forks
 from cmbagent_nb.store.batch import Batch
 from cmbagent_nb.store.columns import key_of
 from cmbagent_nb.store.database import Database
@@ -67,6 +68,9 @@ _INSERT, _UPDATE, _JOURNAL, _CALL, _BARRIER = range(5)
 _DRAFT = ""
 
 
+#: What the writers of a parent process had open, which must neither be used nor closed in a child.
+_abandoned: list[object] = []
+
 #: When it was handed over, its kind, its data as JSON, and the checkpoint that it is the line of.
 _Line = tuple[float, str, str, Row | None]
 
@@ -99,6 +103,15 @@ class Writer:
         #: Masks secrets; for those who write in :meth:`call`, past the queue.
         self.scrub = scrub
         self._patience = patience
+        self._begin()
+        self._thread.start()
+        atexit.register(_close_at_exit, weakref.ref(self))
+        forks.tell(self)
+
+    def _begin(self) -> None:
+        """Have an empty queue and a thread that is not yet started."""
+        #: Held while a group is written.
+        self._busy = threading.RLock()
         self._queue: deque[tuple[int, Any, Any, Any]] = deque()
         self._signal = threading.Event()
         self._awaited = threading.Event()
@@ -114,11 +127,31 @@ class Writer:
         self._barriers: list[concurrent.futures.Future[None]] = []
         self._late: dict[Path, deque[_Line]] = {}
         self._look_again = 0.0
-        self._unwritten = Unwritten(db.home, scrub)
-        self._sink = Sink(db, scrub, self._fault, self._breathe)
+        self._unwritten = Unwritten(self.db.home, self.scrub)
+        self._sink = Sink(self.db, self.scrub, self._fault, self._breathe)
         self._thread = threading.Thread(target=self._main, name="cmbagent-writer", daemon=True)
-        self._thread.start()
-        atexit.register(_close_at_exit, weakref.ref(self))
+
+    # -- forks -----------------------------------------------------------------------------
+
+    def before_fork(self, deadline: float) -> bool:
+        """Hold the thread still and give its connection back."""
+        self._held = self._busy.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        if self._held:
+            self._sink.close()
+            self._journals.close()
+        return self._held
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._held:
+            self._busy.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, with a thread when there is something to write: what waits is the parent's."""
+        closed = self._closed
+        _abandoned.append((self._sink, self._journals))
+        self._begin()
+        self._closed, self._idle = closed, True
 
     # -- for callers, from any thread ------------------------------------------------------
 
@@ -231,8 +264,9 @@ class Writer:
         self._closing.set()
         self._awaited.set()
         self._signal.set()
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is not self._thread and self._thread.ident is not None:
             self._thread.join()
+        self._closed = True
         self._after_close()
 
     # -- the thread ------------------------------------------------------------------------
@@ -243,6 +277,10 @@ class Writer:
         if self._closed:
             self._idle = True
             self._after_close()
+        elif self._thread.ident is None:  # in a process that was forked
+            with self._close_lock:
+                if self._thread.ident is None:
+                    self._thread.start()
 
     def _main(self) -> None:
         queue, signal = self._queue, self._signal
@@ -283,7 +321,11 @@ class Writer:
                 break
 
     def _step(self) -> None:
-        """Take a group from the queue and bring it into the database."""
+        """Take a group from the queue and bring it into the database; no fork comes between."""
+        with self._busy:
+            self._write_group()
+
+    def _write_group(self) -> None:
         batch = Batch()
         if self._late and time.monotonic() >= self._look_again:
             self._catch_up(batch)

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import CMBAgentError, GateError, StateError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.runtime import Runtime
+from cmbagent_nb.store import forks
 from cmbagent_nb.workflow.commands import Watcher
 from cmbagent_nb.workflow.stream import Stream
 
@@ -175,6 +177,14 @@ class Host:
         # The writer says good-bye after this: it was made before.
         atexit.register(_leave, weakref.ref(self))
 
+    def begin_anew(self) -> None:
+        """Go on in a process that was forked: no run lives here, and nobody listens."""
+        self.pid = os.getpid()
+        self.live = {}
+        self.changes = Changes()
+        self.watcher = Watcher(self.db, self.writer, self.changes.hear)
+        self.writer.on_commit(self.changes.tell)
+
     def subscribe(self, run_id: str, function: Callable[[], None]) -> Callable[[], None]:
         """Call ``function`` from any thread after every change of a run; returns how to stop it."""
         stop = self.changes.add(run_id, function)
@@ -259,6 +269,17 @@ class Changes:
 
 _hosts: dict[tuple[str, str], Host] = {}
 _lock = threading.Lock()
+forks.fresh(sys.modules[__name__], "_lock")
+
+
+def _begin_anew() -> None:
+    """Take the workspaces of the parent as one's own in a process that was forked; its runs stay the parent's."""
+    for found in _hosts.values():
+        found.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _key(home: Path, database_url: str) -> tuple[str, str]:

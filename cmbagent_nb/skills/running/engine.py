@@ -32,6 +32,7 @@ from cmbagent_nb.skills.composing import parts
 from cmbagent_nb.skills.learning.cache import Results
 from cmbagent_nb.skills.notebook import NO_STEPS, PREAMBLE
 from cmbagent_nb.skills.running.names import kernel_call
+from cmbagent_nb.store import forks
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -263,6 +264,7 @@ def kernel_environment(scratch: Path, mark: Mark, backend: str = TO_FILES) -> di
 
 
 _lock = threading.Lock()
+forks.fresh(sys.modules[__name__], "_lock")
 
 
 def _register() -> None:
