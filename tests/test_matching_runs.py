@@ -199,6 +199,53 @@ def test_a_skill_that_is_named_is_used(workspace: Workspace, skill: str, team: O
         workspace.control(TASK, plan=plan({"title": "Write"}), skill="galaxy_counts")
 
 
+@pytest.fixture
+def second(workspace: Workspace, skill: str) -> str:
+    """A skill that fits the same task about as well, and does it otherwise."""
+    made = make_skill(
+        Home(workspace.home, workspace.db, workspace.writer),
+        "galaxy_histogram",
+        [CODE.replace("floordiv", "rfloordiv")],
+        [Parameter("width", "float", 0.1), Parameter("catalogue_file", "str", "input/catalogue.csv", kind="input")],
+        assets={"input/catalogue.csv": "z,mag\n0.11,20\n"},
+        made={"data/counts.json": {"kind": "json"}},
+        task=TASK,
+        description=f"{TASK} as a histogram",
+    )
+    return made.id
+
+
+def test_where_several_fit_alike_a_person_says_which(
+    workspace: Workspace, skill: str, second: str, team: OpenAIServer
+) -> None:
+    """Each with its reason and a button of its own; the one that is chosen runs, and is the one in the record."""
+    run = workspace.one_shot(f"{TASK} of width = 0.2", auto_match=True)
+    context: Any = until_gate(run)["context"]
+    assert context["title"] == "2 skills fit this task. Which one?"
+    shown = {option["id"]: option["label"] for option in context["options"]}
+    assert set(shown) == {"use", "use_2", "plan"} and shown["plan"] == "Plan instead"
+    ids = {name: choice["skill"]["skill_id"] for name, choice in context["choices"].items()}
+    assert set(ids.values()) == {skill, second}
+    assert context["body"].count(" % match · shares: ") == 2 and context["body"].count("width = 0.2") == 2
+    run.approve(resolution="use_2")
+    run.wait(60)
+    (found,) = matches(workspace, run)
+    assert (found["status"], found["skill_id"]) == ("accepted", ids["use_2"])
+    assert row(workspace, run)["skill_id"] == ids["use_2"] and team.count == 0
+
+
+def test_without_a_person_only_copies_are_alike(
+    workspace: Workspace, skill: str, second: str, team: OpenAIServer
+) -> None:
+    """Two skills that do it otherwise: the run plans. Of two that are described alike, either will do."""
+    run = workspace.one_shot(TASK, auto_match=True, gates="approve").wait(60)
+    assert matches(workspace, run)[0]["status"] == "abstained" and row(workspace, run)["mode"] == "one_shot"
+    workspace.writer.update("skills", second, {"description": TASK})
+    workspace.writer.barrier().result()
+    run = workspace.one_shot(TASK, auto_match=True, gates="approve").wait(60)
+    assert matches(workspace, run)[0]["status"] == "applied" and row(workspace, run)["mode"] == "skill"
+
+
 def test_a_run_that_was_asking_asks_again_after_its_process_died(
     workspace: Workspace, skill: str, team: OpenAIServer
 ) -> None:

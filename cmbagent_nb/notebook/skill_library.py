@@ -105,7 +105,9 @@ class SkillLibrary:
         about = self._about()
         rows = [about[str(item)] for item in found["skill_id"]]
         left = f", the first {MOST} are shown" if len(rows) > MOST else ""
-        said = plural(len(rows), "skill") + left if rows else "No skill has these words; a whole task can be matched."
+        said = (
+            plural(len(rows), "skill") + left if rows else "No match. Describe the whole task and press “Match task”."
+        )
         self._list([(str(row["id"]), row, drawn.skill_row(row)) for row in rows[:MOST]], said)
 
     def _find(self, _: Any) -> None:
@@ -121,9 +123,9 @@ class SkillLibrary:
             self._say(str(error), "cmbv-error")
             return
         said = (
-            plural(len(matches), "skill") + " can do this, the best first"
+            plural(len(matches), "skill") + (" fits" if len(matches) == 1 else " fit")
             if matches
-            else "No skill fits this task: %%cmbagent plans it."
+            else "No skill fits this task. Start a run of it with %%cmbagent."
         )
         self._list([(item.id, item.as_dict(), drawn.match_row(item.as_dict())) for item in matches], said)
 

@@ -118,7 +118,7 @@ def skill_row(about: Mapping[str, Any]) -> str:
 def match_row(match: Mapping[str, Any]) -> str:
     """A skill that fits a task: how well, and why; its name stands before it."""
     return (
-        f'<b>{float(match["score"]):.2f}</b> <span class="cmbv-meta">v{esc(match["version"])} · '
+        f'<b>{round(100 * float(match["score"]))} % match</b> <span class="cmbv-meta">v{esc(match["version"])} · '
         f"{esc(', '.join(map(str, match.get('tags') or ())))}</span><div>{esc(cut(match.get('reason'), 300))}</div>"
     )
 

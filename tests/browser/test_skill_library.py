@@ -44,7 +44,7 @@ def test_a_skill_is_found_and_run(lab: Lab, page: Any) -> None:
     page.wait_for_function(f"() => document.querySelectorAll('{ROWS}').length === 1")
     search.fill("fit the expansion rate H(z) to cosmic chronometers")
     page.locator("button", has_text="Match task").click()
-    page.wait_for_function("() => /can do this|No skill fits/.test(document.body.innerText)")
+    page.wait_for_function("() => /skills? fits?|No skill fits/.test(document.body.innerText)")
     keep(notebook, "library_match")
     assert page.locator(ROWS).count() >= 1
 

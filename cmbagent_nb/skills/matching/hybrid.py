@@ -43,8 +43,8 @@ class Fit:
 
 
 #: With vectors, and with words alone; ``python -m tests.benchmarks matching_limits`` fits them.
-HYBRID = Fit(words=0.3, limit=0.52, slope=16.0)
-WORDS = Fit(words=1.0, limit=0.43, slope=12.0)
+HYBRID = Fit(words=0.4, limit=0.54, slope=16.0)
+WORDS = Fit(words=1.0, limit=0.43, slope=14.0)
 
 
 def fit(semantic: Scores | None, lexical: Scores) -> Scores:

@@ -1,7 +1,7 @@
 """Match a task with the library: the skills that fit, best first, with reasons; none where none fits.
 
 The score is the fit of a skill's texts to the task (``hybrid.py``), moved by what else is known of the skill. It does
-not depend on the other skills; they decide only the order (``rank``), and :meth:`Found.close` whether to ask which.
+not depend on the other skills; they decide only the order (``rank``), and :meth:`Found.alike` whether to ask which.
 Only the newest active version of a trusted skill is offered, and nothing here starts anything.
 
 | known | the odds are multiplied by |
@@ -104,7 +104,7 @@ class Match:
         }
 
     def __str__(self) -> str:
-        return f"{self.name} v{self.version} ({self.score:.2f}): {self.reason}"
+        return f"{self.name} v{self.version}: {round(self.score * 100)} % match · {self.reason}"
 
     def __repr__(self) -> str:
         return f"<Match {self}>"
@@ -124,9 +124,10 @@ class Found:
         """Those that are trusted and at or above the limit."""
         return [item for item in self.matches if item.skill.trusted and item.score >= self.min_similarity]
 
-    def close(self, best: Match) -> list[Match]:
-        """Return the other skills that fit about as well as this one."""
-        return [item for item in self.fitting if item is not best and best.rank - item.rank < _ALIKE]
+    def alike(self) -> list[Match]:
+        """Return the best skill that fits, and those that fit about as well: a person has to say which."""
+        fitting = self.fitting
+        return [item for item in fitting if fitting[0].rank - item.rank < _ALIKE]
 
 
 def match(
@@ -278,7 +279,7 @@ def _judge(
     said += [part for part in (structure.said, feedback.text()) if part]
     said.append("verified" if skill.verified else "not verified")
     if not skill.trusted:
-        said.append("from elsewhere and not trusted yet")
+        said.append("not trusted yet")
     if conditions.unmet:
         said.append(f"but {'; '.join(conditions.unmet)}")
     return Match(
@@ -319,10 +320,8 @@ def _moved(score: float, by: float) -> float:
 def _about_texts(skill: Skill, seen: _Seen) -> str:
     """Say in words what the task and the skill have in common."""
     own = {stem(word) for word in words(f"{plain(skill.name)} {skill.description} {skill.task}")}
-    shared = [word for key, word in seen.asked.items() if key in own]
-    meaning = "" if seen.semantic is None else f"meaning {seen.semantic:.2f}, words {seen.lexical:.2f}: "
+    shared = [word for stemmed, word in seen.asked.items() if stemmed in own]
     if not shared:
-        return f"{meaning or f'words {seen.lexical:.2f}: '}no word in common"
+        return "shares no word" if seen.semantic is None else "similar in meaning"
     more = f" and {len(shared) - _SHOWN_WORDS} more" if len(shared) > _SHOWN_WORDS else ""
-    common = ", ".join(shared[:_SHOWN_WORDS]) + more
-    return f"{meaning or f'words {seen.lexical:.2f}: '}both have {common}"
+    return f"shares: {', '.join(shared[:_SHOWN_WORDS])}{more}"

@@ -7,6 +7,8 @@
 | the setting ``skill_mode = auto`` | gates are asked for (``approve``) | the gate |
 | the same | else | used under the same conditions |
 
+Where several skills fit alike, the gate asks which; without a person none is used, unless they are copies.
+
 Whatever happens is a row of ``skill_matches``: ``offered``, then ``accepted`` or ``refused``; ``applied`` by itself; or
 ``abstained``. A skill that came from elsewhere is offered only when it is trusted.
 """
@@ -37,11 +39,10 @@ if TYPE_CHECKING:
     from cmbagent_nb.settings import Settings
     from cmbagent_nb.skills.running.start_run import Prepared
     from cmbagent_nb.workflow.context import Context
-    from cmbagent_nb.workflow.gates import Answer
     from cmbagent_nb.workflow.host import Host
 
-#: Skills that a row of ``skill_matches`` names.
-_KEPT = 5
+#: Skills that a row of ``skill_matches`` names, and how many a gate offers at most.
+_KEPT, _OFFERED = 5, 3
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,21 @@ class Wanted:
 
 @dataclass(frozen=True)
 class _Choice:
-    """The best skill that can be used, ready to run, with the values it would be run with."""
+    """A skill that can be used, ready to run, with the values it would be run with."""
 
     match: Match
     made: Prepared
     values: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The skill's name and version."""
+        return f"{self.match.name} v{self.match.version}"
+
+    def does_as(self, other: _Choice) -> bool:
+        """Tell whether both skills are described alike: copies, of which either will do."""
+        mine, others = self.match.skill, other.match.skill
+        return (mine.description, mine.task) == (others.description, others.task)
 
 
 class SkillOffer:
@@ -90,28 +101,30 @@ class SkillOffer:
         """Look for a skill, ask or decide, and let the skill stand behind the run when it is to be used."""
         await context.motion.enter("planning")
         async with context.motion.moving():
-            found, choice = await in_thread(self._look, context)
-            match_id = self._record(context, found, choice)
-            if choice is None:
-                self._close(context, match_id, "abstained")
-            elif not self._wanted.ask:
+            found, choices = await in_thread(self._look, context)
+            match_id = self._record(context, found, choices)
+            taken: _Choice | None = None
+            if choices and self._wanted.ask:
+                taken = await self._ask(context, found, choices)
+                shown = taken or choices[0]
+                status = "refused" if taken is None else "accepted"
+                self._close(context, match_id, status, skill_id=shown.match.id, score=shown.match.score)
+            elif choices:
+                taken = choices[0]
                 self._close(context, match_id, "applied")
-                await self._take(context, choice, match_id)
-                return
             else:
-                answer = await self._ask(context, found, choice)
-                self._close(context, match_id, "accepted" if answer.resolution == "use" else "refused")
-                if answer.resolution == "use":
-                    await self._take(context, choice, match_id)
-                    return
+                self._close(context, match_id, "abstained")
+            if taken is not None:
+                await self._take(context, taken, match_id)
+                return
         if self._no_model is not None:
-            fits = bool(found.fitting) or choice is not None
+            fits = bool(found.fitting)
             why = "no skill is used" if fits else "no skill fits this task"
             raise NoModel(f"{why}, and {self._no_model.what}", self._no_model.next_step)
 
     # ---- looking
 
-    def _look(self, context: Context) -> tuple[Found, _Choice | None]:
+    def _look(self, context: Context) -> tuple[Found, list[_Choice]]:
         settings, wanted = self._settings, self._wanted
         if settings.starter_skills:
             from cmbagent_nb.skills.starter.install import install_quietly
@@ -133,13 +146,19 @@ class SkillOffer:
             embeddings=settings.embeddings,
         )
         if not wanted.ask and not wanted.alone:
-            return found, None
+            return found, []
+        alike = found.alike()
+        choices: list[_Choice] = []
         for item in found.fitting:
-            usable = item.skill.trusted and not item.conditions and (wanted.ask or item.skill.verified)
+            if choices and (item not in alike or len(choices) >= _OFFERED):
+                break
+            usable = not item.conditions and (wanted.ask or item.skill.verified)
             choice = self._prepare(context, item, inputs) if usable else None
             if choice is not None:
-                return found, choice
-        return found, None
+                choices.append(choice)
+        if not wanted.ask and any(not choice.does_as(choices[0]) for choice in choices):
+            return found, []  # which of them is not for us to say
+        return found, choices
 
     def _prepare(self, context: Context, found: Match, inputs: Mapping[str, Any]) -> _Choice | None:
         from cmbagent_nb.skills.running.start_run import prepare
@@ -166,39 +185,42 @@ class SkillOffer:
 
     # ---- asking
 
-    async def _ask(self, context: Context, found: Found, choice: _Choice) -> Answer:
-        item = choice.match
+    async def _ask(self, context: Context, found: Found, choices: list[_Choice]) -> _Choice | None:
+        """Ask whether to use the skill, or which of several; returns the one to use, None to plan."""
         await add_offer(context)
         # Decided, and the process died before the choice was stored: the answer is given again and the node stays.
         decided = context.past.statuses.get(SKILL_MATCH) == "completed"
-        title = f"Use the skill {item.name} v{item.version} for this task?"
-        varied = ", ".join(f"{name} = {value!r}" for name, value in choice.values.items())
-        body = f"{item.skill.description}\n\nWhy: {item.reason}." + (f"\n\nWith {varied}." if varied else "")
-        skill = item.skill
-        code = str(await in_thread(skill.code))
-        subject = {
-            "skill": skill.name,
-            "version": skill.version,
-            "notebook": skill.notebook_hash,
-            "code": hashlib.sha256(code.encode("utf-8", "replace")).hexdigest(),
-            "parameters": choice.values,
-        }
+        offered = {"use" if not place else f"use_{place + 1}": choice for place, choice in enumerate(choices)}
+        several = len(choices) > 1
+        options: tuple[tuple[str, str], ...] = gates.SKILL_OPTIONS
+        title = f"Use the skill {choices[0].title} for this task?"
+        if several:
+            title = f"{len(choices)} skills fit this task. Which one?"
+            options = (*((name, f"Use {choice.title}") for name, choice in offered.items()), gates.SKILL_OPTIONS[-1])
+        codes = {name: str(await in_thread(choice.match.skill.code)) for name, choice in offered.items()}
+        headed = [f"# ---- {offered[name].title}\n{code}" for name, code in codes.items()]
         details = {
-            "skill": item.as_dict(),
-            "code": code,
-            "file": f"{skill.name} v{skill.version}",
-            "parameters": choice.values,
+            "skill": choices[0].match.as_dict(),
+            "code": "\n\n".join(headed) if several else codes["use"],
+            "file": ", ".join(choice.title for choice in choices),
+            "parameters": choices[0].values,
+            "choices": {
+                name: {"skill": choice.match.as_dict(), "parameters": choice.values} for name, choice in offered.items()
+            },
             "candidates": [other.as_dict() for other in found.matches],
         }
-        question = gates.Question("skill_match", title, gates.SKILL_OPTIONS, body, details, subject)
+        body = "\n\n".join(_described(choice, several=several) for choice in choices)
+        subject = {name: _subject(choice, codes[name]) for name, choice in offered.items()}
+        question = gates.Question("skill_match", title, options, body, details, subject)
         if not decided:
             await context.states.node(SKILL_MATCH, "running")
-        answer = await context.ask_person(question, SKILL_MATCH, f"skill:{item.id}", still=decided)
+        moment = f"skill:{','.join(choice.match.id for choice in choices)}"
+        answer = await context.ask_person(question, SKILL_MATCH, moment, still=decided)
         if not decided:
             await context.states.node(
                 SKILL_MATCH, "completed", reason=f"{answer.resolution}, said {answer.by}", by=answer.by
             )
-        return answer
+        return offered.get(answer.resolution)
 
     # ---- using it
 
@@ -238,8 +260,9 @@ class SkillOffer:
 
     # ---- the record
 
-    def _record(self, context: Context, found: Found, choice: _Choice | None) -> str:
+    def _record(self, context: Context, found: Found, choices: list[_Choice]) -> str:
         match_id = new_id()
+        choice = choices[0] if choices else None
         best = choice.match if choice is not None else (found.matches[0] if found.matches else None)
         row = _row(
             match_id,
@@ -254,12 +277,37 @@ class SkillOffer:
         )
         context.kept.insert("skill_match", "skill_matches", row)
         if choice is None:
-            shown = {"fits": False, "best": best.name if best else None, "score": best.score if best else None}
+            shown = {
+                "fits": bool(found.fitting),
+                "best": best.name if best else None,
+                "score": best.score if best else None,
+            }
             context.recorder.record("skill", subtype="matched", inputs={"task": context.task}, outputs=shown)
         return match_id
 
-    def _close(self, context: Context, match_id: str, status: str) -> None:
-        context.kept.update("skill_match", "skill_matches", match_id, {"status": status})
+    def _close(self, context: Context, match_id: str, status: str, **more: Any) -> None:
+        context.kept.update("skill_match", "skill_matches", match_id, {"status": status, **more})
+
+
+def _subject(choice: _Choice, code: str) -> dict[str, Any]:
+    """Return what an approval of a skill holds for."""
+    skill = choice.match.skill
+    return {
+        "skill": skill.name,
+        "version": skill.version,
+        "notebook": skill.notebook_hash,
+        "code": hashlib.sha256(code.encode("utf-8", "replace")).hexdigest(),
+        "parameters": choice.values,
+    }
+
+
+def _described(choice: _Choice, *, several: bool) -> str:
+    """Describe a skill on the gate: what it does, why it fits, and with which values it would run."""
+    item = choice.match
+    varied = ", ".join(f"{name} = {value!r}" for name, value in choice.values.items())
+    name = f"{choice.title}: " if several else ""
+    percent = f"{round(item.score * 100)} % match"
+    return f"{name}{item.skill.description}\n\n{percent} · {item.reason}." + (f"\n\nWith {varied}." if varied else "")
 
 
 def _is_one_shot(context: Context) -> bool:
