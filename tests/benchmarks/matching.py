@@ -11,7 +11,15 @@ of the fit (``skills/matching/hybrid.py``) on two sets and measures them on a th
 | ``held_out.yaml``: 3 other subjects, starter skills | testing | paraphrases | other subjects, everyday tasks |
 | ``live_multiple`` and ``live_irrelevance``, own tools | testing | the first set's tasks | the second set's tasks |
 
-FIGURES
+Figures of 2026-11-30 (all-MiniLM-L6-v2 with onnxruntime; words alone):
+
+| | with vectors | words alone |
+|---|---|---|
+| top-1, ``multiple`` (462 tools), ``live_multiple`` (956 tools) | 0.875, 0.794 | 0.860, 0.712 |
+| AUROC of the fit, ``multiple`` against ``irrelevance`` | 0.929 | 0.902 |
+| AUROC of the fit, ``live_multiple`` against ``live_irrelevance`` | 0.858 | 0.825 |
+| tuning, libraries of 2 to 12: verbatim, paraphrases, foreign | 1.00, 0.90, 0.007 | 1.00, 0.90, 0.002 |
+| held out, libraries of 12 and starter skills: the same | 1.00, 0.85, 0.002 | 1.00, 0.65, 0.004 |
 """
 
 from __future__ import annotations
