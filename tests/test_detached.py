@@ -208,6 +208,7 @@ def test_a_process_of_another_run_or_place_is_not_touched(tmp_path: Path) -> Non
         "other run": str(Mark.of("other", "attempt", tmp_path / "a" / "steps")),
         "neighbour": str(Mark.of("run", "attempt", tmp_path / "a2" / "steps")),
         "half": "run:attempt",
+        "without a folder": "run:attempt:launch:",
         "none": "",
     }
     started = {}
@@ -226,6 +227,16 @@ def test_a_process_of_another_run_or_place_is_not_touched(tmp_path: Path) -> Non
             process.wait()
             assert process.stdout is not None
             process.stdout.close()
+
+
+def test_who_ends_one_start_of_code_does_not_end_the_next(folder: Path) -> None:
+    """The guard of a kernel that was killed may look after a resumed run has started the same attempt again."""
+    mark = Mark.of("run", "attempt", folder)
+    first, second = mark.started(), mark.started()
+    assert mark.covers(first) and mark.covers(second) and first.covers(first)
+    assert not first.covers(second) and not second.covers(first)
+    read = Mark.read(str(second))
+    assert read == second
 
 
 def test_helpers_of_multiprocessing_end_by_themselves(folder: Path) -> None:

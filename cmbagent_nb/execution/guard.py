@@ -177,7 +177,7 @@ class _Orphan:
         from cmbagent_nb.execution.marks import Mark
 
         self.pid, self.started_at, self.folder, self.limits = pid, started_at, folder, limits
-        self._group = Group(pid, started_at, folder, Mark.read(mark))
+        self._group = Group(pid, started_at, mark=Mark.read(mark))
         self._memory = 0.0
 
     def goes_on(self) -> bool:

@@ -153,7 +153,7 @@ class _Job:
 
     def __init__(self, script: Path, folder: Path, limits: Limits, mark: Mark | None, pass_env: str) -> None:
         self.script, self.folder, self.limits = script.absolute(), folder.absolute(), limits
-        self.mark = mark or Mark.of(new_id(), new_id(), self.folder)
+        self.mark = (mark or Mark.of(new_id(), new_id(), self.folder)).started()
         self.pass_env = pass_env
         self.record = self.folder
         self.on_start: OnStart = lambda pid, started: None

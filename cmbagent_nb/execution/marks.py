@@ -12,10 +12,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+
+from cmbagent_nb.ids import new_id
 
 VARIABLE = "CMBAGENT_ATTEMPT"
 
@@ -31,6 +33,7 @@ class Mark:
     run_id: str
     attempt_id: str
     folder: str  #: the attempt's, without links
+    launch: str = ""  #: which start of the attempt's code: one that is gone on with has several; empty for any
 
     @classmethod
     def of(cls, run_id: str, attempt_id: str, folder: Path) -> Mark:
@@ -38,17 +41,28 @@ class Mark:
         return cls(run_id, attempt_id, os.path.realpath(folder))
 
     def __str__(self) -> str:
-        return f"{self.run_id}:{self.attempt_id}:{self.folder}"
+        return f"{self.run_id}:{self.attempt_id}:{self.launch}:{self.folder}"
+
+    def started(self) -> Mark:
+        """Return the mark of a start of the code: who ends one start must not end the next."""
+        return replace(self, launch=new_id())
+
+    def covers(self, other: Mark) -> bool:
+        """Tell whether a process with the other mark is meant by this one."""
+        same = (self.run_id, self.attempt_id, self.folder) == (other.run_id, other.attempt_id, other.folder)
+        return same and self.launch in ("", other.launch)
 
     @classmethod
     def read(cls, text: str) -> Mark | None:
         """Return the mark that a variable's value holds, or None.
 
-        >>> Mark.read("r:a:/runs/x/steps/step_1/attempt_1").attempt_id, Mark.read("nothing")
+        >>> Mark.read("r:a:l:/runs/x/steps/step_1/attempt_1").attempt_id, Mark.read("nothing")
         ('a', None)
         """
-        parts = text.split(":", 2)
-        return cls(*parts) if len(parts) == 3 and all(parts) else None
+        parts = text.split(":", 3)
+        if len(parts) < 4 or not (parts[0] and parts[1] and parts[3]):
+            return None
+        return cls(parts[0], parts[1], parts[3], parts[2])
 
 
 def marked() -> list[tuple[psutil.Process, Mark]]:
@@ -76,8 +90,8 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def of_attempt(mark: Mark) -> list[psutil.Process]:
-    """Return the living processes of an attempt."""
-    return [process for process, other in marked() if other == mark]
+    """Return the living processes of an attempt, of one start of it if the mark names one."""
+    return [process for process, other in marked() if mark.covers(other)]
 
 
 def of_run(run_id: str, work_dir: Path) -> list[psutil.Process]:
