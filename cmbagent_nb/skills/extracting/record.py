@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Kinds of files that a notebook does not make: it is the code, and there are no models to ask.
 _NOT_MADE = frozenset({"code", "plan", "chat", "log", "context"})
-_LAUNCHER_FILES = frozenset({"stdout.txt", "stderr.txt", "exit.json", "reads.json", "reads.jsonl"})
 #: More steps than this in one range are a mistake.
 _MOST_STEPS = 1000
 
@@ -192,7 +191,7 @@ def _made(files: list[dict[str, Any]], node_id: str, attempt: int, folder: Path)
         if item["node_id"] != node_id or item["file_type"] in _NOT_MADE or path.startswith("steps/"):
             continue
         number = _mapping(item["meta"]).get("attempt")
-        if number not in (None, attempt) or path in _LAUNCHER_FILES:
+        if number not in (None, attempt):
             continue
         # what code writes under a name of the run's own is published below data/
         inner = path.removeprefix("data/")
