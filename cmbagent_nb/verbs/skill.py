@@ -114,6 +114,7 @@ def extract(call: Call) -> Output:
 
     if not options.name and not options.version_of:
         raise UsageError("the skill has no name", "Give it one with --name NAME.")
+    report = progress(call, begins="opening the workspace")
     run = call.run()
     _claimed(call, options, naming.of_run(call.ws.db, run.id))
     skill = run.extract_skill(
@@ -123,7 +124,7 @@ def extract(call: Call) -> Output:
         tags=words(options.tags),
         description=options.description,
         public=options.public,
-        on_progress=progress(call),
+        on_progress=report,
     )
     return made(call, skill)
 
@@ -149,6 +150,7 @@ def extract(call: Call) -> Output:
 def create(call: Call) -> Output:
     """Make a skill of a notebook: it is run twice, compared, and its parameters are tried."""
     options = call.options
+    report = progress(call, begins="opening the workspace")
     from cmbagent_nb.skills import naming
 
     if options.name or options.version_of:
@@ -161,7 +163,7 @@ def create(call: Call) -> Output:
         "bring": options.bring,
         "allow_outside_writes": options.allow_outside_writes,
     }
-    return made(call, call.ws.create_skill(options.notebook, options.name, **given, on_progress=progress(call)))
+    return made(call, call.ws.create_skill(options.notebook, options.name, **given, on_progress=report))
 
 
 @verb(

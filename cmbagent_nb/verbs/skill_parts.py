@@ -64,8 +64,16 @@ def checked(skill: Skill, given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(given)
 
 
-def progress(call: Call, *, own_bar: bool = False) -> Any:
-    """Return what a skill reports its progress to, if anything; ``own_bar``: in a notebook it shows a bar itself."""
+def progress(call: Call, *, own_bar: bool = False, begins: str = "") -> Any:
+    """Return what a skill reports its progress to, if anything.
+
+    Parameters
+    ----------
+    own_bar
+        In a notebook it shows a bar itself.
+    begins
+        What is said at once, before the workspace is opened.
+    """
     if call.options.json or (own_bar and call.front == "magic"):
         return None
     said: list[str] = []
@@ -76,6 +84,8 @@ def progress(call: Call, *, own_bar: bool = False) -> Any:
             said.append(line)
             call.say(line)
 
+    if begins:
+        report(0, 1, begins)
     return report
 
 
