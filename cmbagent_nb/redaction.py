@@ -30,6 +30,7 @@ import os
 import re
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -163,6 +164,19 @@ def has_mark(text: str) -> bool:
     return any(character in text and pattern.search(text) is not None for character, pattern in _RARE)
 
 
+_all: weakref.WeakSet[Redactor] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """Give all redactors new locks in a process that was forked: another thread may have held one."""
+    for redactor in list(_all):
+        redactor._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
 class Redactor:
     """Masks secrets in texts; give :meth:`scrub` to the writer.
 
@@ -178,6 +192,7 @@ class Redactor:
         self._names: dict[str, str] = {}
         self._forms: tuple[tuple[str, str, re.Pattern[str] | None], ...] = ()
         self._read_at = 0.0
+        _all.add(self)
         self.refresh()
 
     def refresh(self) -> None:
