@@ -704,3 +704,19 @@ def test_a_skill_that_runs_is_not_deleted(workspace: Workspace, tmp_path: Path) 
     stop.set()
     thread.join(60)
     assert skill.delete().startswith("Deleted")
+
+
+@pytest.mark.parametrize("format", ["json", "zip"])
+def test_a_file_of_the_users_is_never_taken_for_an_earlier_export(
+    workspace: Workspace, tmp_path: Path, format: str
+) -> None:
+    skill = workspace.import_skill(put(package(), tmp_path / "in"))
+    target = tmp_path / f"mine.{format}"
+    for content in (b"", b'{"mine": 1}', b"PK\x05\x06" + bytes(18), b"text"):
+        target.write_bytes(content)
+        with pytest.raises(SkillError, match="is there already"):
+            skill.export(target, format, overwrite=True)
+        assert target.read_bytes() == content
+    target.unlink()
+    assert skill.export(target, format) == target
+    assert skill.export(target, format, overwrite=True) == target

@@ -76,7 +76,7 @@ def backup(db: Database, path: Path) -> Backup:
         The file is there already, or cannot be written.
     """
     path = user_path(path)
-    if path.exists():
+    if os.path.lexists(path):
         raise UsageError(f"{path} is there already", "Choose another name, or move it away.", path=str(path))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     mode: Any = f"w|{_FORMS.get(path.suffix.lower(), '')}"

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.settings import user_path
 from cmbagent_nb.skills.sharing import about, manifest
-from cmbagent_nb.skills.sharing.package import ABOUT, ASSETS, EXPECTED, MANIFEST, NOTEBOOK, ROW, Package, to_json
+from cmbagent_nb.skills.sharing.package import (
+    ABOUT,
+    ASSETS,
+    EXPECTED,
+    MANIFEST,
+    NOTEBOOK,
+    ROW,
+    Package,
+    read_package,
+    to_json,
+)
 from cmbagent_nb.skills.source_hash import verified_text
 from cmbagent_nb.tool_files import files_below
 
@@ -136,9 +146,13 @@ def _expected(skill: Skill) -> tuple[dict[str, bytes], list[str]]:
 
 
 def _is_export(target: Path) -> bool:
+    """Tell whether a skill was exported there before; any other file or folder is not ours to replace."""
     if target.is_dir():
         return (target / MANIFEST).is_file() and (target / ABOUT).is_file()
-    return target.is_file()
+    try:
+        return MANIFEST in read_package(target).files
+    except SkillError:
+        return False
 
 
 def write_files(package: Package, folder: Path) -> None:
