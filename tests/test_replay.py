@@ -91,7 +91,7 @@ def test_what_tools_gave_is_given_again(workspace: Workspace, monkeypatch: pytes
 
     def after_a_look(answer: Any) -> Any:
         def handler(request: dict[str, Any]) -> Any:
-            look = ("search_files", {"pattern": "**/*"}), ("inspect_data", {"path": "note.txt"})
+            look = ("search_files", {"pattern": "**/*"}), ("inspect_data", {"path": "input/note.txt"})
             return answer if tool_results(request) else Reply(tool_calls=look)
 
         return handler
@@ -99,17 +99,15 @@ def test_what_tools_gave_is_given_again(workspace: Workspace, monkeypatch: pytes
     team = Team(plan=after_a_look(plan({"title": "Count"})), review=CHANGES, steps={"Count": after_a_look(code(WRITE))})
     with OpenAIServer(team) as server:
         monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
-        folder = workspace.home / "here"
-        folder.mkdir(parents=True)
-        (folder / "note.txt").write_text("as it was")
-        run = workspace.planning_and_control(
-            "Count.", model="openai:m", inputs={"df": pd.DataFrame({"x": [40, 2]})}, work_dir=folder
-        ).wait(60)
+        note = workspace.home.parent / "note.txt"
+        note.write_text("as it was")
+        inputs = {"df": pd.DataFrame({"x": [40, 2]}), "note": note}
+        run = workspace.planning_and_control("Count.", model="openai:m", inputs=inputs).wait(60)
         assert run.status == "completed", run.error
         told = [text for request in server.requests for text in tool_results(request.json)]
         assert any("as it was" in text for text in told)
         assert not any("journal.jsonl" in text for text in told)
-    (folder / "note.txt").write_text("another")
+    (run.work_dir / "input" / "note.txt").write_text("another")
     replay = run.replay()
     assert replay.same, replay.differences
     calls = workspace.run(replay.run_id).events().query("event_type == 'tool_call'")

@@ -152,7 +152,7 @@ def _foreign(folder: Path) -> list[str]:
 def _refuse_nested(folder: Path, db: Database) -> None:
     """Refuse a folder inside the workspace, or inside the folder of a run: two writers would share it."""
     real, home = _real(folder), _real(db.home)
-    if real == home or home in real.parents:
+    if real == home or home / "runs" in (real, *real.parents):
         raise WorkDirError(
             f"{folder} lies in the workspace {db.home}",
             "Choose a folder outside of it, or leave --work-dir out: the run gets a folder of its own there.",
