@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextvars
 import copy
 import logging
@@ -313,6 +314,8 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
         coalesce_streams=True,
     )
     client.reset_execution_trackers()
+    # nbclient writes what an output widget shows into the state of the widget, which it keeps only on request.
+    client.widget_state = collections.defaultdict(dict)
     job.report(0, len(cells), "starting the kernel")
     kept = _Kept(client, manager.nb, job)
     results = Results(client, manager.nb, job.folder, job.results)
