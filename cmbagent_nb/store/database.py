@@ -6,6 +6,7 @@
 | a database at the current version opens without Alembic | the version is read with the driver |
 | migrations run under a lock | two processes that open at once migrate once |
 | refused, with the way out | a newer schema, a damaged file, a network file system, a folder not writable |
+| on a medium that is only readable | what is there is read, and writing is refused (``read_only``) |
 | only the writer writes | see :mod:`cmbagent_nb.store.writer` |
 | the same on both | what is read belongs to one moment; flags are true or false; texts are clean |
 | a server that is gone for a moment | reading waits for it for some seconds, then says so in one line |
@@ -13,6 +14,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 import time
@@ -25,11 +27,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import DatabaseTooNew, StoreError, WorkDirError
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.store import forks
+from cmbagent_nb.store import forks, sqlite
 from cmbagent_nb.store.columns import BOOLEAN
 from cmbagent_nb.store.filesystem import network_file_system
 from cmbagent_nb.store.json import clean
-from cmbagent_nb.store.trouble import is_transient, reason
+from cmbagent_nb.store.paths import COLUMNS as PATHS
+from cmbagent_nb.store.paths import from_record
+from cmbagent_nb.store.private import make_folder, tighten_workspace
+from cmbagent_nb.store.sqlite import BUSY_TIMEOUT, patiently
+from cmbagent_nb.store.trouble import is_damage, is_full, is_transient, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,13 +46,10 @@ if TYPE_CHECKING:
     T = TypeVar("T", bound=Table)
 
 #: The schema versions that this code knows, oldest first; the last is the current one.
-VERSIONS = ("0001", "0002", "0003", "0004", "0005")
+VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 
 #: The name of the database file in a workspace.
 FILE_NAME = "cmbagent.db"
-
-#: Seconds that a writer waits for another process's lock before the database says that it is locked.
-BUSY_TIMEOUT = 5.0
 
 #: Seconds that reading waits for a server that does not answer.
 READ_PATIENCE = 5.0
@@ -65,6 +68,9 @@ _CONNECTING = {
 #: Connections of a parent process, which must neither be used nor closed in a child.
 _abandoned: list[object] = []
 
+#: Statuses of what no process carries on any more, where that could not be written.
+_GOING_ON = frozenset({"draft", "planning", "executing", "paused", "waiting_approval", "running", "retrying"})
+
 
 class Database:
     """An open database; made by :meth:`open`."""
@@ -73,11 +79,19 @@ class Database:
         self.home = home
         self.url = url
         self.path: Path | None = None if url else home / FILE_NAME
+        #: Why nothing can be written, in words; empty where it can.
+        self.read_only = ""
+        #: Runs whose process is gone where that cannot be written: they are read as interrupted.
+        self.orphans: frozenset[str] = frozenset()
+        self._source = self.path
+        self._mode = "rw"
+        self._copy: Path | None = None
         #: What its notifications carry, so that they are not news to itself.
         self.token = new_id()
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._watcher: sqlite3.Connection | None = None
+        self._watched = ""
         self._closed = False
         forks.tell(self)
 
@@ -96,7 +110,7 @@ class Database:
         """
         home = Path(home).absolute()
         try:
-            home.mkdir(parents=True, exist_ok=True)
+            make_folder(home)
         except OSError as error:
             raise WorkDirError(
                 f"the workspace folder {home} cannot be made ({error.strerror})",
@@ -118,6 +132,8 @@ class Database:
         except BaseException:
             database.close()
             raise
+        if not database.read_only:
+            tighten_workspace(home)
         return database
 
     # -- reading ---------------------------------------------------------------------------
@@ -155,12 +171,27 @@ class Database:
                 finally:
                     connection.rollback()
         except Exception as error:
-            if not is_transient(error):
-                raise
-            raise StoreError(
-                f"the database {self._shown} cannot be read ({reason(error)})",
-                "See whether its server runs or its disk is full, and try again.",
-            ) from error
+            raise self.told(error) from error
+
+    def told(self, error: Exception) -> Exception:
+        """Return what a user is told of an error of the driver; any other error as it is."""
+        if self.is_lost(error):
+            there = self.path is None or self.path.exists()
+            return self._damaged(reason(error) if there else "it is not there any more")
+        if not is_transient(error):
+            return error
+        return StoreError(
+            f"the database {self._shown} cannot be read ({reason(error)})",
+            "See whether its server runs or its disk is full, and try again.",
+        )
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Tell whether an error is about a file that is damaged or gone: waiting does not bring it back."""
+        if is_damage(error):
+            return True
+        if self.path is None or not is_transient(error):
+            return False
+        return not self.path.exists() or sqlite.odd_part(self.path) is not None
 
     def _connected(self) -> Connection:
         """Return a connection for reading, waiting a little for a server that is gone."""
@@ -180,7 +211,10 @@ class Database:
     def rows(self, sql: str, /, **parameters: Any) -> list[dict[str, Any]]:
         """Run a query with ``:name`` parameters and return its rows as dicts."""
         with self.reading() as connection:
-            return rows(connection, sql, parameters)
+            found = rows(connection, sql, parameters)
+        if self.orphans:
+            _interrupted(found, self.orphans)
+        return found
 
     def frame(self, sql: str, /, **parameters: Any) -> pd.DataFrame:
         """Run a query and return a DataFrame with its columns as they are stored."""
@@ -191,6 +225,9 @@ class Database:
             names, found = list(cursor.keys()), cursor.fetchall()
         columns = zip(*found, strict=True) if found else ((),) * len(names)
         data = {name: list(column) for name, column in zip(names, columns, strict=True)}
+        if self.path is not None:
+            for name in PATHS.intersection(data):
+                data[name] = [from_record(self.home, value) for value in data[name]]
         return pd.DataFrame(data, columns=names)
 
     def get(self, table: type[T], key: object) -> T | None:
@@ -201,6 +238,8 @@ class Database:
             found = session.get(table, key)
             if found is not None:
                 session.expunge(found)
+                for name in PATHS.intersection(type(found).model_fields) if self.path is not None else ():
+                    setattr(found, name, from_record(self.home, getattr(found, name)))
             return found
 
     def data_version(self) -> int:
@@ -213,10 +252,23 @@ class Database:
         with self._lock:
             if self._closed:
                 raise StoreError("the workspace is closed", "Make a new Workspace.")
-            if self._watcher is None:
-                forks.check()
-                self._watcher = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
-            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+            if self._source is not None and self._watched != sqlite.identity(self._source):
+                self._stop_watching()
+            try:
+                if self._watcher is None:
+                    forks.check()
+                    assert self._source is not None
+                    self._watched = sqlite.identity(self._source)
+                    self._watcher = sqlite.connect(self._source, "rw" if self._mode == "rw" else self._mode)
+                return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+            except sqlite3.Error as error:
+                self._stop_watching()
+                raise self.told(error) from error
+
+    def _stop_watching(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
 
     def connecting(self) -> dict[str, Any]:
         """Return the arguments with which the server's driver makes a connection; loads the driver."""
@@ -229,12 +281,12 @@ class Database:
         """Close all connections; the database cannot be used afterwards."""
         with self._lock:
             self._closed = True
-            if self._watcher is not None:
-                self._watcher.close()
-                self._watcher = None
+            self._stop_watching()
             engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()
+        if self._copy is not None:
+            shutil.rmtree(self._copy, ignore_errors=True)
 
     # -- forks -----------------------------------------------------------------------------
 
@@ -274,7 +326,14 @@ class Database:
     # -- opening ---------------------------------------------------------------------------
 
     def _prepare(self) -> None:
-        version = self._version()
+        if self.path is None:
+            version = _version_on_server(self)
+        else:
+            if found := sqlite.odd_part(self.path):
+                raise self._damaged(f"{found[0].name} is {found[1]}")
+            if self.path.exists() and not sqlite.writable(self.path):
+                self._read_only(f"the workspace {self.home} cannot be written")
+            version = self._version_of_file()
         if version == VERSIONS[-1]:
             return
         if version is not None and version not in VERSIONS:
@@ -284,39 +343,61 @@ class Database:
                 path=self.path,
                 version=version,
             )
+        if self._mode != "rw" and self.path is not None:  # it is brought to the current schema in a copy
+            self._copy = sqlite.copy_of(self.path)
+            self._source, self._mode = self._copy / FILE_NAME, "rw"
         from cmbagent_nb.store.migrate import migrate
 
         migrate(self)
 
-    def _version(self) -> str | None:
-        """Return the schema version of the database, or None where there is no schema."""
-        if self.path is None:
-            return _version_on_server(self)
-        forks.check()
+    def _read_only(self, why: str) -> None:
+        """Read the database without writing to it, or beside it."""
+        assert self.path is not None
         try:
-            with (
-                forks.opening(),
-                closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)) as connection,
-            ):
-                if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                    connection.execute("PRAGMA journal_mode = WAL")
-                found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
-                if found is None:
-                    return None
-                row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-                return None if row is None else str(row[0])
+            self._source, self._mode, self._copy = sqlite.readable(self.path)
+        except sqlite3.Error as error:
+            raise self._refusal(error) from error
+        self.read_only = why
+
+    def _version_of_file(self) -> str | None:
+        try:
+            return patiently(self.version)
+        except sqlite3.Error as error:
+            if self.read_only or not (is_full(error) or is_transient(error)):
+                raise self._refusal(error) from error
+            # SQLite needs space beside a database even to read it: a copy elsewhere can be read.
+            self._read_only(f"the database {self._shown} cannot be written ({reason(error)})")
+        try:
+            return patiently(self.version)
         except sqlite3.Error as error:
             raise self._refusal(error) from error
 
+    def version(self) -> str | None:
+        """Return the schema version of an SQLite database; None where there is no schema."""
+        assert self._source is not None
+        if not self._source.exists():
+            return None
+        with closing(sqlite.connect(self._source, self._mode, BUSY_TIMEOUT)) as connection:
+            if self._mode == "rw" and connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                return None  # it is made just now, or it is empty: see under the lock
+            found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+            if found is None:
+                return None
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            return None if row is None else str(row[0])
+
+    def _damaged(self, why: str) -> StoreError:
+        return StoreError(
+            f"the database {self._shown} is damaged ({why})",
+            "Run `cmbagent doctor --repair`: it moves the file aside and takes the runs from their journals.",
+            path=self.path,
+            damaged=True,
+        )
+
     def _refusal(self, error: sqlite3.Error) -> StoreError:
         name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            return StoreError(
-                f"the database {self._shown} is damaged ({error})",
-                "Run `cmbagent doctor --repair`: it moves the file aside and takes the runs from their journals.",
-                path=self.path,
-                damaged=True,
-            )
+        if is_damage(error):
+            return self._damaged(str(error))
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
             return StoreError(
                 f"the database {self._shown} cannot be written ({error})",
@@ -325,9 +406,14 @@ class Database:
             )
         return StoreError(
             f"the database {self._shown} cannot be opened ({error})",
-            "See whether another process holds it, and try again.",
+            "See whether another process holds it or the disk is full, and try again.",
             path=self.path,
         )
+
+    @property
+    def source(self) -> Path | None:
+        """Where the rows are read: the file itself, or a copy of one that cannot be written."""
+        return self._source
 
     @property
     def _shown(self) -> str:
@@ -348,7 +434,20 @@ def rows(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> lis
         for row in found:
             if row[name] is not None:
                 row[name] = bool(row[name])
+    home = connection.get_execution_options().get("home") if PATHS.intersection(names) else None
+    if home is not None:
+        for name in PATHS.intersection(names):
+            for row in found:
+                row[name] = from_record(home, row[name])
     return found
+
+
+def _interrupted(found: list[dict[str, Any]], orphans: frozenset[str]) -> None:
+    """Show runs whose process is gone, and what was going on in them, as interrupted."""
+    for row in found:
+        run = row.get("run_id", row.get("id"))
+        if run in orphans and row.get("status") in _GOING_ON:
+            row["status"] = "interrupted"
 
 
 @lru_cache(maxsize=512)
@@ -379,7 +478,11 @@ def driver_url(url: str) -> str:
 def _make_engine(database: Database) -> Engine:
     from sqlalchemy import event
 
-    engine = _sqlite_engine(database.path) if database.path is not None else _server_engine(database.url)
+    source = database._source
+    if source is not None:
+        engine = sqlite.make_engine(source, database._mode, database.home, BUSY_TIMEOUT)
+    else:
+        engine = _server_engine(database.url)
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
     def cleaned(_c: object, _cursor: object, sql: str, parameters: Any, context: Any, _many: bool) -> tuple[str, Any]:
@@ -407,38 +510,6 @@ def _server_engine(url: str) -> Engine:
     given = make_url(url).query
     options = {name: value for name, value in _CONNECTING.items() if name not in given}
     return create_engine(url, connect_args=options, pool_size=5, max_overflow=20, pool_pre_ping=True)
-
-
-def _sqlite_engine(path: Path) -> Engine:
-    from sqlalchemy import URL, create_engine, event
-
-    engine = create_engine(
-        URL.create("sqlite+pysqlite", database=str(path)),
-        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
-        pool_size=5,
-        max_overflow=50,
-    )
-
-    @event.listens_for(engine, "do_connect")
-    def connect(dialect: Any, _record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
-        with forks.opening():
-            return dialect.connect(*arguments, **options)
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, record: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cache_size = -16000")
-        # Pages that many transactions change are copied, and the disk is waited for, a quarter as often as by default.
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writing = connection.get_execution_options().get("writing", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-    return engine
 
 
 def _version_on_server(database: Database) -> str | None:

@@ -13,17 +13,24 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, cast
 
 import orjson
 
+from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store.json import from_json
+from cmbagent_nb.store.private import make_folder, open_private
+from cmbagent_nb.store.sqlite import kind_of
+from cmbagent_nb.store.trouble import is_full
 
 #: The version of the lines that this code writes; it reads this one and older ones.
 VERSION = 1
 
 #: The name of a run's journal in its work directory.
 FILE_NAME = "journal.jsonl"
+
+#: The most bytes of a line that is read.
+LONGEST = 1 << 27
 
 _MOST_OPEN = 16
 _TAIL = 1 << 16
@@ -40,24 +47,101 @@ class Entry:
     v: int = VERSION
 
 
-def read_journal(path: Path) -> Iterator[Entry]:
-    """Read the lines of a journal; torn lines, and lines of a newer version, are left out."""
-    if not Path(path).exists():
+def read_journal(path: Path, faults: list[str] | None = None, *, without: bytes = b"") -> Iterator[Entry]:
+    """Read the lines of a journal; torn and damaged lines, and lines of a newer version, are left out.
+
+    ``faults`` takes what was left out, in words; lines of the kind ``without`` are not looked at.
+
+    Raises
+    ------
+    StoreError
+        It is no file, or cannot be read.
+    """
+    path = Path(path)
+    skipped = b'"kind":"' + without + b'"' if without else b""
+    try:
+        file = open_journal(path)
+    except FileNotFoundError:
         return
-    with Path(path).open("rb") as file:
-        for line in file:
-            entry = _parsed(line)
-            if entry is not None:
-                yield entry
+    with file:
+        number = 0
+        try:
+            while line := file.readline(LONGEST):
+                number += 1
+                if skipped and skipped in line[:120]:
+                    continue
+                if len(line) == LONGEST:
+                    while (more := file.readline(LONGEST)) and not more.endswith(b"\n"):
+                        pass
+                    fault = f"line {number} is longer than {LONGEST // 2**20} MB"
+                else:
+                    entry = _parsed(line)
+                    if isinstance(entry, Entry):
+                        yield entry
+                        continue
+                    fault = f"line {number} {entry}" if line.strip() else ""
+                if fault and faults is not None:
+                    faults.append(fault)
+        except OSError as error:
+            raise _unreadable(path, error.strerror or str(error)) from error
 
 
-def _parsed(line: bytes) -> Entry | None:
+def names_run(path: Path, run_id: str) -> bool:
+    """Tell whether a journal is that of a run: its first lines name it."""
+    try:
+        entries = read_journal(path)
+        return any(run_id in str(entry.data) for entry, _ in zip(entries, range(20), strict=False))
+    except StoreError:
+        return False
+
+
+def open_journal(path: Path, mode: Literal["rb", "ab+"] = "rb") -> BinaryIO:
+    """Open a journal, which is a file: a link may lead to another workspace, and a device has no end.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing.
+    StoreError
+        It is no file, or cannot be opened.
+    """
+    if kind := kind_of(path):
+        raise _unreadable(path, f"it is {kind}")
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        if mode == "rb":
+            return open(path, "rb", opener=lambda name, given: os.open(name, given | flags))  # noqa: PTH123
+        writing = open(path, "ab+", buffering=0, opener=lambda name, given: open_private(name, given | flags))  # noqa: PTH123, SIM115
+        return cast(BinaryIO, writing)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise _unreadable(path, error.strerror or str(error)) from error
+
+
+def _unreadable(path: Path, why: str) -> StoreError:
+    return StoreError(
+        f"the journal {path} cannot be used ({why})",
+        "Run `cmbagent doctor --repair`: it moves it aside and writes it again from the database.",
+        path=path,
+        journal=True,
+    )
+
+
+def _parsed(line: bytes) -> Entry | str:
+    """Return a line's entry, or what is wrong with it."""
     try:
         fields = from_json(line)
         entry = Entry(fields["seq"], fields["at"], fields["kind"], fields["data"], fields["v"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return None
-    return entry if entry.v <= VERSION else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "cannot be read"
+    if type(entry.v) is not int or type(entry.seq) is not int or not isinstance(entry.kind, str):
+        return "cannot be read"
+    if isinstance(entry.at, bool) or not isinstance(entry.at, int | float):
+        return "cannot be read"
+    return entry if entry.v <= VERSION else f"is of the version {entry.v}, which is newer than this one knows"
 
 
 class JournalFiles:
@@ -98,8 +182,8 @@ class JournalFiles:
 
 def _opened(path: Path) -> tuple[BinaryIO, int]:
     """Open a journal for appending, with the number of its last whole line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("ab+", buffering=0)
+    make_folder(path.parent)
+    file = open_journal(path, "ab+")
     try:
         size = file.seek(0, os.SEEK_END)
         if not size:
@@ -124,6 +208,6 @@ def _last_seq(file: BinaryIO, path: Path) -> int:
     file.seek(max(0, size - _TAIL))
     for line in reversed(file.read().splitlines(keepends=True)):
         entry = _parsed(line)
-        if entry is not None:
+        if isinstance(entry, Entry):
             return entry.seq
     return max((entry.seq for entry in read_journal(path)), default=0)

@@ -6,12 +6,18 @@ without loading Alembic.
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmbagent_nb.errors import StoreError
+from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.database import VERSIONS
-from cmbagent_nb.store.trouble import reason
+from cmbagent_nb.store.private import FILE, open_private
+from cmbagent_nb.store.sqlite import connect, make_engine, patiently
+from cmbagent_nb.store.trouble import is_damage, reason
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -22,31 +28,93 @@ if TYPE_CHECKING:
 #: Seconds to wait for another process that migrates.
 LOCK_TIMEOUT = 120.0
 
+_SPACE = "Make room on its disk and see whether its folder can be written, then try again."
+
 #: The key of PostgreSQL's advisory lock.
 _ADVISORY_KEY = 0x636D62
 
 
 def migrate(database: Database, target: str = VERSIONS[-1]) -> None:
-    """Bring ``database`` up, or down, to the version ``target`` (``base`` for none)."""
+    """Bring ``database`` up, or down, to the version ``target`` (``base`` for none).
+
+    A new SQLite database is made beside its place and put there whole: who opens it finds none, or one that is ready.
+    """
     from filelock import FileLock, Timeout
     from sqlalchemy.exc import SQLAlchemyError
 
-    lock = FileLock(database.home / "migrate.lock", timeout=LOCK_TIMEOUT)
+    lock = FileLock(database.home / "migrate.lock", timeout=LOCK_TIMEOUT, mode=FILE)
     try:
-        with lock, database.engine.connect().execution_options(writing=True) as connection, connection.begin():
-            if not database.is_sqlite:
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})")
-            _run(connection, target)
+        if database.read_only:  # a copy that nobody else knows
+            _in_place(database, target)
+            return
+        with lock:
+            if database.path is not None:
+                if _is_new(database.path):
+                    _make(database, target)
+                    return
+                if target == VERSIONS[-1] and patiently(database.version) == target:
+                    return  # another process was faster
+            _in_place(database, target)
     except Timeout as error:
         raise StoreError(
             f"another process has been changing the database for {LOCK_TIMEOUT:g} s",
             f"If none does, remove {lock.lock_file} and try again.",
         ) from error
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        if is_damage(error):
+            raise database.told(error) from error
         raise StoreError(
             f"the tables of the database cannot be made or changed ({reason(error)})",
-            "The user of the database needs the right to create tables in it.",
+            _SPACE if database.is_sqlite else "The user of the database needs the right to create tables in it.",
         ) from error
+    except OSError as error:
+        raise StoreError(
+            f"the database in {database.home} cannot be made ({error.strerror or error})", _SPACE, path=database.home
+        ) from error
+
+
+def _in_place(database: Database, target: str) -> None:
+    if database.path is not None:
+        patiently(lambda: _use_log(database))
+    with database.engine.connect().execution_options(writing=True) as connection, connection.begin():
+        if not database.is_sqlite:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})")
+        _run(connection, target, database.home)
+
+
+def _use_log(database: Database) -> None:
+    source = database.source
+    assert source is not None
+    with closing(connect(source)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _is_new(path: Path) -> bool:
+    return not path.exists() or (path.stat().st_size == 0 and not path.with_name(path.name + "-wal").exists())
+
+
+def _make(database: Database, target: str) -> None:
+    """Make a database under another name and move it to its place; under the lock."""
+    path = database.path
+    assert path is not None
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink()  # a process died while it made one
+    fresh = path.with_name(f".{path.name}.{new_id()}")
+    os.close(open_private(str(fresh), os.O_CREAT | os.O_EXCL | os.O_RDWR))
+    engine = make_engine(fresh, "rw", database.home)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("ROLLBACK")
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        with engine.connect().execution_options(writing=True) as connection, connection.begin():
+            _run(connection, target, database.home)
+    except BaseException:
+        engine.dispose()
+        for part in path.parent.glob(f"{fresh.name}*"):
+            part.unlink()
+        raise
+    engine.dispose()  # the last connection takes the log into the file
+    fresh.replace(path)
 
 
 def configuration(connection: Connection | None = None) -> Config:
@@ -60,11 +128,12 @@ def configuration(connection: Connection | None = None) -> Config:
     return config
 
 
-def _run(connection: Connection, target: str) -> None:
+def _run(connection: Connection, target: str, home: Path) -> None:
     from alembic import command
     from alembic.migration import MigrationContext
 
     config = configuration(connection)
+    config.attributes["home"] = home
     current = MigrationContext.configure(connection).get_current_revision()
     if target == "base" or (current in VERSIONS and VERSIONS.index(current) > VERSIONS.index(target)):
         command.downgrade(config, target)

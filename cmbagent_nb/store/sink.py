@@ -5,6 +5,8 @@
 | a batch with a bad row | is written again row by row, each behind a savepoint: good rows go in, bad ones are faults |
 | a caller's function | runs alone: no other process is within one at the same time |
 | the connection breaks during COMMIT | the server is asked whether it took place before anything is done again |
+| what is committed | is told as images of rows, for the journals (:mod:`cmbagent_nb.store.images`) |
+| the database file is replaced | the connection is replaced before the next transaction |
 | PostgreSQL | each commit notifies the other processes of the runs it touched (:mod:`cmbagent_nb.store.changes`) |
 
 For the writer's thread only.
@@ -21,7 +23,10 @@ from cmbagent_nb.store.batch import Batch, Statement, statements
 from cmbagent_nb.store.changes import CHANNEL, payload
 from cmbagent_nb.store.columns import COUNTED, SOFT_LINKS, key_of
 from cmbagent_nb.store.database import BUSY_TIMEOUT, Database
-from cmbagent_nb.store.totals import drop_totals
+from cmbagent_nb.store.images import TABLES as RUN_TABLES
+from cmbagent_nb.store.images import Image, Images
+from cmbagent_nb.store.sqlite import identity
+from cmbagent_nb.store.totals import TOTALS, drop_totals
 from cmbagent_nb.store.trouble import UnclearError, is_transient
 from cmbagent_nb.store.values import Row, Scrub, prepare
 
@@ -32,9 +37,6 @@ T = TypeVar("T")
 
 #: Rows whose run is remembered, so that a change to one is told to those who watch the run.
 _REMEMBERED = 20_000
-
-#: Rows of each table that are looked for when it is in doubt whether they are stored.
-_LOOKED_AT = 10
 
 #: Seconds within a transaction without a statement after which PostgreSQL takes a connection for dead.
 IDLE = 60.0
@@ -70,6 +72,10 @@ class Sink:
         self._run_of: OrderedDict[Any, Any] = OrderedDict()
         self._seen: set[str] | None = None
         self._doubt: tuple[object, str, Any] | None = None
+        self._file = ""
+        self._images = Images()
+        #: Images of what was committed, which the writer takes from here.
+        self.committed: list[Image] = []
 
     def write(self, batch: Batch) -> set[str]:
         """Write a batch in one transaction and return the ids of the runs it touched.
@@ -90,20 +96,40 @@ class Sink:
         try:
             _, touched = self._transaction(batch, whole)
         except Exception as error:
-            if is_transient(error):
+            if self._is_about_database(error):
                 raise
             _, touched = self._transaction(batch, singly)
         for fault in faults:
             self._fault(*fault)
         return touched
 
-    def call(self, fn: Callable[[Connection], T], touches: Iterable[str] = ()) -> tuple[T, set[str]]:
+    def take_committed(self) -> list[Image]:
+        """Return the images of what was committed since this was asked last."""
+        committed, self.committed = self.committed, []
+        return committed
+
+    def work_dir(self, run_id: str) -> str | None:
+        """Return the work dir of a run as its row has it."""
+        query = f"SELECT work_dir FROM workflow_runs WHERE id = {self._mark}"
+
+        def work(connection: Connection) -> tuple[str | None, set[str]]:
+            row = connection.exec_driver_sql(query, (run_id,)).first()
+            return (None if row is None else row[0]), set()
+
+        return self._transaction(query, work)[0]
+
+    def call(
+        self, fn: Callable[[Connection], T], touches: Iterable[str] = (), *, journal: bool = True
+    ) -> tuple[T, set[str]]:
         """Run a caller's function in a transaction and return its result and the runs it touched."""
+        sqlite = self._db.is_sqlite
 
         def work(connection: Connection) -> tuple[T, set[str]]:
             if not self._db.is_sqlite:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CALLS_KEY})")
             self._seen = set()
+            if journal:
+                self._images.begin(connection, sqlite=sqlite)
             try:
                 result = fn(connection)
                 seen = self._seen
@@ -112,26 +138,35 @@ class Sink:
             touched = seen & self._runs
             if seen and not touched:
                 touched = self._runs_among(connection, seen)
-            return result, touched.union(touches)
+            touched = touched.union(touches)
+            if journal:
+                self._images.end(connection, touched, sqlite=sqlite)
+            return result, touched
 
         return self._transaction(fn, work)
 
-    def holds_any(self, batch: Batch) -> bool:
-        """Tell whether one of a batch's first new rows of each table is stored already.
+    def without_stored(self, batch: Batch) -> Batch:
+        """Return a batch without the new rows that are stored already.
 
         A row is known by its key, and where the database counts those up by all that it holds.
         """
-        rows = [(table, row) for table, found in batch.inserts.items() for row in found[:_LOOKED_AT]]
+        rows = list(batch.rows())
 
-        def work(connection: Connection) -> tuple[bool, set[str]]:
-            return any(self._holds(connection, table, row) for table, row in rows), set()
+        def work(connection: Connection) -> tuple[Batch, set[str]]:
+            left = Batch()
+            for operation, table, row in rows:
+                if operation != "insert":
+                    left.change(table, row)
+                elif not self._holds(connection, table, row):
+                    left.insert(table, row)
+            return left, set()
 
         try:
             return self._transaction(rows, work)[0]
         except Exception as error:
-            if is_transient(error):
+            if self._is_about_database(error):
                 raise
-            return False  # a row that is refused when it is written, one by one
+            return batch  # with a row that is refused when it is written, one by one
 
     def _holds(self, connection: Connection, table: str, row: Row) -> bool:
         try:
@@ -156,6 +191,8 @@ class Sink:
     def _transaction(self, key: object, work: Callable[[Connection], tuple[T, set[str]]]) -> tuple[T, set[str]]:
         """Do ``work`` in a transaction of its own; ``key`` is what it is known by when it is tried again."""
         try:
+            if self._connection is not None and self._db.is_sqlite and identity(self._db.path) != self._file:
+                self._drop()  # the file was replaced, by a repair perhaps
             connection = self._connection
             if connection is None:
                 connection = self._connection = self._connected()
@@ -163,8 +200,10 @@ class Sink:
                 doubtful, number, outcome = self._doubt
                 took_place = self._took_place(connection, number)
                 self._doubt = None
-                if took_place and doubtful is key:
+                if took_place and doubtful is key:  # its images are still those that were taken last
+                    self.committed += self._images.taken
                     return outcome  # type: ignore[no-any-return]
+            self._images.taken = []
             with connection.begin() as transaction:
                 result, touched = work(connection)
                 known_as = self._notify(connection, touched)
@@ -174,11 +213,15 @@ class Sink:
                     if known_as is not None:
                         self._doubt = key, known_as, (result, touched)
                     raise
+            self.committed += self._images.taken
             return result, touched
         except BaseException as error:
-            if is_transient(error):
+            if self._is_about_database(error):
                 self._drop()
             raise
+
+    def _is_about_database(self, error: BaseException) -> bool:
+        return is_transient(error) or self._db.is_lost(error)
 
     def _notify(self, connection: Connection, touched: set[str]) -> str | None:
         """Tell other processes with the commit; return the number by which the server knows the transaction."""
@@ -201,14 +244,22 @@ class Sink:
         from sqlalchemy import event
 
         connection = self._db.engine.connect().execution_options(writing=True)
-        if not self._db.is_sqlite:
+        if self._db.is_sqlite:
+            self._file = identity(self._db.path)
+            if "noting" not in connection.info:
+                with connection.begin():
+                    self._images.prepare(connection)
+                connection.info["noting"] = True
+        else:
             # As on SQLite, a lock is waited for so long; a process that is stopped does not hold others up for ever.
             for name, seconds in (("lock_timeout", BUSY_TIMEOUT), ("idle_in_transaction_session_timeout", IDLE)):
                 connection.exec_driver_sql(f"SET {name} = {round(seconds * 1000)}")
             connection.commit()
 
         @event.listens_for(connection, "before_cursor_execute")
-        def notice(_c: object, _cursor: object, _sql: str, parameters: Any, _context: object, many: bool) -> None:
+        def notice(_c: object, _cursor: object, sql: str, parameters: Any, _context: object, many: bool) -> None:
+            if self._seen is not None:
+                self._images.see(sql)
             if self._seen is not None and len(self._seen) < 200:
                 for row in parameters if many else (parameters,):
                     values: Iterable[Any] = row.values() if isinstance(row, dict) else row
@@ -222,6 +273,7 @@ class Sink:
         if connection is not None:
             connection.invalidate()
             connection.close()
+        self._run_of.clear()
 
     def _write(
         self, connection: Connection, batch: Batch, faults: list[tuple[str, str, Any, BaseException]]
@@ -232,7 +284,8 @@ class Sink:
                 row = dict(zip(item.columns, values, strict=True))
                 faults.append(("update", item.table, row, MissingRowError("no such row")))
         spent = {row.get("run_id") for row in batch.inserts.get("cost_records", ())}
-        drop_totals(connection, (run for run in spent if isinstance(run, str)), self._mark)
+        for run in drop_totals(connection, (run for run in spent if isinstance(run, str)), self._mark):
+            self._images.update("workflow_runs", (*TOTALS, "id"), [(*[None] * len(TOTALS), run)], [run])
         return self._touched(connection, batch)
 
     def _write_singly(
@@ -244,7 +297,7 @@ class Sink:
             try:
                 touched |= self._write_one(connection, operation, table, row, faults)
             except Exception as error:
-                if is_transient(error):
+                if self._is_about_database(error):
                     raise
                 faults.append((operation, table, row, error))
                 # Once more without the link to an event: the row is worth more than the link.
@@ -254,7 +307,7 @@ class Sink:
                 try:
                     touched |= self._write_one(connection, operation, table, bare, faults)
                 except Exception as again:  # a fault already
-                    if is_transient(again):
+                    if self._is_about_database(again):
                         raise
         return touched
 
@@ -271,8 +324,13 @@ class Sink:
             single.insert(table, row)
         else:
             single.change(table, row)
-        with connection.begin_nested():
-            return self._write(connection, single, faults)
+        taken = len(self._images.taken)
+        try:
+            with connection.begin_nested():
+                return self._write(connection, single, faults)
+        except BaseException:
+            del self._images.taken[taken:]
+            raise
 
     def _execute(self, connection: Connection, item: Statement) -> list[tuple[Any, ...]]:
         """Execute a statement for its rows; return the changes whose row is not there."""
@@ -282,9 +340,18 @@ class Sink:
             given = tuple(chain.from_iterable(rows))
         cursor = connection.exec_driver_sql(item.sql, given, execution_options={"clean": True})
         if item.operation == "insert":
-            if item.table in COUNTED and "id" in item.columns and not self._db.is_sqlite:
-                self._count_on(connection, item.table)
+            last = None
+            if item.table in COUNTED:
+                if "id" in item.columns:
+                    if not self._db.is_sqlite:
+                        self._count_on(connection, item.table)
+                elif self._db.is_sqlite:
+                    last = int(connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one())
+            self._images.insert(item.table, item.columns, rows, last)
             return []
+        if item.table in RUN_TABLES:
+            runs = [self._run_of_row(connection, item.table, values[-1]) for values in rows]
+            self._images.update(item.table, item.columns, rows, runs)
         if cursor.rowcount in (len(rows), -1):
             return []
         query = f'SELECT 1 FROM "{item.table}" WHERE {key_of(item.table)} = {self._mark}'
@@ -317,6 +384,14 @@ class Sink:
             self._run_of.popitem(last=False)
         self._runs |= touched
         return touched
+
+    def _run_of_row(self, connection: Connection, table: str, identifier: str) -> str | None:
+        if table == "workflow_runs":
+            return identifier
+        run = self._run_of.get(identifier)
+        if run is None:
+            run = self._run_of[identifier] = self._looked_up(connection, table, identifier)
+        return run  # type: ignore[no-any-return]
 
     def _looked_up(self, connection: Connection, table: str, identifier: str) -> str | None:
         if table in {"sessions", "projects", "skills", "skill_artifacts", "skill_trials", "skill_sources"}:

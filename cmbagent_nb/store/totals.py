@@ -28,9 +28,12 @@ def keep_totals(connection: Connection, run_id: str) -> None:
     connection.execute(text(f"UPDATE workflow_runs SET {', '.join(sums)} WHERE id = :run"), {"run": run_id})
 
 
-def drop_totals(connection: Connection, run_ids: Iterable[str], mark: str = "?") -> None:
-    """Forget what was added up of runs that spend more."""
+def drop_totals(connection: Connection, run_ids: Iterable[str], mark: str = "?") -> list[str]:
+    """Forget what was added up of runs that spend more; return those of which something was."""
+    dropped = []
     nothing = ", ".join(f"{name} = NULL" for name in TOTALS)
     for run_id in run_ids:
         statement = f"UPDATE workflow_runs SET {nothing} WHERE id = {mark} AND total_calls IS NOT NULL"
-        connection.exec_driver_sql(statement, (run_id,))
+        if connection.exec_driver_sql(statement, (run_id,)).rowcount:
+            dropped.append(run_id)
+    return dropped

@@ -19,10 +19,12 @@ import concurrent.futures
 import threading
 import time
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.logs import get_logger
@@ -30,8 +32,14 @@ from cmbagent_nb.store import forks
 from cmbagent_nb.store.batch import Batch
 from cmbagent_nb.store.columns import key_of
 from cmbagent_nb.store.database import Database
+from cmbagent_nb.store.claims import may_write
+from cmbagent_nb.store.images import KIND as IMAGES_KIND
+from cmbagent_nb.store.images import Image
+from cmbagent_nb.store.journal import FILE_NAME as JOURNAL
 from cmbagent_nb.store.journal import JournalFiles
 from cmbagent_nb.store.json import to_json
+from cmbagent_nb.store.paths import TABLES as PATH_TABLES
+from cmbagent_nb.store.paths import from_record, row_to_record
 from cmbagent_nb.store.sink import Sink
 from cmbagent_nb.store.spill import Unwritten, note_fault
 from cmbagent_nb.store.trouble import is_full, is_transient, reason
@@ -58,6 +66,10 @@ LONGEST_LINGER = 0.008
 BREATH = 0.0001
 LONG_BREATH = 0.02
 POURING = 300
+
+#: Images of rows in one line of a journal, and runs whose journal is remembered.
+IMAGES = 16
+REMEMBERED = 1000
 
 #: Seconds until a journal whose disk was full is tried again.
 LOOK_AGAIN = 0.5
@@ -126,7 +138,8 @@ class Writer:
         self._journals = JournalFiles()
         self._barriers: list[concurrent.futures.Future[None]] = []
         self._late: dict[Path, deque[_Line]] = {}
-        self._look_again = 0.0
+        self._look_again = self._lost_until = 0.0
+        self._journal_of: OrderedDict[str, Path | None] = OrderedDict()
         self._unwritten = Unwritten(self.db.home, self.scrub)
         self._sink = Sink(self.db, self.scrub, self._fault, self._breathe)
         self._thread = threading.Thread(target=self._main, name="cmbagent-writer", daemon=True)
@@ -195,16 +208,19 @@ class Writer:
         if self._idle:
             self._wake()
 
-    def call(self, fn: Callable[[Connection], T], *, touches: Iterable[str] = ()) -> concurrent.futures.Future[T]:
+    def call(
+        self, fn: Callable[[Connection], T], *, touches: Iterable[str] = (), journal: bool = True
+    ) -> concurrent.futures.Future[T]:
         """Run ``fn(connection)`` in a transaction of its own, after all that was handed over before.
 
         What ``fn`` raises rolls the transaction back and is the future's exception. When the database goes away
         meanwhile, ``fn`` is run again from its beginning. No other process is within a call at the same time.
         The runs that ``fn`` changes are found by the parameters of its statements; others can be named in ``touches``.
+        What it writes goes into the journals of its runs as well; without ``journal`` it does not.
         """
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._asked.append(None)
-        self._queue.append((_CALL, fn, future, tuple(touches)))
+        self._queue.append((_CALL, fn, future, (tuple(touches), journal)))
         self._awaited.set()
         if self._idle:
             self._wake()
@@ -357,7 +373,8 @@ class Writer:
         if call is not None and queue and queue[0] is call:  # it may have been refused meanwhile
             queue.popleft()
             self._asked.pop()
-            self._call(call[1], call[2], call[3])
+            touches, journal = call[3]
+            self._call(call[1], call[2], touches, journal=journal)
 
     def _breathe(self) -> None:
         """Let others go on who hand rows over just now: between two statements, they would wait for both."""
@@ -374,23 +391,68 @@ class Writer:
             if kind == _INSERT:
                 if _DRAFT in second:
                     del second[_DRAFT]
-                batch.insert(first, second)
+                batch.insert(first, self._as_stored(first, second))
             elif kind == _UPDATE:
-                batch.update(first, second, third)
+                batch.update(first, second, self._as_stored(first, third))
             else:
                 at, data, checkpoint = third
-                path, line = Path(first), (at, second, self.scrub(to_json(data)), checkpoint)
-                if path in self._late:
-                    self._late[path].append(line)
-                    return
-                try:
-                    self._line(batch, path, line)
-                except OSError as error:
-                    if not is_full(error):
-                        raise
-                    self._put_off(path, line, error)
+                if isinstance(data, dict) and data.get("table") in PATH_TABLES:
+                    part = "row" if "row" in data else "values"
+                    data = {**data, part: self._as_stored(data["table"], data[part])}
+                self._append(batch, Path(first), (at, second, self.scrub(to_json(data)), checkpoint))
         except Exception as error:  # a row that is no row, a journal that cannot be written
             self._fault(("insert", "update", "journal")[kind], str(first), third or second, error)
+
+    def _as_stored(self, table: str, row: Row) -> Row:
+        return row_to_record(self.db.home, table, row) if self.db.is_sqlite else row
+
+    def _append(self, batch: Batch, path: Path, line: _Line) -> None:
+        """Append a line to its journal, or keep it here while the journal's disk is full."""
+        if path in self._late:
+            self._late[path].append(line)
+            return
+        try:
+            self._line(batch, path, line)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self._put_off(path, line, error)
+
+    def _note_images(self) -> None:
+        """Append what was committed to the journals of its runs."""
+        images = self._sink.take_committed()
+        groups: dict[Path, list[dict[str, Any]]] = {}
+        try:
+            for image in images:
+                path = self._journal(image)
+                if path is not None:
+                    groups.setdefault(path, []).append(image.as_data())
+        except Exception as error:
+            if not is_transient(error) and not self.db.is_lost(error):
+                log.exception("what was written could not be added to its journals")
+            return
+        for path, rows in groups.items():
+            try:
+                for start in range(0, len(rows), IMAGES):
+                    text = orjson.dumps({"rows": rows[start : start + IMAGES]}).decode()
+                    self._append(Batch(), path, (time.time(), IMAGES_KIND, text, None))
+            except Exception as error:  # no journal that can be written
+                self._fault("journal", str(path), f"{len(rows)} images of rows", error)
+
+    def _journal(self, image: Image) -> Path | None:
+        """Return the journal of an image's run; None where there is no folder of ours for it."""
+        run_id = image.run_id
+        if image.table == "workflow_runs" and "work_dir" in image.columns:
+            self._journal_of.pop(run_id, None)
+        if run_id not in self._journal_of:
+            stored = self._sink.work_dir(run_id)
+            folder = Path(from_record(self.db.home, stored)) if stored else None
+            ours = folder is not None and may_write(self.db.home, folder, run_id)
+            self._journal_of[run_id] = folder / JOURNAL if folder is not None and ours else None
+            while len(self._journal_of) > REMEMBERED:
+                self._journal_of.popitem(last=False)
+        path = self._journal_of[run_id]
+        return path if path is not None and path.parent.is_dir() else None
 
     def _line(self, batch: Batch, path: Path, line: _Line) -> None:
         at, kind, text, checkpoint = line
@@ -425,7 +487,8 @@ class Writer:
 
     def _write(self, batch: Batch) -> None:
         while True:
-            if not self._unwritten.waiting or self._take_in():
+            lost = time.monotonic() < self._lost_until
+            if not lost and (not self._unwritten.waiting or self._take_in()):
                 touched = self._persist(batch)
                 if touched is not None:
                     self._tell(touched)
@@ -465,12 +528,19 @@ class Writer:
             try:
                 touched = self._sink.write(batch)
             except Exception as error:
+                if self.db.is_lost(error):  # waiting does not help: the rows wait in a file for a repair
+                    if not self._trouble:
+                        log.warning("the database cannot be used: %s", reason(error))
+                    self._trouble = _trouble(error, "the database")
+                    self._lost_until = time.monotonic() + LOOK_AGAIN
+                    return None
                 if not is_transient(error):
                     raise
                 if not self._wait(error, started):
                     return None
             else:
                 self._trouble = ""
+                self._note_images()
                 return touched
 
     def _wait(self, error: Exception, started: float) -> bool:
@@ -498,19 +568,25 @@ class Writer:
                 except (AttributeError, KeyError, TypeError) as error:  # no row of ours: it harms no other
                     self._fault(operation, table, row, error)
             try:
-                # A process may have died between bringing them in, which is all or nothing, and removing the file.
-                touched = set() if self._sink.holds_any(batch) else self._sink.write(batch)
+                # A process may have died between bringing them in, and removing the file; a repair may have had some.
+                batch = self._sink.without_stored(batch)
+                touched = self._sink.write(batch) if batch else set()
             except Exception as error:
-                if is_transient(error):
+                if is_transient(error) or self.db.is_lost(error):
                     self._trouble = _trouble(error, "the database")
+                if self.db.is_lost(error):
+                    self._lost_until = time.monotonic() + LOOK_AGAIN
                 self._unwritten.give_back(held)
                 return False
             self._unwritten.done(held)
+            self._note_images()
             self._tell(touched)
         self._trouble = ""
         return True
 
-    def _call(self, fn: Callable[[Connection], Any], future: Any, touches: tuple[str, ...]) -> None:
+    def _call(
+        self, fn: Callable[[Connection], Any], future: Any, touches: tuple[str, ...], *, journal: bool
+    ) -> None:
         if not future.set_running_or_notify_cancel():
             return
         started = time.monotonic()
@@ -518,17 +594,19 @@ class Writer:
             try:
                 if self._unwritten.waiting:
                     self._take_in()  # what was handed over before a call is there when it reads
-                result, touched = self._sink.call(fn, touches)
+                result, touched = self._sink.call(fn, touches, journal=journal)
             except BaseException as error:
-                if not isinstance(error, Exception) or not is_transient(error):
-                    self._trouble = ""
-                    future.set_exception(error)
+                lost = self.db.is_lost(error)
+                if not isinstance(error, Exception) or lost or not is_transient(error):
+                    self._trouble = _trouble(error, "the database") if lost else ""
+                    future.set_exception(self.db.told(error) if isinstance(error, Exception) and lost else error)
                     return
                 if not self._wait(error, started):
                     future.set_exception(_unreachable(error))
                     return
             else:
                 self._trouble = ""
+                self._note_images()
                 self._tell(touched)
                 future.set_result(result)
                 return
