@@ -589,7 +589,7 @@ class Run:
 
     def _settle(self) -> None:
         if not Runtime.get().inside():
-            self._host.writer.barrier().result()
+            self._host.writer.caught_up()
 
     def _frame(self, name: str) -> pd.DataFrame:
         from cmbagent_nb.store import frames

@@ -403,6 +403,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         from cmbagent_nb.store.sessions import session_of
 
         name = self.settings.session
+        self.writer.check()  # what is begun needs it: a full disk is told now, in one line
         if name not in self._sessions:
             self._sessions[name] = self.writer.call(lambda connection: session_of(connection, name)).result()
         return self._sessions[name]

@@ -47,7 +47,11 @@ class Runs(Handler):
         answers, problems = self.places.read(
             lambda workspace: reading.runs(workspace.db, limit=limit, status=status), ("runs", limit, status)
         )
-        rows = [{**reading.with_life(row), "workspace": str(home)} for home, _, found in answers for row in found]
+        rows = [
+            {**reading.with_life(row, workspace.db), "workspace": str(home)}
+            for home, workspace, found in answers
+            for row in found
+        ]
         silent = {row["workspace"] for row in rows if row["silent"]}
         for home, workspace, _ in answers:
             if str(home) in silent:  # whoever looks marks them as interrupted; the next look shows it

@@ -150,11 +150,11 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def with_life(row: Mapping[str, Any]) -> dict[str, Any]:
+def with_life(row: Mapping[str, Any], db: Database) -> dict[str, Any]:
     """Return a listed run with ``silent``: whether it should go on but its process is gone."""
     from cmbagent_nb.workflow.ownership import is_alive
 
     shown = dict(row)
     owner, beat = shown.pop("lease_owner"), shown.pop("heartbeat_at")
-    shown["silent"] = bool(owner) and shown["status"] in ACTIVE and not is_alive(owner, beat)
+    shown["silent"] = bool(owner) and shown["status"] in ACTIVE and not is_alive(owner, beat, of=db)
     return shown

@@ -178,7 +178,7 @@ class OneSkill(SkillHandler):
 
     def _part(self, reference: str, part: str, limit: int, after: int) -> dict[str, Any]:
         _, workspace, skill = self.find_skill(reference)
-        workspace.writer.barrier().result()
+        workspace.writer.caught_up()
         if part == "executions":
             found = skill_reading.executions(workspace, skill.name, limit=limit, after=after)
             return {"executions": found, "after": after + len(found)}

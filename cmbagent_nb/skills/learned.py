@@ -70,7 +70,7 @@ class Learned:
         """Return the trials between versions of this skill's name, the newest first."""
         from cmbagent_nb.skills.learning.trials import trials
 
-        self.writer.barrier().result()
+        self.writer.caught_up()
         return trials(self.db, self.writer, self.name)
 
     def versions(self: Skill) -> pd.DataFrame:  # type: ignore[misc]

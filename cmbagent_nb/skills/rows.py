@@ -25,8 +25,10 @@ def insert(connection: Connection, db: Database, writer: Writer, table: str, row
     """Insert a row; JSON columns take any value."""
     from cmbagent_nb.store.columns import JSON, is_verbatim
     from cmbagent_nb.store.json import clean, to_json
+    from cmbagent_nb.store.paths import row_to_record
 
     values: list[Any] = []
+    row = dict(row_to_record(db.home, table, row)) if db.is_sqlite else row
     for name, value in row.items():
         if name in JSON and value is not None:
             values.append(writer.scrub(to_json(value)))
@@ -44,18 +46,18 @@ def insert(connection: Connection, db: Database, writer: Writer, table: str, row
 LONGEST = 86_400.0
 
 
-def belongs(timeout_s: float | None) -> dict[str, Any]:
+def belongs(db: Database, timeout_s: float | None) -> dict[str, Any]:
     """Return what an execution's ``meta`` says of its process while it runs, and how long it may take."""
     from cmbagent_nb.store.json import from_json
     from cmbagent_nb.workflow.ownership import owner
 
-    return {"owner": from_json(owner()), "timeout_s": timeout_s}
+    return {"owner": from_json(owner(db)), "timeout_s": timeout_s}
 
 
 def interrupt_executions(db: Database, writer: Writer) -> list[str]:
     """Mark the executions whose process has died as interrupted; returns their ids."""
     running = db.rows("SELECT id, meta, started_at FROM skill_executions WHERE status = 'running'")
-    dead = [row["id"] for row in running if not _is_alive(row)]
+    dead = [row["id"] for row in running if not _is_alive(db, row)]
     if not dead:
         return []
     sql = (
@@ -71,7 +73,7 @@ def interrupt_executions(db: Database, writer: Writer) -> list[str]:
     return writer.call(close).result()
 
 
-def _is_alive(row: dict[str, Any]) -> bool:
+def _is_alive(db: Database, row: dict[str, Any]) -> bool:
     """Tell whether an execution's process lives; one of another machine is given the time that it may take."""
     from cmbagent_nb.store.json import from_json, to_json
     from cmbagent_nb.workflow.ownership import is_alive
@@ -79,4 +81,5 @@ def _is_alive(row: dict[str, Any]) -> bool:
     meta = from_json(row["meta"]) if row["meta"] else {}
     if "owner" not in meta:
         return False
-    return is_alive(to_json(meta["owner"]), row["started_at"] + (meta.get("timeout_s") or LONGEST))
+    until = row["started_at"] + (meta.get("timeout_s") or LONGEST)
+    return is_alive(to_json(meta["owner"]), until, of=db)

@@ -78,21 +78,21 @@ class Workshop:
         """Return sequences of steps that succeeded in several runs and are no skill yet, each with its call."""
         from cmbagent_nb.skills.learning.suggest import suggest
 
-        self.writer.barrier().result()
+        self.writer.caught_up()
         return suggest(self.db, min_runs=min_runs)
 
     def skill_analytics(self: Place) -> SkillAnalytics:
         """Return the figures of all skills: ``top``, ``usage``, ``cost``, ``adaptations``, ``consolidation``."""
         from cmbagent_nb.skills.learning.analytics import SkillAnalytics
 
-        self.writer.barrier().result()
+        self.writer.caught_up()
         return SkillAnalytics(self.db, self.writer, self.home)
 
     def trials(self: Place) -> pd.DataFrame:
         """Return the trials between versions of skills, each as it stands now."""
         from cmbagent_nb.skills.learning.trials import frame
 
-        self.writer.barrier().result()
+        self.writer.caught_up()
         return frame(self.db, self.writer)
 
     def skills(self: Place) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def archive_run(db: Database, writer: Writer, run_id: str) -> Archived:
     size = sum(path.stat().st_size for path in folder.iterdir())
     total = sum(counts.values())
     mark = {"path": place, "at": time.time(), "rows": total, "size_bytes": size, "emptied": False}
-    writer.call(lambda connection: _mark(connection, run, counts, mark), touches=[run_id]).result()
+    writer.call(lambda connection: _mark(connection, run, counts, mark), touches=[run_id], journal=False).result()
     empty(db, writer, run_id)
     return Archived(run_id, str(run["name"]), folder, total, size)
 
@@ -92,7 +92,7 @@ def empty(db: Database, writer: Writer, run_id: str) -> None:
     for table in manifest["tables"]:
         if table not in STAYING:
             delete_rows(writer, table, run_id)
-    writer.call(lambda connection: _note(connection, run_id, emptied=True), touches=[run_id]).result()
+    writer.call(lambda connection: _note(connection, run_id, emptied=True), touches=[run_id], journal=False).result()
 
 
 def unarchive_run(db: Database, writer: Writer, run_id: str) -> int:
@@ -112,7 +112,7 @@ def unarchive_run(db: Database, writer: Writer, run_id: str) -> int:
     folder = db.home / found["path"]
     tables = sorted(read_manifest(folder)["tables"], key=lambda table: RANK.get(table, len(RANK)))
     # From here to the end the archive counts, and what stands in the database is left over if this does not end well.
-    writer.call(lambda connection: _note(connection, run_id, emptied=False)).result()
+    writer.call(lambda connection: _note(connection, run_id, emptied=False), journal=False).result()
     total = 0
     known = _tables()
     for table in tables:
@@ -126,12 +126,16 @@ def unarchive_run(db: Database, writer: Writer, run_id: str) -> int:
             if table in STAYING:
                 held += group
             else:
-                writer.call(lambda connection, table=table, group=group: _insert(connection, table, group)).result()  # type: ignore[misc]
+                writer.call(
+                    lambda connection, table=table, group=group: _insert(connection, table, group),  # type: ignore[misc]
+                    journal=False,
+                ).result()
         if table in STAYING:
             writer.call(
-                lambda connection, table=table, held=held: _replace(connection, table, run_id, held)  # type: ignore[misc]
+                lambda connection, table=table, held=held: _replace(connection, table, run_id, held),  # type: ignore[misc]
+                journal=False,
             ).result()
-    writer.call(lambda connection: _note(connection, run_id, emptied=None), touches=[run_id]).result()
+    writer.call(lambda connection: _note(connection, run_id, emptied=None), touches=[run_id], journal=False).result()
     shutil.rmtree(folder)
     return total
 

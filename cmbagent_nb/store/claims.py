@@ -35,7 +35,7 @@ def claim(home: Path, folder: Path, run_id: str) -> None:
     """Say in a work dir outside of the workspace that it belongs to this workspace."""
     if not _is_inside(home, folder):
         path = folder / FILE_NAME
-        with open(path, "w", encoding="utf-8", opener=open_private) as file:  # noqa: PTH123
+        with open(path, "w", encoding="utf-8", opener=open_private) as file:
             file.write(to_json({"workspace": str(home.resolve()), "run_id": run_id}))
 
 

@@ -110,8 +110,8 @@ def open_journal(path: Path, mode: Literal["rb", "ab+"] = "rb") -> BinaryIO:
     flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         if mode == "rb":
-            return open(path, "rb", opener=lambda name, given: os.open(name, given | flags))  # noqa: PTH123
-        writing = open(path, "ab+", buffering=0, opener=lambda name, given: open_private(name, given | flags))  # noqa: PTH123, SIM115
+            return open(path, "rb", opener=lambda name, given: os.open(name, given | flags))
+        writing = open(path, "ab+", buffering=0, opener=lambda name, given: open_private(name, given | flags))  # noqa: SIM115
         return cast(BinaryIO, writing)
     except FileNotFoundError:
         raise

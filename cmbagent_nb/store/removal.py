@@ -23,6 +23,6 @@ def delete_rows(writer: Writer, table: str, run_id: str) -> int:
         return int(connection.execute(statement(sql), {"run": run_id}).rowcount)
 
     total = 0
-    while deleted := writer.call(some).result():
+    while deleted := writer.call(some, journal=False).result():
         total += deleted
     return total

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cmbagent_nb.store.batch import Batch, Statement, statements
 from cmbagent_nb.store.changes import CHANNEL, payload
 from cmbagent_nb.store.columns import COUNTED, SOFT_LINKS, key_of
-from cmbagent_nb.store.database import BUSY_TIMEOUT, Database
+from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.images import TABLES as RUN_TABLES
 from cmbagent_nb.store.images import Image, Images
-from cmbagent_nb.store.sqlite import identity
+from cmbagent_nb.store.sqlite import BUSY_TIMEOUT, identity
 from cmbagent_nb.store.totals import TOTALS, drop_totals
 from cmbagent_nb.store.trouble import UnclearError, is_transient
 from cmbagent_nb.store.values import Row, Scrub, prepare
@@ -191,7 +191,7 @@ class Sink:
     def _transaction(self, key: object, work: Callable[[Connection], tuple[T, set[str]]]) -> tuple[T, set[str]]:
         """Do ``work`` in a transaction of its own; ``key`` is what it is known by when it is tried again."""
         try:
-            if self._connection is not None and self._db.is_sqlite and identity(self._db.path) != self._file:
+            if self._connection is not None and self._db.path is not None and identity(self._db.path) != self._file:
                 self._drop()  # the file was replaced, by a repair perhaps
             connection = self._connection
             if connection is None:
@@ -244,7 +244,7 @@ class Sink:
         from sqlalchemy import event
 
         connection = self._db.engine.connect().execution_options(writing=True)
-        if self._db.is_sqlite:
+        if self._db.path is not None:
             self._file = identity(self._db.path)
             if "noting" not in connection.info:
                 with connection.begin():
@@ -391,7 +391,7 @@ class Sink:
         run = self._run_of.get(identifier)
         if run is None:
             run = self._run_of[identifier] = self._looked_up(connection, table, identifier)
-        return run  # type: ignore[no-any-return]
+        return run
 
     def _looked_up(self, connection: Connection, table: str, identifier: str) -> str | None:
         if table in {"sessions", "projects", "skills", "skill_artifacts", "skill_trials", "skill_sources"}:

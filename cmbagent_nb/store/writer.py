@@ -30,9 +30,9 @@ from cmbagent_nb.errors import StoreError
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.store import forks
 from cmbagent_nb.store.batch import Batch
+from cmbagent_nb.store.claims import may_write
 from cmbagent_nb.store.columns import key_of
 from cmbagent_nb.store.database import Database
-from cmbagent_nb.store.claims import may_write
 from cmbagent_nb.store.images import KIND as IMAGES_KIND
 from cmbagent_nb.store.images import Image
 from cmbagent_nb.store.journal import FILE_NAME as JOURNAL
@@ -66,6 +66,9 @@ LONGEST_LINGER = 0.008
 BREATH = 0.0001
 LONG_BREATH = 0.02
 POURING = 300
+
+#: Seconds for which somebody who only reads waits for rows that are on their way.
+CATCH_UP = 2.0
 
 #: Images of rows in one line of a journal, and runs whose journal is remembered.
 IMAGES = 16
@@ -238,6 +241,36 @@ class Writer:
         if self._idle:
             self._wake()
         return future
+
+    def caught_up(self, seconds: float = CATCH_UP) -> bool:
+        """Wait for what was handed over before, but no longer: who only reads goes on with what is stored."""
+        future = self.barrier()
+        try:
+            future.result(timeout=0.05 if self._trouble else seconds)
+        except (TimeoutError, StoreError):
+            future.cancel()
+            return False
+        return True
+
+    def check(self, seconds: float = 5.0) -> None:
+        """See that the database can be written just now, before something is begun that needs it.
+
+        Raises
+        ------
+        StoreError
+            It cannot, or not within so many seconds.
+        """
+        future = self.call(
+            lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
+        )
+        try:
+            future.result(timeout=seconds)
+        except TimeoutError:
+            future.cancel()
+            raise StoreError(
+                self._trouble or "the database cannot be written just now",
+                "See whether another process holds it or the disk is full, and try again.",
+            ) from None
 
     async def settled(self) -> None:
         """Wait until all that was handed over before is stored."""
@@ -584,9 +617,7 @@ class Writer:
         self._trouble = ""
         return True
 
-    def _call(
-        self, fn: Callable[[Connection], Any], future: Any, touches: tuple[str, ...], *, journal: bool
-    ) -> None:
+    def _call(self, fn: Callable[[Connection], Any], future: Any, touches: tuple[str, ...], *, journal: bool) -> None:
         if not future.set_running_or_notify_cancel():
             return
         started = time.monotonic()
@@ -596,10 +627,13 @@ class Writer:
                     self._take_in()  # what was handed over before a call is there when it reads
                 result, touched = self._sink.call(fn, touches, journal=journal)
             except BaseException as error:
-                lost = self.db.is_lost(error)
-                if not isinstance(error, Exception) or lost or not is_transient(error):
-                    self._trouble = _trouble(error, "the database") if lost else ""
-                    future.set_exception(self.db.told(error) if isinstance(error, Exception) and lost else error)
+                if isinstance(error, Exception) and self.db.is_lost(error):
+                    self._trouble = _trouble(error, "the database")
+                    future.set_exception(self.db.told(error))
+                    return
+                if not isinstance(error, Exception) or not is_transient(error):
+                    self._trouble = ""
+                    future.set_exception(error)
                     return
                 if not self._wait(error, started):
                     future.set_exception(_unreachable(error))

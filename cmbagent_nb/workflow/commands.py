@@ -38,6 +38,7 @@ Handler = Callable[[str, Mapping[str, Any], str], Awaitable[str]]
 def send(writer: Writer, run_id: str, command: str, arguments: Mapping[str, Any], origin: str) -> str:
     """Leave a command for the process that owns a run; returns the command's id once it is stored."""
     command_id = new_id()
+    writer.check()
     writer.insert(
         "commands",
         {

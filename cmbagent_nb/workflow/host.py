@@ -11,7 +11,9 @@ import atexit
 import concurrent.futures
 import os
 import sys
+import shutil
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,6 +23,7 @@ from cmbagent_nb.errors import CMBAgentError, GateError, StateError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.runtime import Runtime
 from cmbagent_nb.store import forks
+from cmbagent_nb.store.sqlite import writable
 from cmbagent_nb.workflow.commands import Watcher
 from cmbagent_nb.workflow.stream import Stream
 
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.motion import Motion
 
 
+#: Seconds until a workspace that cannot be written is tried again, and the free bytes that it needs for it.
+LOOK_AGAIN = 5.0
+ROOM = 2**20
 #: Seconds that the end of the process waits for its runs to stop.
 LEAVE = 5.0
 
@@ -158,20 +164,23 @@ class Host:
     def __init__(self, home: Path, database_url: str) -> None:
         from cmbagent_nb.redaction import scrub
         from cmbagent_nb.store.database import Database
+        from cmbagent_nb.store.refusing import RefusingWriter
         from cmbagent_nb.store.workspaces import opened
         from cmbagent_nb.store.writer import Writer
         from cmbagent_nb.workflow.ownership import interrupt_orphans
 
         self.home = home
         self.pid = os.getpid()
+        self._looked_at = time.monotonic()
         self.db: Database = Database.open(home, database_url)
-        self.writer: Writer = Writer(self.db, scrub)
+        refuses = RefusingWriter if self.db.read_only else Writer
+        self.writer: Writer = refuses(self.db, scrub)
         self.live: dict[str, LiveRun] = {}
         self.changes = Changes()
         self.watcher = Watcher(self.db, self.writer, self.changes.hear)
         self.writer.on_commit(self.changes.tell)
         opened(home)
-        self.writer.barrier().result()  # rows that could not be written when the last process ended are taken in
+        self.writer.caught_up()  # rows that could not be written when the last process ended are taken in
         #: Runs whose process had died, found when this host opened.
         self.interrupted = interrupt_orphans(self.db, self.writer)
         # The writer says good-bye after this: it was made before.
@@ -184,6 +193,14 @@ class Host:
         self.changes = Changes()
         self.watcher = Watcher(self.db, self.writer, self.changes.hear)
         self.writer.on_commit(self.changes.tell)
+
+    def may_be_written(self) -> bool:
+        """Tell whether a workspace that was only readable may be more by now; asked now and then."""
+        path, now = self.db.path, time.monotonic()
+        if not self.db.read_only or path is None or now - self._looked_at < LOOK_AGAIN:
+            return False
+        self._looked_at = now
+        return writable(path) and shutil.disk_usage(self.home).free > ROOM
 
     def subscribe(self, run_id: str, function: Callable[[], None]) -> Callable[[], None]:
         """Call ``function`` from any thread after every change of a run; returns how to stop it."""
@@ -294,6 +311,10 @@ def host(home: Path, database_url: str = "") -> Host:
     key = _key(home, database_url)
     with _lock:
         found = _hosts.get(key)
+        if found is not None and found.pid == os.getpid() and found.may_be_written():
+            del _hosts[key]
+            found.close()
+            found = None
         if found is None or found.pid != os.getpid():
             found = _hosts[key] = Host(home.absolute(), database_url)
         return found

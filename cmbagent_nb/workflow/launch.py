@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import CMBAgentError, StateError, StoreError
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.runtime import Runtime, in_thread
+from cmbagent_nb.store.claims import claim
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow.conduct import NO_MODEL
 from cmbagent_nb.workflow.context import Context, Options
@@ -119,6 +120,8 @@ def options_from(kept: Mapping[str, Any]) -> Options:
 def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
     """Record the run and start it on the event loop; returns at once."""
     created = time.time()
+    if host.db.is_sqlite:
+        claim(host.home, request.work_dir, request.run_id)
     kept = Kept(host.writer, request.work_dir)
     kept.insert(
         "run",
@@ -137,7 +140,7 @@ def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
             "created_at": created,
             "last_heartbeat_at": created,
             "work_dir": str(request.work_dir),
-            "owner": owner(),
+            "owner": owner(host.db),
             "meta": {
                 "max_attempts": request.options.max_attempts,
                 "max_cost_usd": request.max_cost_usd or None,
@@ -147,7 +150,7 @@ def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
             },
         },
     )
-    host.writer.insert("leases", {"run_id": request.run_id, "owner": owner(), "heartbeat_at": created})
+    host.writer.insert("leases", {"run_id": request.run_id, "owner": owner(host.db), "heartbeat_at": created})
     kept.session(request.session_id)
     host.writer.barrier().result()
     return run_live(host, request, created, past)
@@ -217,7 +220,7 @@ async def _see_to_the_end(host: Host, request: Request, live: LiveRun) -> None:
     await live.close_gate()
     query = "SELECT r.status, l.owner FROM workflow_runs r JOIN leases l ON l.run_id = r.id WHERE r.id = :id"
     rows = await in_thread(lambda: host.db.rows(query, id=request.run_id))
-    mine = host.live.get(request.run_id) is live and rows and rows[0]["owner"] == owner()
+    mine = host.live.get(request.run_id) is live and rows and rows[0]["owner"] == owner(host.db)
     if mine and rows[0]["status"] in ACTIVE:
         await _end_early(host, request, "failed", "Internal error: its end could not be written; see the log.")
 
@@ -337,6 +340,11 @@ async def _end_early(host: Host, request: Request, status: str, error: str) -> N
         except StoreError as problem:  # the database cannot be written: its end waits, as long as the process lives
             if host.writer.closing:
                 raise
+            if problem.data.get("damaged"):  # waiting does not help: the journal has the end
+                LOG.error("the end of run %s is in its journal only: %s", request.name, problem)
+                ended = {"error": clean or None, "ended_at": time.time()}
+                change = Change("workflow_run", request.run_id, "executing", status, ended)
+                break
             LOG.warning("the end of run %s waits: %s", request.name, problem.what)
             await asyncio.sleep(LOOK_AGAIN)
         else:

@@ -14,29 +14,46 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import StateError
+from cmbagent_nb.errors import StateError, StoreError
+from cmbagent_nb.store.claims import may_write
+from cmbagent_nb.store.database import FILE_NAME, Database
 from cmbagent_nb.store.json import from_json, to_json
+from cmbagent_nb.store.sqlite import identity
 from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.states import ACTIVE, UNFINISHED, change_node, change_run
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
 #: Seconds between two heartbeats of a run.
 HEARTBEAT = 10.0
+#: Seconds for which whoever looks waits to mark a run whose process is gone.
+MARKING = 3.0
 #: Seconds without a heartbeat after which the process on another machine counts as dead.
 SILENCE = 120.0
 
 
 @cache
-def _identity(pid: int) -> str:
+def _identity(pid: int, database: str) -> str:
     import psutil
 
     started = psutil.Process(pid).create_time()
-    return to_json({"host": socket.gethostname(), "pid": pid, "started": started, "since_boot": _since_boot(pid)})
+    found = {"host": socket.gethostname(), "pid": pid, "started": started, "since_boot": _since_boot(pid)}
+    return to_json({**found, "database": database} if database else found)
+
+
+def _database(of: Database | Connection | None) -> str:
+    """Return what tells a database from a copy of it; empty for one on a server, which has one place."""
+    if of is None:
+        return ""
+    if isinstance(of, Database):
+        path = of.path
+    else:
+        home = of.get_execution_options().get("home")
+        path = home / FILE_NAME if home is not None else None
+    return "" if path is None else identity(path)
 
 
 def _since_boot(pid: int) -> str:
@@ -53,16 +70,30 @@ def _since_boot(pid: int) -> str:
     return f"{boot} {stat.rpartition(')')[2].split()[19]}"
 
 
-def owner() -> str:
-    """Return what identifies this process in a lease: host, process id and the time it started."""
-    return _identity(os.getpid())
+def owner(of: Database | Connection | None = None) -> str:
+    """Return what identifies this process in a lease: host, process id, the time it started, and the database.
+
+    With the database, since a copy of a workspace has the leases of the original, and nobody has its runs there.
+    """
+    return _identity(os.getpid(), _database(of))
 
 
-def is_alive(lease_owner: str, heartbeat_at: float | None, now: float | None = None) -> bool:
-    """Tell whether the process that holds a lease still runs; ``now`` is the time by the clock of the heartbeats."""
+def is_alive(
+    lease_owner: str, heartbeat_at: float | None, now: float | None = None, of: Database | Connection | None = None
+) -> bool:
+    """Tell whether the process that holds a lease in a database still runs.
+
+    ``now`` is the time by the clock of the heartbeats.
+    """
     import psutil
 
-    holder = from_json(lease_owner)
+    try:
+        holder = from_json(lease_owner)
+        holder["host"], int(holder["pid"]), float(holder["started"])
+    except (ValueError, TypeError, KeyError):
+        return False  # a damaged lease is nobody's
+    if holder.get("database") and of is not None and (here := _database(of)) and holder["database"] != here:
+        return False  # of the original, or of what lay here before
     if holder["host"] != socket.gethostname():
         return (time.time() if now is None else now) - (heartbeat_at or 0.0) < SILENCE
     try:
@@ -97,7 +128,7 @@ def beat(connection: Connection, run_id: str) -> bool:
     now = clock(connection)
     kept = connection.execute(
         text("UPDATE leases SET heartbeat_at = :now WHERE run_id = :run AND owner = :me"),
-        {"now": now, "run": run_id, "me": owner()},
+        {"now": now, "run": run_id, "me": owner(connection)},
     )
     if kept.rowcount:
         connection.execute(
@@ -119,12 +150,15 @@ def check_owner(connection: Connection, run_id: str) -> None:
     from sqlalchemy import text
 
     held = connection.execute(text("SELECT owner FROM leases WHERE run_id = :run"), {"run": run_id}).scalar()
-    if held is not None and held != owner():
+    if held is not None and held != owner(connection):
         raise StateError("the run was taken over by another process", "Look at it with %cmbagent show.", run_id=run_id)
 
 
 def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
-    """Mark the runs whose process has died as interrupted; returns their ids."""
+    """Mark the runs whose process has died as interrupted; returns their ids.
+
+    Where that cannot be written within some seconds, they are read as interrupted (``db.orphans``).
+    """
     active = ", ".join(repr(status) for status in ACTIVE)
     rows = db.rows(
         # A process may have died after it had written the run's row and before it had written the lease.
@@ -135,17 +169,53 @@ def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
     )
     orphans: list[str] = []
     if not rows:
+        db.orphans = frozenset()
         return orphans
     with db.reading() as connection:
         now = clock(connection)
-    for row in rows:
-        if is_alive(row["owner"], row["heartbeat_at"], now):
-            continue
-        if writer.call(lambda connection, row=row: _interrupt(connection, row["id"], row["owner"])).result():  # type: ignore[misc]
+    dead = [row for row in rows if not is_alive(row["owner"], row["heartbeat_at"], now, db)]
+    left = frozenset(row["id"] for row in dead)
+    for row in dead if not db.read_only else ():
+        future = writer.call(lambda connection, row=row: _interrupt(connection, row["id"], row["owner"]))  # type: ignore[misc]
+        try:
+            marked = future.result(timeout=MARKING if not writer.trouble else 0.05)
+        except (TimeoutError, StoreError):  # whoever reads does not wait: it is shown as what it is
+            future.cancel()
+            break
+        left -= {row["id"]}
+        if marked:
             orphans.append(row["id"])
-            if Path(row["work_dir"] or "").is_dir():
-                Kept(writer, Path(row["work_dir"])).note("interrupted", {"by": owner()})
+            folder = Path(row["work_dir"] or "")
+            if folder.is_dir() and may_write(db.home, folder, row["id"]):
+                Kept(writer, folder).note("interrupted", {"by": owner(db)})
+    db.orphans = left
     return orphans
+
+
+def forget_processes(connection: Connection, run_id: str, run_owner: str | None, work_dir: Path) -> None:
+    """Leave the processes of the original alone: a copy of its record names them, and they are not to be killed here.
+
+    What works below the work dir is the run's own, wherever its database has been.
+    """
+    import psutil
+    from sqlalchemy import text
+
+    here = _database(connection)
+    try:
+        there = from_json(run_owner).get("database", "") if run_owner else ""
+    except (ValueError, AttributeError):
+        there = ""
+    if not here or not there or here == there:
+        return
+    query = "SELECT id, pid FROM step_attempts WHERE run_id = :run AND pid IS NOT NULL"
+    for attempt, pid in connection.execute(text(query), {"run": run_id}).fetchall():
+        try:
+            ours = Path(psutil.Process(pid).cwd()).is_relative_to(work_dir.resolve())
+        except (psutil.Error, OSError):
+            ours = False
+        if not ours:
+            statement = "UPDATE step_attempts SET pid = NULL, process_started_at = NULL WHERE id = :id"
+            connection.execute(text(statement), {"id": attempt})
 
 
 def _interrupt(connection: Connection, run_id: str, dead_owner: str) -> bool:
@@ -154,7 +224,7 @@ def _interrupt(connection: Connection, run_id: str, dead_owner: str) -> bool:
     now = time.time()
     taken = connection.execute(
         text("UPDATE leases SET owner = :me, heartbeat_at = :now WHERE run_id = :run AND owner = :dead"),
-        {"me": owner(), "now": now, "run": run_id, "dead": dead_owner},
+        {"me": owner(connection), "now": now, "run": run_id, "dead": dead_owner},
     )
     if taken.rowcount != 1:
         taken = connection.execute(
@@ -162,7 +232,7 @@ def _interrupt(connection: Connection, run_id: str, dead_owner: str) -> bool:
                 "INSERT INTO leases (run_id, owner, heartbeat_at) SELECT id, :me, :now FROM workflow_runs"
                 " WHERE id = :run AND owner = :dead AND NOT EXISTS (SELECT 1 FROM leases WHERE run_id = :run)"
             ),
-            {"me": owner(), "now": now, "run": run_id, "dead": dead_owner},
+            {"me": owner(connection), "now": now, "run": run_id, "dead": dead_owner},
         )
     if taken.rowcount != 1:
         return False

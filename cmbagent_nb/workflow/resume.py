@@ -12,12 +12,13 @@ from cmbagent_nb.execution.attempt import sweep
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.store.archive import unarchive_run
 from cmbagent_nb.store.archived import archived
+from cmbagent_nb.store.claims import check as check_folder
 from cmbagent_nb.workflow.conduct import NO_MODEL
 from cmbagent_nb.workflow.context import PLANNED
 from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.launch import Request, asked_for, options_from, run_live
-from cmbagent_nb.workflow.ownership import clock, interrupt_orphans, owner
+from cmbagent_nb.workflow.ownership import clock, forget_processes, interrupt_orphans, owner
 from cmbagent_nb.workflow.reconcile import reconcile
 from cmbagent_nb.workflow.restore import BLOCKED, read_past
 from cmbagent_nb.workflow.states import Change, change_node, change_run
@@ -61,6 +62,7 @@ def resume(
     from cmbagent_nb.llm.providers import check
     from cmbagent_nb.llm.spec import ModelSpec
 
+    host.writer.check()
     interrupt_orphans(host.db, host.writer)
     if archived(host.db, run_id) is not None:
         unarchive_run(host.db, host.writer, run_id)
@@ -70,6 +72,8 @@ def resume(
         raise WorkDirError(
             f"the folder {work_dir} of run {row['name']} is not there", "Put it back.", path=str(work_dir)
         )
+    if host.db.is_sqlite:
+        check_folder(host.home, work_dir, run_id, row["name"])
     model = NO_MODEL if row["model"] == str(NO_MODEL) else ModelSpec.parse(row["model"])
     if model != NO_MODEL:
         check(model, settings)
@@ -83,7 +87,7 @@ def resume(
     kept_conduct = asked.get("conduct")
     conduct = conduct_of(run_id, kept_conduct, model) if conduct_of is not None and kept_conduct else None
     registry = registry.changed(asked.get("models", {}), asked.get("instructions", {}))
-    changes = host.writer.call(lambda connection: _take_over(connection, run_id, plans)).result()
+    changes = host.writer.call(lambda connection: _take_over(connection, run_id, plans, work_dir)).result()
     kept = Kept(host.writer, work_dir)
     for change in changes:
         kept.state(change)
@@ -121,12 +125,12 @@ def resume(
     return run_live(host, request, row["created_at"], past=past)
 
 
-def _take_over(connection: Connection, run_id: str, plans: bool) -> list[Change]:
+def _take_over(connection: Connection, run_id: str, plans: bool, work_dir: Path) -> list[Change]:
     """Take the lease and the status in one transaction: of two that try at once, one is refused."""
     from sqlalchemy import text
 
     found = connection.execute(
-        text("SELECT status, name, plan, meta FROM workflow_runs WHERE id = :id"), {"id": run_id}
+        text("SELECT status, name, plan, meta, owner FROM workflow_runs WHERE id = :id"), {"id": run_id}
     )
     row = found.one()
     if '"archived":' in (row.meta or ""):
@@ -137,11 +141,12 @@ def _take_over(connection: Connection, run_id: str, plans: bool) -> list[Change]
             "Only runs that were interrupted or failed can be gone on with.",
             status=row.status,
         )
+    forget_processes(connection, run_id, row.owner, work_dir)
     now = clock(connection)
     connection.execute(text("DELETE FROM leases WHERE run_id = :id"), {"id": run_id})
     connection.execute(
         text("INSERT INTO leases (run_id, owner, heartbeat_at) VALUES (:id, :me, :now)"),
-        {"id": run_id, "me": owner(), "now": now},
+        {"id": run_id, "me": owner(connection), "now": now},
     )
     # What was asked of the process that died is not asked of this one.
     connection.execute(
@@ -149,7 +154,7 @@ def _take_over(connection: Connection, run_id: str, plans: bool) -> list[Change]
         {"id": run_id, "now": now},
     )
     target = "planning" if plans and not row.plan else "executing"
-    values = {"ended_at": None, "error": None, "owner": owner(), "last_heartbeat_at": now}
+    values = {"ended_at": None, "error": None, "owner": owner(connection), "last_heartbeat_at": now}
     changes = [change_run(connection, run_id, target, reason="resumed", by="you", values=values)]
     skipped = connection.execute(
         text(

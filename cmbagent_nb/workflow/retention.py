@@ -107,7 +107,7 @@ def due(db: Database, older_than: float, session: str | None = None) -> list[dic
 
 def archive(db: Database, writer: Writer, older_than: float, session: str | None = None) -> list[Archived]:
     """Archive the runs that ended more than so many seconds ago; first end what an earlier archiving has begun."""
-    writer.barrier().result()
+    writer.check()
     for run in db.rows("SELECT id, meta FROM workflow_runs WHERE meta LIKE '%\"archived\":%'"):
         mark = from_json(run["meta"]).get("archived")
         if isinstance(mark, dict) and not mark["emptied"]:
@@ -154,7 +154,7 @@ def delete_run(db: Database, writer: Writer, run_id: str) -> str:
     StateError
         The run goes on.
     """
-    writer.barrier().result()
+    writer.check()
     (run,) = db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run_id)
     if run["status"] not in FINISHED:
         raise StateError(f"run {run['name']} is {run['status']}", "Cancel it first.", run_id=run_id)
@@ -170,7 +170,7 @@ def delete_run(db: Database, writer: Writer, run_id: str) -> str:
         work_dir.rename(trash)
     for table in ("messages", "model_replies", "files", "execution_events", "state_history"):
         delete_rows(writer, table, run_id)
-    writer.call(lambda connection: _delete(connection, run_id), touches=[run_id]).result()
+    writer.call(lambda connection: _delete(connection, run_id), touches=[run_id], journal=False).result()
     if mark is not None:
         shutil.rmtree(db.home / mark["path"], ignore_errors=True)
     _remove(trash)

@@ -46,7 +46,7 @@ def performance(skill: Skill, by: str = "version") -> pd.DataFrame:
     """
     import pandas as pd
 
-    skill.writer.barrier().result()
+    skill.writer.caught_up()
     if by == "version":
         table, columns = by_version(skill.db, skill.name), ["version", "status", *FIGURES, "cancelled", "last_used_at"]
     elif by == "parameters":

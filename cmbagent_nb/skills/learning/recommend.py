@@ -59,7 +59,7 @@ class Recommendation:
 
 def recommendations(skill: Skill) -> list[Recommendation]:
     """Return what a version's executions suggest, the most effective first."""
-    skill.writer.barrier().result()
+    skill.writer.caught_up()
     rows = ended(performance.executions(skill.db, skill.id))
     found = [*_conditions(skill, rows), *_adapted(skill, rows), *_habits(skill, rows), *_slow(skill, rows)]
     found += _unused(skill, rows, {item.target for item in found})

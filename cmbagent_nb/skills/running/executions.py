@@ -27,7 +27,7 @@ def executions(db: Database, writer: Writer, name: str | None = None) -> pd.Data
     from cmbagent_nb.skills.rows import interrupt_executions
     from cmbagent_nb.store import frames
 
-    writer.barrier().result()
+    writer.caught_up()
     interrupt_executions(db, writer)
     skills = {row["id"]: row for row in db.rows("SELECT id, name, version FROM skills")}
     frame = frames.skill_executions(db, name=name)
@@ -51,7 +51,7 @@ def find_execution(db: Database, writer: Writer, reference: str) -> dict[str, An
     from cmbagent_nb.skills.rows import interrupt_executions
     from cmbagent_nb.store.lookup import parsed
 
-    writer.barrier().result()
+    writer.caught_up()
     interrupt_executions(db, writer)
     text = str(reference).strip().lower()
     found = db.rows("SELECT * FROM skill_executions WHERE id = :id", id=text)

@@ -66,7 +66,7 @@ class Ledger:
         notes: list[str] | None = None,
     ) -> None:
         self.skill, self.id, self.folder, self.values, self.belongs = skill, execution_id, folder, values, belongs
-        self.meta: dict[str, Any] = rows.belongs(timeout_s) | ({"trial": skill.trial} if skill.trial else {})
+        self.meta: dict[str, Any] = rows.belongs(skill.db, timeout_s) | ({"trial": skill.trial} if skill.trial else {})
         if notes:
             self.meta["notes"] = notes
         self.started_at = time.time()

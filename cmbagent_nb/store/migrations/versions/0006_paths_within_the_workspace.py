@@ -52,7 +52,7 @@ def downgrade() -> None:
 
 
 def _moved(home: Path, run_id: str, path: str) -> str:
-    """Return the path of a run within the workspace where it lies now; the path as it is for a run that is elsewhere."""
+    """Return the path of a run within the workspace where it lies now; that of a run elsewhere as it is."""
     parts = Path(path).parts
     if len(parts) < 3 or parts[-2] != "runs":
         return path
