@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 PYTHONS = ((3, 11), (3, 13))
 #: Free space in the workspace under which a run may not end well, in bytes.
 LEAST_SPACE = 500e6
+#: Runs whose records are told one by one.
+MOST_RUNS = 8
+REPAIR = "Run `cmbagent doctor --repair`: it moves what is damaged aside, and says what was rebuilt and what is lost."
 DISTRIBUTION = "cmbagent-nb"
 #: What each optional part is for.
 EXTRAS = {
@@ -112,6 +115,7 @@ def examine(home: Path, environ: Mapping[str, str] | None = None) -> Report:
         ("workspace", lambda: _workspace(home)),
         ("settings", settings_check),
         ("database", lambda: _database(home, (settings or Settings()).database_url)),
+        ("records", lambda: _records(home, (settings or Settings()).database_url)),
         ("processes", lambda: _processes(home)),
         ("model", lambda: _model(report, settings or Settings(), environ)),
         ("keys", lambda: _keys(report, settings or Settings(), environ)),
@@ -260,20 +264,33 @@ def _workspace(home: Path) -> Check:
 
 def _database(home: Path, url: str) -> Check:
     from cmbagent_nb.store.database import FILE_NAME, VERSIONS
+    from cmbagent_nb.store.health import damage
+    from cmbagent_nb.store.sqlite import connect, readable
+    from cmbagent_nb.workflow.repair import journals
 
     if url:
         return _server(url)
     path = home / FILE_NAME
-    if not path.exists():
+    if found := damage(path):
+        more = f" and {len(found) - 2} more" if len(found) > 2 else ""
+        step = f"{REPAIR} Move the file away yourself only to begin with an empty one."
+        return Check("database", "problem", f"{path} is damaged ({'; '.join(found[:2])}{more})", step)
+    if not path.exists() or not path.stat().st_size:
+        lost = sum(1 for _ in journals(home))
+        if lost:
+            what = f"{path} is lost: {lost} run{'s are' if lost != 1 else ' is'} in journals only"
+            return Check("database", "problem", what, REPAIR)
         return Check("database", "ok", f"SQLite {sqlite3.sqlite_version}; made when it is first used")
+    source, mode, copy = readable(path)
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2.0)) as connection:
-            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if there else None
+        with closing(connect(source, mode, timeout=2.0)) as connection:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
             runs = connection.execute("SELECT COUNT(*) FROM workflow_runs").fetchone()[0] if row else 0
     except sqlite3.Error as error:
-        step = "Move the file away: a new one is made, and the journals of the runs are still in the folder 'runs'."
-        return Check("database", "problem", f"{path} cannot be read ({error})", step)
+        return Check("database", "problem", f"{path} is damaged ({error})", REPAIR)
+    finally:
+        if copy is not None:
+            shutil.rmtree(copy, ignore_errors=True)
     version = None if row is None else str(row[0])
     if version is not None and version not in VERSIONS:
         step = "Update cmbagent_nb, or choose another workspace with CMBAGENT_HOME."
@@ -284,6 +301,21 @@ def _database(home: Path, url: str) -> Check:
     if version != VERSIONS[-1]:
         said += f"; brought to schema {VERSIONS[-1]} when it is next used"
     return Check("database", "ok", said)
+
+
+def _records(home: Path, url: str) -> Check:
+    from cmbagent_nb.store.database import FILE_NAME
+    from cmbagent_nb.workflow.inspection import inspect
+
+    if url:
+        return Check("records", "ok", "journals are compared with an SQLite database only")
+    found = list(inspect(home, home / FILE_NAME))
+    if not found:
+        return Check("records", "ok", "the database and the journals of the runs hold the same")
+    found.sort(key=lambda item: item.slight)
+    shown = "; ".join(f"{item.run}: {item.what}" for item in found[:MOST_RUNS])
+    more = f"; and {len(found) - MOST_RUNS} more" if len(found) > MOST_RUNS else ""
+    return Check("records", "note" if found[0].slight else "problem", shown + more, REPAIR)
 
 
 def _server(url: str) -> Check:

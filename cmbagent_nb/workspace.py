@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.backup import Backup
     from cmbagent_nb.workflow.host import Host
+    from cmbagent_nb.workflow.repair import Repaired
 
 
 class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
@@ -492,26 +493,50 @@ def restore_workspace(file: str | Path, path: str | Path | None = None) -> Backu
 
 
 def repair_workspace(path: str | Path | None = None) -> list[str]:
-    """Make a workspace's damaged database anew from the journals of its runs; returns the names of those taken in.
+    """Mend a workspace's database and journals; returns the names of the runs taken from their journals.
 
-    A database that can be opened is kept, and runs that it lacks are added; a damaged one is moved aside.
+    See :func:`mend_workspace`, which tells what was done run by run.
     """
-    from cmbagent_nb.errors import StoreError
-    from cmbagent_nb.store.database import Database
-    from cmbagent_nb.workflow.repair import repair, set_aside
+    return mend_workspace(path).names
+
+
+def mend_workspace(path: str | Path | None = None) -> Repaired:
+    """Compare a workspace's database with the journals of its runs, and let each give what the other has lost.
+
+    A database that is damaged or gone is made anew; what is damaged is moved aside and not deleted.
+
+    Raises
+    ------
+    StoreError
+        The workspace cannot be written.
+    """
+    from cmbagent_nb.store.database import FILE_NAME
+    from cmbagent_nb.store.health import damage
+    from cmbagent_nb.store.sqlite import kind_of
+    from cmbagent_nb.workflow.repair import Repaired, lost_skills, repair, salvage, set_aside
 
     home = user_path(path) if path is not None else default_home()
+    workspace, done = Workspace(home), Repaired()
+    if not workspace.settings.database_url:
+        database = home / FILE_NAME
+        done.damage = damage(database)
+        workspace.close()
+        if done.damage:
+            done.aside = set_aside(database)
     try:
-        Database.open(home).close()
-    except StoreError as error:
-        if not error.data.get("damaged"):
-            raise
-        set_aside(home)
-    workspace = Workspace(home)
-    try:
-        return repair(home, workspace.db, workspace.writer)
+        db, writer = workspace.db, workspace.writer
+        writer.check()
+        if done.aside is not None and not kind_of(done.aside):
+            done.salvaged = salvage(done.aside, writer)
+        done.runs = repair(db, writer)
+        if lost := lost_skills(db):
+            done.notes.append(
+                f"{lost} skill{'s' if lost != 1 else ''} in {home / 'skills'} are not in the database: make them again"
+                " with `cmbagent skill create NOTEBOOK`."
+            )
     finally:
         workspace.close()
+    return done
 
 
 def one_shot(task: str, **options: Any) -> Run:

@@ -23,6 +23,7 @@ from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store import forks
 from cmbagent_nb.store.database import FILE_NAME, Database
 from cmbagent_nb.store.json import from_json
+from cmbagent_nb.store.private import FILE
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -138,7 +139,9 @@ def _made(db: Database, run_id: str, folder: Path) -> Database:
 
     manifest = read_manifest(folder)
     place = Path(tempfile.mkdtemp(prefix="cmbagent-archive-"))
+    (place / FILE_NAME).touch(mode=FILE)
     made = Database(place, "")
+    made.home = db.home  # where the paths of its rows lead
     weakref.finalize(made, _close, made.engine, place)
     Table.metadata.create_all(made.engine)
     run = db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run_id)

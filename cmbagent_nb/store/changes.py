@@ -92,7 +92,7 @@ class _Version:
             try:
                 version = await in_thread(self._db.data_version)
             except Exception as error:
-                if not is_transient(error):
+                if not is_transient(error) and not getattr(error, "data", {}).get("damaged"):
                     raise
             else:
                 if version != self._seen:

@@ -263,7 +263,9 @@ class Database:
                 return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
             except sqlite3.Error as error:
                 self._stop_watching()
-                raise self.told(error) from error
+                if self.is_lost(error):
+                    raise self.told(error) from error
+                raise
 
     def _stop_watching(self) -> None:
         if self._watcher is not None:

@@ -130,6 +130,11 @@ def _unreadable(path: Path, why: str) -> StoreError:
     )
 
 
+def is_good(line: bytes) -> bool:
+    """Tell whether a line of a journal can be read."""
+    return isinstance(_parsed(line), Entry)
+
+
 def _parsed(line: bytes) -> Entry | str:
     """Return a line's entry, or what is wrong with it."""
     try:

@@ -34,12 +34,24 @@ from typing import Any
 
 import orjson
 
+from cmbagent_nb.errors import StoreError
+
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _TAGS = frozenset({"$float", "$int", "$bytes", "$map"})
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _DEEPEST = 60
 _LONGEST_REPR = 2000
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+
+
+class DamagedValue(StoreError, orjson.JSONDecodeError):
+    """A text in the record that is no JSON any more."""
+
+    def __init__(self, error: orjson.JSONDecodeError) -> None:
+        what = f"a value in the record is damaged ({error.msg})"
+        step = "Run `cmbagent doctor --repair`: it takes what is damaged from the journals of the runs."
+        Exception.__init__(self, what, step)
+        self.what, self.next_step, self.data = what, step, {"damaged": True}
 
 
 def to_json(value: Any) -> str:
@@ -78,7 +90,10 @@ def from_json(text: str | bytes | None) -> Any:
     """Read what :func:`to_json` wrote; no text gives None."""
     if text is None or not text:
         return None
-    value = orjson.loads(text)
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise DamagedValue(error) from error
     marker = b'"$' if isinstance(text, bytes) else '"$'
     return _untagged(value) if marker in text else value  # type: ignore[operator]
 

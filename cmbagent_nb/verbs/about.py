@@ -11,6 +11,7 @@ from cmbagent_nb.verbs.output import Output, grid
 
 if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import AgentSpec
+    from cmbagent_nb.workflow.repair import Repaired
 
 _PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*(?=@)")
 
@@ -118,7 +119,7 @@ def without_password(value: Any) -> Any:
     arg(
         "--repair",
         action="store_true",
-        help="make a damaged database anew from the journals of the runs; end code of ended runs",
+        help="mend the database from the journals, and journals from the database; end code of ended runs",
     ),
     group="the rest",
     needs_workspace=False,
@@ -129,25 +130,27 @@ def doctor(call: Call) -> Output:
     from cmbagent_nb.settings import default_home
 
     home = default_home() if call.given is None else call.given.home
-    repaired: list[str] | None = None
+    repaired: Repaired | None = None
     ended: dict[str, int] = {}
     if call.options.repair:
         from cmbagent_nb.workflow.leftovers import end_all_leftovers
-        from cmbagent_nb.workspace import repair_workspace
+        from cmbagent_nb.workspace import mend_workspace
 
-        repaired = repair_workspace(home)
+        repaired = mend_workspace(home)
         ended = end_all_leftovers(home)
     report = examine(home)
 
     def text() -> str:
         if repaired is None:
             return str(report)
-        runs = ", ".join(repaired) if repaired else "none was missing"
+        runs = ", ".join(repaired.names) if repaired.names else "none was missing"
         processes = ", ".join(f"{name} ({count})" for name, count in ended.items())
         also = f" Processes of ended runs that were ended: {processes}." if processes else ""
-        return f"Runs taken from their journals: {runs}.{also}\n\n{report}"
+        return f"{repaired}\nRuns taken from their journals: {runs}.{also}\n\n{report}"
 
-    data = report.as_dict() if repaired is None else {**report.as_dict(), "repaired": repaired, "ended": ended}
+    data = report.as_dict()
+    if repaired is not None:
+        data |= {"repaired": repaired.names, "repair": repaired.as_dict(), "ended": ended}
     return Output(data, text, exit_status=0 if report.healthy else 1)
 
 

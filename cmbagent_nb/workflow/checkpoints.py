@@ -15,7 +15,7 @@ from cmbagent_nb.errors import RunNotFound, StoreError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.journal import FILE_NAME, VERSION, read_journal
-from cmbagent_nb.workflow.history import State, rows_of_journal, state_of
+from cmbagent_nb.workflow.history import REWRITTEN, State, rows_of_journal, state_of
 
 if TYPE_CHECKING:
     from cmbagent_nb.store.database import Database
@@ -104,7 +104,28 @@ def state_at(path: Path, position: int | None) -> State:
             path=path,
             position=position,
         )
+    if position is not None and not _is_whole(path, position):
+        raise StoreError(
+            f"the journal {path} has lost lines before line {position}",
+            "Look at the run as it stands now: `cmbagent show`.",
+            path=path,
+            position=position,
+        )
     return state_of(rows_of_journal(path, position))
+
+
+def _is_whole(path: Path, position: int) -> bool:
+    """Tell whether a journal has all lines up to a position, or all since it was written anew."""
+    expected, whole = 1, True
+    for entry in read_journal(path):
+        if entry.seq > position:
+            break
+        if entry.kind == REWRITTEN and entry.data["until"] <= position:
+            whole = True
+        elif entry.seq > expected:
+            whole = False
+        expected = entry.seq + 1
+    return whole and expected == position + 1
 
 
 def prune(writer: Writer, run_id: str, keep: int) -> int:

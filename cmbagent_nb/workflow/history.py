@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.llm.tape import JOURNAL_KIND, RESULT_KIND, add_result
 from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.columns import JSON
+from cmbagent_nb.store.images import KIND as IMAGES
 from cmbagent_nb.store.journal import Entry, read_journal
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow.states import UNFINISHED
@@ -31,6 +32,9 @@ TABLES = (
     "files",
     "model_replies",
 )
+
+#: The kind of the line after which a repair has written all rows of the run anew, up to the line ``until``.
+REWRITTEN = "rewritten"
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -79,7 +83,7 @@ def rows_of_journal(path: Path, until: int | None = None) -> Rows:
     Lines that are torn or of kinds that hold no row are passed over.
     """
     rows: Rows = {table: [] for table in TABLES}
-    for entry in read_journal(path):
+    for entry in read_journal(path, without=IMAGES.encode()):
         if until is not None and entry.seq > until:
             break
         _apply(rows, entry)
@@ -128,7 +132,10 @@ def _apply(rows: Rows, entry: Entry) -> None:
     data = entry.data
     if not isinstance(data, dict):
         return
-    if entry.kind == "state":
+    if entry.kind == REWRITTEN:
+        for table in rows.values():
+            table.clear()  # the lines that follow tell all of it again
+    elif entry.kind == "state":
         _change_state(rows, data)
     elif entry.kind == "interrupted":
         _interrupt(rows, entry.at)

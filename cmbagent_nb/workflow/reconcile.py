@@ -37,7 +37,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 #: What a reply's line holds.
 _REPLY = ("node_id", "attempt", "ordinal", "agent_name", "event_id", "request_hash", "reply", "usage")
 #: What changes all the time and is in no line, and links that the database may have cut.
-_PASSING = frozenset({"last_heartbeat_at", "progress_percentage", "owner", "event_id", "parent_file_id"})
+_PASSING = frozenset({"last_heartbeat_at", "progress_percentage", "owner", "event_id", "parent_file_id", "work_dir"})
 #: What is made of other columns.
 _DERIVED = frozenset({("dag_nodes", "meta"), ("approval_requests", "result")})
 #: What nobody waits for any more.
