@@ -24,7 +24,8 @@ from cmbagent_nb.skills.sharing.shareable import Shareable
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from cmbagent_nb.store.database import Database
+    from cmbagent_nb.store.private import make_folder, tighten
+from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
 NOTEBOOK = "notebook.ipynb"
@@ -219,7 +220,8 @@ def add(
         version = found[0][1] + 1 if found else 1
         while (folder := home / "skills" / name / f"v{version}").exists():
             version += 1
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
+        tighten(made)
         artifacts = row.get("artifacts", ())
         values = {
             "id": skill_id,

@@ -30,6 +30,7 @@ from cmbagent_nb.store.archived import CHUNK, MANIFEST, archived, read_manifest,
 from cmbagent_nb.store.columns import COUNTED, RANK
 from cmbagent_nb.store.database import VERSIONS, Database, rows, statement
 from cmbagent_nb.store.json import from_json, to_json
+from cmbagent_nb.store.private import make_folder, tighten
 from cmbagent_nb.store.removal import delete_rows
 from cmbagent_nb.store.snapshot import FINISHED
 
@@ -154,7 +155,7 @@ def _write(db: Database, run_id: str, run: Mapping[str, Any], folder: Path) -> d
     fresh = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        fresh.mkdir(parents=True)
+        make_folder(fresh)
         counts, digests = {}, {}
         with db.reading() as connection:
             for name, table in _tables().items():
@@ -163,6 +164,7 @@ def _write(db: Database, run_id: str, run: Mapping[str, Any], folder: Path) -> d
             _verify(fresh, name, counts[name], digest)
         about = {"run_id": run_id, "name": run["name"], "schema": VERSIONS[-1], "written_at": time.time()}
         _write_file(fresh / MANIFEST, to_json({**about, "tables": counts, "digests": digests}).encode())
+        tighten(fresh)
         if folder.exists():
             shutil.rmtree(folder)  # of an archiving that did not come to its end
         fresh.rename(folder)

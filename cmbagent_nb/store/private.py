@@ -63,6 +63,19 @@ def tighten(place: Path) -> None:
         _restrict(place)
 
 
+#: The folders that a run makes in a folder of the user's.
+_OF_A_RUN = ("planning", "steps", "codebase", "data", "plots", "cost", "time", "chats", "input", "context")
+
+
+def tighten_run(home: Path, work_dir: Path) -> None:
+    """Restrict the files of a run; of a folder of the user's, what the run has made in it."""
+    if work_dir.parent == home / "runs":
+        tighten(work_dir)
+        return
+    for name in _OF_A_RUN:
+        tighten(work_dir / name)
+
+
 def loose(place: Path) -> Iterator[Path]:
     """Yield what others may read of a folder: itself, and all that is in it."""
     for path in (place, *sorted(place.rglob("*"))):

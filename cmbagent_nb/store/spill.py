@@ -18,6 +18,7 @@ import orjson
 
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.json import from_json, to_json
+from cmbagent_nb.store.private import open_private
 
 #: The file of refused rows in a workspace.
 FAULTS = "faults.jsonl"
@@ -106,7 +107,7 @@ def _original(held: Path) -> str:
 
 
 def _append(path: Path, lines: list[str]) -> None:
-    with path.open("ab", buffering=0) as file:
+    with open(path, "ab", buffering=0, opener=open_private) as file:
         size = file.seek(0, os.SEEK_END)
         text = "".join(line + "\n" for line in lines).encode("utf-8", "replace")
         try:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from cmbagent_nb.logs import get_logger
+from cmbagent_nb.store.private import FILE, make_folder, open_private
 
 log = get_logger(__name__)
 
@@ -40,12 +41,13 @@ def opened(home: Path) -> None:
     from filelock import FileLock, Timeout
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock"), timeout=_LOCK_TIMEOUT):
+        make_folder(path.parent)
+        with FileLock(path.with_suffix(".lock"), timeout=_LOCK_TIMEOUT, mode=FILE):
             others = [item for item in _read(path) if item["path"] != place and Path(item["path"]).is_dir()]
             content = {"workspaces": [{"path": place, "opened_at": now}, *others][:_MOST_KEPT]}
             fresh = path.with_suffix(f".{os.getpid()}.new")
-            fresh.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+            with open(fresh, "wb", opener=open_private) as file:
+                file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2))
             fresh.replace(path)
     except (OSError, Timeout) as error:
         log.warning("the list of workspaces %s cannot be written: %s", path, error)

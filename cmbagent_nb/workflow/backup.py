@@ -10,7 +10,7 @@
 | it is a copy of the user's own | ``config.toml`` is in it as it is; files of other names in the folder stay out |
 
 A backup is a tar file (compressed when its name ends in ``.gz``, ``.bz2`` or ``.xz``) with ``backup.json`` first, then
-``cmbagent.db`` and the folders. It can be put back elsewhere: paths that begin with the old workspace are changed.
+``cmbagent.db`` and the folders. It can be put back elsewhere: paths within the workspace are relative to it.
 A run that went on while the backup was made is interrupted in it, and can be resumed.
 
 PostgreSQL is not in it: ``pg_dump`` does the database, and the backup says so.
@@ -37,6 +37,7 @@ from cmbagent_nb.ids import new_id
 from cmbagent_nb.settings import user_path
 from cmbagent_nb.store.database import FILE_NAME, VERSIONS, Database
 from cmbagent_nb.store.json import from_json, to_json
+from cmbagent_nb.store.private import FILE, FOLDER, make_folder, open_private, tighten_workspace
 
 MANIFEST = "backup.json"
 #: The version of a backup's form; this code reads it and older ones.
@@ -98,7 +99,7 @@ def backup(db: Database, path: Path) -> Backup:
         )
     count = 0
     try:
-        with part.open("xb") as file:
+        with open(part, "xb", opener=open_private) as file:
             with tarfile.open(fileobj=file, mode=mode, format=tarfile.PAX_FORMAT, dereference=False) as tar:
                 _add_bytes(tar, MANIFEST, to_json(about).encode())
                 if db.path is not None:
@@ -134,7 +135,7 @@ def restore(path: Path, home: Path) -> Backup:
         raise UsageError(f"there is no file {path}", "Name a file that `cmbagent backup` has made.", path=str(path))
     _refuse_if_used(home)
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home)
         fresh = Path(tempfile.mkdtemp(prefix=".restore-", dir=home)).resolve()
     except OSError as error:
         raise UsageError(
@@ -145,12 +146,13 @@ def restore(path: Path, home: Path) -> Backup:
         notes = []
         database = fresh / FILE_NAME
         if database.exists():
-            _adapt(database, str(about["home"]), str(home))
+            _adapt(database, str(about["home"]))
         elif about["database"] == "postgresql":
             notes.append(
                 "The database was on a PostgreSQL server: put it back with `pg_restore`, and set CMBAGENT_DATABASE_URL."
             )
         _put_in_place(fresh, home, notes)
+        tighten_workspace(home)
     except (tarfile.TarError, sqlite3.Error, EOFError, OSError, ValueError, KeyError) as error:
         raise StoreError(
             f"the backup {path} is damaged or cannot be put back ({error})", "Try another backup.", path=str(path)
@@ -321,7 +323,7 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, fresh: Path) -> None:
         assert source is not None
         with source, target.open("xb") as file:
             shutil.copyfileobj(source, file, 2**20)
-        target.chmod(0o755 if member.mode & 0o100 else 0o644)
+        target.chmod(FOLDER if member.mode & 0o100 else FILE)
         os.utime(target, (member.mtime, member.mtime))
 
 
@@ -358,16 +360,16 @@ def _inside(name: str, fresh: Path) -> Path:
     return fresh / pure
 
 
-def _adapt(database: Path, old: str, new: str) -> None:
-    """Let the paths in a database name the new place, and let no living process own its runs."""
+def _adapt(database: Path, old: str) -> None:
+    """Let the paths in the database of an older version be relative, and let no living process own its runs."""
     with closing(sqlite3.connect(database)) as connection:
         (whole,) = connection.execute("PRAGMA integrity_check").fetchone()
         if whole != "ok":
             raise ValueError(f"its database is damaged: {whole}")
         for table, column in _PATHS:
             connection.execute(
-                f"UPDATE {table} SET {column} = ? || SUBSTR({column}, ?) WHERE SUBSTR({column}, 1, ?) = ?",
-                (new, len(old) + 1, len(old) + 1, old + os.sep),
+                f"UPDATE {table} SET {column} = SUBSTR({column}, ?) WHERE SUBSTR({column}, 1, ?) = ?",
+                (len(old) + 2, len(old) + 1, old + os.sep),
             )
         # The process that owned a run owns it in the old place; here nobody does, and the next look interrupts it.
         nobody = to_json({"host": "restored", "pid": 0, "started": 0.0})

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import UsageError, WorkDirError
 from cmbagent_nb.settings import user_path
 from cmbagent_nb.store.journal import FILE_NAME
+from cmbagent_nb.store.private import FOLDER, make_folder
 from cmbagent_nb.workflow.history import rows_of_journal
 from cmbagent_nb.workflow.states import ENDED
 
@@ -61,7 +62,8 @@ def reserve(runs: Path, name: str, *, named: bool = False) -> Path:
     for number in range(1, 100_000):
         folder = runs / (name if number == 1 else f"{name}-{number}")
         try:
-            folder.mkdir(parents=True)
+            make_folder(runs)
+            folder.mkdir(mode=FOLDER)
         except FileExistsError:
             continue
         except OSError as error:
@@ -106,7 +108,7 @@ def take(given: str | Path, db: Database, *, clear: bool) -> Path:
                 f"Choose a folder of its own for the run: {_way_out(folder)}.",
                 path=str(folder),
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "Permission denied")
         # Of two runs that take the folder at once, one is refused.

@@ -16,6 +16,7 @@ from cmbagent_nb.logs import get_logger
 from cmbagent_nb.runtime import Runtime, in_thread
 from cmbagent_nb.store.claims import claim
 from cmbagent_nb.store.json import from_json
+from cmbagent_nb.store.private import tighten_run
 from cmbagent_nb.workflow.conduct import NO_MODEL
 from cmbagent_nb.workflow.context import Context, Options
 from cmbagent_nb.workflow.host import Host, LiveRun
@@ -197,6 +198,7 @@ async def _live(host: Host, request: Request, live: LiveRun, created: float, pas
     finally:
         heart.cancel()
         await _to_the_end(_see_to_the_end(host, request, live))
+        await _to_the_end(in_thread(tighten_run, host.home, request.work_dir))
         live.stream.close()
         if host.live.get(request.run_id) is live:  # it may have been resumed meanwhile
             host.watcher.release(request.run_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING
 from cmbagent_nb.execution import marks
 from cmbagent_nb.execution.group import kill_group
 from cmbagent_nb.store.database import FILE_NAME
-from cmbagent_nb.workflow.ownership import is_alive
+from cmbagent_nb.store.paths import from_record
+from cmbagent_nb.store.sqlite import connect, odd_part
+from cmbagent_nb.workflow.ownership import is_alive, was_here
 from cmbagent_nb.workflow.states import ENDED
 
 if TYPE_CHECKING:
@@ -29,11 +30,13 @@ def end_leftovers(db: Database, run_id: str) -> int:
     A process is known by the mark in its environment, or as the one that was recorded, by its id and start time: no
     other is touched.
     """
-    found = db.rows("SELECT status, work_dir FROM workflow_runs WHERE id = :run", run=run_id)
+    found = db.rows("SELECT status, work_dir, owner FROM workflow_runs WHERE id = :run", run=run_id)
     if not found or found[0]["status"] not in ENDED or not found[0]["work_dir"]:
         return 0
     work_dir = Path(found[0]["work_dir"])
     ended = marks.end_run(run_id, work_dir)
+    if not was_here(found[0]["owner"], db):
+        return ended  # what is recorded are processes of the original of a copied workspace
     for row in db.rows(
         "SELECT pid, process_started_at FROM step_attempts"
         " WHERE run_id = :run AND pid IS NOT NULL AND process_started_at IS NOT NULL",
@@ -50,14 +53,18 @@ def leftovers(home: Path) -> dict[str, list[psutil.Process]]:
     path = home / FILE_NAME
     if not processes or not path.exists():
         return found
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)) as connection:
+    if odd_part(path):
+        return found
+    with closing(connect(path.absolute(), "ro", timeout=2.0)) as connection:
         for process, mark in processes:
             row = connection.execute(
                 "SELECT r.name, r.status, r.work_dir, COALESCE(l.owner, r.owner), l.heartbeat_at FROM workflow_runs r"
                 " LEFT JOIN leases l ON l.run_id = r.id WHERE r.id = ?",
                 (mark.run_id,),
             ).fetchone()
-            if row is None or not Path(mark.folder).is_relative_to(os.path.realpath(row[2] or "/nowhere")):
+            if row is None or not Path(mark.folder).is_relative_to(
+                os.path.realpath(from_record(home, row[2]) or "/nowhere")
+            ):
                 continue
             if row[1] in ENDED or (row[3] and not is_alive(row[3], row[4])):
                 found.setdefault(str(row[0]), []).append(process)

@@ -192,6 +192,16 @@ def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
     return orphans
 
 
+def was_here(run_owner: str | None, of: Database | Connection) -> bool:
+    """Tell whether a run was carried out with this database, and not with the original of which it is a copy."""
+    here = _database(of)
+    try:
+        there = from_json(run_owner).get("database", "") if run_owner else ""
+    except (ValueError, AttributeError):
+        there = ""
+    return not here or not there or here == there
+
+
 def forget_processes(connection: Connection, run_id: str, run_owner: str | None, work_dir: Path) -> None:
     """Leave the processes of the original alone: a copy of its record names them, and they are not to be killed here.
 
@@ -200,12 +210,7 @@ def forget_processes(connection: Connection, run_id: str, run_owner: str | None,
     import psutil
     from sqlalchemy import text
 
-    here = _database(connection)
-    try:
-        there = from_json(run_owner).get("database", "") if run_owner else ""
-    except (ValueError, AttributeError):
-        there = ""
-    if not here or not there or here == there:
+    if was_here(run_owner, connection):
         return
     query = "SELECT id, pid FROM step_attempts WHERE run_id = :run AND pid IS NOT NULL"
     for attempt, pid in connection.execute(text(query), {"run": run_id}).fetchall():
