@@ -461,10 +461,13 @@ class Run:
         WorkDirError
             The run's folder, in which its journal is, is not there.
         """
+        from cmbagent_nb.store.claims import check as check_folder
         from cmbagent_nb.workflow.checkpoints import Checkpoints
 
         if not self.work_dir.is_dir():
             raise WorkDirError(f"the folder {self.work_dir} is not there", "Put it back.", path=str(self.work_dir))
+        if self._host.db.is_sqlite:
+            check_folder(self._host.home, self.work_dir, self.id, self.name)
         points = Checkpoints(self._host.writer, self.work_dir, self.id, self.session_id)
         made = points.add("manual", name=name or None)
         self._host.writer.barrier().result()

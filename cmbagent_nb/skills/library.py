@@ -20,12 +20,12 @@ from cmbagent_nb.skills.learned import Learned
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.runnable import Runnable
 from cmbagent_nb.skills.sharing.shareable import Shareable
+from cmbagent_nb.store.private import make_folder, tighten
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from cmbagent_nb.store.private import make_folder, tighten
-from cmbagent_nb.store.database import Database
+    from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
 NOTEBOOK = "notebook.ipynb"

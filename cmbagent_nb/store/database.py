@@ -69,6 +69,7 @@ _CONNECTING = {
 _abandoned: list[object] = []
 
 #: Statuses of what no process carries on any more, where that could not be written.
+_MEANT = PATHS | {"status", "run_id", "id"}
 _GOING_ON = frozenset({"draft", "planning", "executing", "paused", "waiting_approval", "running", "retrying"})
 
 
@@ -82,7 +83,7 @@ class Database:
         #: Why nothing can be written, in words; empty where it can.
         self.read_only = ""
         #: Runs whose process is gone where that cannot be written: they are read as interrupted.
-        self.orphans: frozenset[str] = frozenset()
+        self.orphans: set[str] = set()
         self._source = self.path
         self._mode = "rw"
         self._copy: Path | None = None
@@ -211,10 +212,7 @@ class Database:
     def rows(self, sql: str, /, **parameters: Any) -> list[dict[str, Any]]:
         """Run a query with ``:name`` parameters and return its rows as dicts."""
         with self.reading() as connection:
-            found = rows(connection, sql, parameters)
-        if self.orphans:
-            _interrupted(found, self.orphans)
-        return found
+            return rows(connection, sql, parameters)
 
     def frame(self, sql: str, /, **parameters: Any) -> pd.DataFrame:
         """Run a query and return a DataFrame with its columns as they are stored."""
@@ -223,11 +221,8 @@ class Database:
         with self.reading() as connection:
             cursor = connection.execute(statement(sql), parameters)
             names, found = list(cursor.keys()), cursor.fetchall()
-        columns = zip(*found, strict=True) if found else ((),) * len(names)
-        data = {name: list(column) for name, column in zip(names, columns, strict=True)}
-        if self.path is not None:
-            for name in PATHS.intersection(data):
-                data[name] = [from_record(self.home, value) for value in data[name]]
+            columns = zip(*found, strict=True) if found else ((),) * len(names)
+            data = as_meant(connection, {name: list(column) for name, column in zip(names, columns, strict=True)})
         return pd.DataFrame(data, columns=names)
 
     def get(self, table: type[T], key: object) -> T | None:
@@ -436,20 +431,35 @@ def rows(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> lis
         for row in found:
             if row[name] is not None:
                 row[name] = bool(row[name])
-    home = connection.get_execution_options().get("home") if PATHS.intersection(names) else None
-    if home is not None:
-        for name in PATHS.intersection(names):
-            for row in found:
-                row[name] = from_record(home, row[name])
+    if PATHS.isdisjoint(names) and not connection.get_execution_options().get("orphans"):
+        return found
+    for name, values in _meant(connection, {name: [row[name] for row in found] for name in _MEANT & set(names)}):
+        for row, value in zip(found, values, strict=True):
+            row[name] = value
     return found
 
 
-def _interrupted(found: list[dict[str, Any]], orphans: frozenset[str]) -> None:
-    """Show runs whose process is gone, and what was going on in them, as interrupted."""
-    for row in found:
-        run = row.get("run_id", row.get("id"))
-        if run in orphans and row.get("status") in _GOING_ON:
-            row["status"] = "interrupted"
+def as_meant(connection: Connection, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return columns as they are meant: paths where the workspace lies now, and runs without a process interrupted."""
+    return columns | dict(_meant(connection, columns))
+
+
+def _meant(connection: Connection, columns: dict[str, list[Any]]) -> Iterator[tuple[str, list[Any]]]:
+    if not columns:
+        return
+    options = connection.get_execution_options()
+    home, orphans = options.get("home"), options.get("orphans")
+    if home is not None:
+        for name in PATHS.intersection(columns):
+            yield name, [from_record(home, value) for value in columns[name]]
+    if orphans and "status" in columns and (runs := columns.get("run_id", columns.get("id"))):
+        yield (
+            "status",
+            [
+                "interrupted" if run in orphans and status in _GOING_ON else status
+                for run, status in zip(runs, columns["status"], strict=True)
+            ],
+        )
 
 
 @lru_cache(maxsize=512)
@@ -482,7 +492,8 @@ def _make_engine(database: Database) -> Engine:
 
     source = database._source
     if source is not None:
-        engine = sqlite.make_engine(source, database._mode, database.home, BUSY_TIMEOUT)
+        options = {"home": database.home, "orphans": database.orphans}
+        engine = sqlite.make_engine(source, database._mode, options, BUSY_TIMEOUT)
     else:
         engine = _server_engine(database.url)
 

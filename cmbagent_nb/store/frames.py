@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.store.archived import archived_runs, record_of
 from cmbagent_nb.store.columns import BOOLEAN, JSON
 from cmbagent_nb.store.conflicts import rivals
-from cmbagent_nb.store.database import Database, statement
+from cmbagent_nb.store.database import Database, as_meant, statement
 from cmbagent_nb.store.json import from_json_all
 from cmbagent_nb.store.presence import is_missing
 from cmbagent_nb.store.summary import node_summary
@@ -199,7 +199,9 @@ def _frame(db: Database, sql: str, values: dict[str, Any]) -> pd.DataFrame:
         cursor = connection.execute(statement(sql), values)
         names = list(cursor.keys())
         found = cursor.cursor.fetchall() if cursor.cursor is not None else []
-    return frame_of(names, list(zip(*found, strict=True)) if found else [()] * len(names))
+        columns = list(zip(*found, strict=True)) if found else [()] * len(names)
+        meant = as_meant(connection, dict(zip(names, map(list, columns), strict=True)))
+    return frame_of(names, list(meant.values()))
 
 
 def frame_of(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> pd.DataFrame:

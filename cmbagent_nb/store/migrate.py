@@ -101,7 +101,7 @@ def _make(database: Database, target: str) -> None:
         left.unlink()  # a process died while it made one
     fresh = path.with_name(f".{path.name}.{new_id()}")
     os.close(open_private(str(fresh), os.O_CREAT | os.O_EXCL | os.O_RDWR))
-    engine = make_engine(fresh, "rw", database.home)
+    engine = make_engine(fresh, "rw", {"home": database.home})
     try:
         with engine.connect() as connection:
             connection.exec_driver_sql("ROLLBACK")

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store import forks
@@ -161,7 +161,7 @@ def _holds(path: Path) -> bool:
         return False
 
 
-def make_engine(path: Path, mode: str, home: Path, timeout: float = BUSY_TIMEOUT) -> Engine:
+def make_engine(path: Path, mode: str, options: dict[str, Any], timeout: float = BUSY_TIMEOUT) -> Engine:
     """Return the engine of a database; a connection to a file that was replaced is replaced when it is lent."""
     from sqlalchemy import create_engine, event
     from sqlalchemy.exc import DisconnectionError
@@ -173,7 +173,7 @@ def make_engine(path: Path, mode: str, home: Path, timeout: float = BUSY_TIMEOUT
         poolclass=QueuePool,
         pool_size=5,
         max_overflow=50,
-        execution_options={"home": home},
+        execution_options=options,
     )
 
     @event.listens_for(engine, "connect")

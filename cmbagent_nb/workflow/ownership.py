@@ -169,12 +169,12 @@ def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
     )
     orphans: list[str] = []
     if not rows:
-        db.orphans = frozenset()
+        db.orphans.clear()
         return orphans
     with db.reading() as connection:
         now = clock(connection)
     dead = [row for row in rows if not is_alive(row["owner"], row["heartbeat_at"], now, db)]
-    left = frozenset(row["id"] for row in dead)
+    left = {row["id"] for row in dead}
     for row in dead if not db.read_only else ():
         future = writer.call(lambda connection, row=row: _interrupt(connection, row["id"], row["owner"]))  # type: ignore[misc]
         try:
@@ -182,13 +182,14 @@ def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
         except (TimeoutError, StoreError):  # whoever reads does not wait: it is shown as what it is
             future.cancel()
             break
-        left -= {row["id"]}
+        left.discard(row["id"])
         if marked:
             orphans.append(row["id"])
             folder = Path(row["work_dir"] or "")
             if folder.is_dir() and may_write(db.home, folder, row["id"]):
                 Kept(writer, folder).note("interrupted", {"by": owner(db)})
-    db.orphans = left
+    db.orphans.clear()
+    db.orphans.update(left)
     return orphans
 
 
