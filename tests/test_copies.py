@@ -248,7 +248,6 @@ def all_refused(workspace: Workspace) -> None:
         lambda: workspace.one_shot("Print one.", model="openai:m"),
         run.checkpoint,
         lambda: workspace.delete("waits"),
-        run.cancel,
     ):
         with pytest.raises(CMBAgentError) as caught:
             work()
