@@ -10,8 +10,8 @@ import asyncio
 import atexit
 import concurrent.futures
 import os
-import sys
 import shutil
+import sys
 import threading
 import time
 import weakref

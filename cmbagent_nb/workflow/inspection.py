@@ -17,14 +17,13 @@ from typing import Any
 
 from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.store import sqlite
-from cmbagent_nb.store.columns import JSON, key_of
+from cmbagent_nb.store.columns import key_of
 from cmbagent_nb.store.images import TABLES
 from cmbagent_nb.store.journal import FILE_NAME
-from cmbagent_nb.store.json import from_json
 from cmbagent_nb.store.paths import from_record
 from cmbagent_nb.workflow.ownership import is_alive
 from cmbagent_nb.workflow.rebuild import Rebuilt, rebuild
-from cmbagent_nb.workflow.repair import differing, journals
+from cmbagent_nb.workflow.repair import differing, journals, unreadable
 from cmbagent_nb.workflow.states import ACTIVE
 
 #: Seconds that all comparisons together may take.
@@ -120,7 +119,7 @@ def _compared(connection: sqlite3.Connection, name: str, told: Rebuilt) -> Itera
         more += len(stored.keys() - mine.keys()) if told.whole else 0
         for key in keyed.keys() & stored.keys():
             names = differing(stored[key], mine[key]) if told.whole else []
-            names += [column for column, value in stored[key].items() if _unreadable(column, value)]
+            names += [column for column, value in stored[key].items() if unreadable(column, value)]
             if names:
                 wrong.append(f"{table}.{names[0]}")
     if missing:
@@ -181,16 +180,3 @@ def _rows(connection: sqlite3.Connection, table: str, run_id: str) -> dict[Any, 
     names = [item[0] for item in cursor.description]
     rows = (dict(zip(names, row, strict=True)) for row in cursor)
     return {row[key_of(table)]: row for row in rows}
-
-
-def _unreadable(column: str, value: Any) -> bool:
-    """Tell whether a text is none, or no JSON where there should be some."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-        if column in JSON:
-            from_json(value)
-    except ValueError:
-        return True
-    return False

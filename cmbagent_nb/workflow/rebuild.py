@@ -19,6 +19,7 @@ from cmbagent_nb.store.images import KIND, TABLES
 from cmbagent_nb.store.journal import Entry, read_journal
 from cmbagent_nb.store.paths import to_record
 from cmbagent_nb.store.values import prepare
+from cmbagent_nb.workflow.history import REWRITTEN
 from cmbagent_nb.workflow.states import UNFINISHED
 
 #: What of a reply's usage is in a cost record.
@@ -67,11 +68,18 @@ def rebuild(path: Path, home: Path, run_id: str | None = None) -> Rebuilt:
     """
     made = Rebuilt(path)
     replies: list[Row] = []
+    expected, gaps = 1, list[str]()
     for entry in read_journal(path, made.faults):
+        if entry.kind == REWRITTEN:
+            gaps.clear()  # what follows tells all of it again
+        elif entry.seq > expected:
+            gaps.append(f"lines {expected} to {entry.seq - 1} are missing")
+        expected = entry.seq + 1
         try:
             _apply(made, replies, entry)
         except (KeyError, TypeError, ValueError, AttributeError):
             made.faults.append(f"line with the number {entry.seq} tells of no row")
+    made.faults += gaps
     runs = made.tables["workflow_runs"]
     for other in [key for key in runs if run_id is not None and key != run_id]:
         del runs[other]

@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.store import health
-from cmbagent_nb.store.columns import COUNTED, key_of
+from cmbagent_nb.store.columns import COUNTED, JSON, key_of
 from cmbagent_nb.store.images import KIND
 from cmbagent_nb.store.images import TABLES as RUN_TABLES
 from cmbagent_nb.store.journal import FILE_NAME, VERSION, open_journal, read_journal
-from cmbagent_nb.store.json import to_json
+from cmbagent_nb.store.json import from_json, to_json
 from cmbagent_nb.store.paths import row_to_record
 from cmbagent_nb.store.private import make_folder, open_private
 from cmbagent_nb.store.sqlite import SUFFIXES, kind_of
@@ -220,7 +220,7 @@ def _taken_in(connection: Connection, told: Rebuilt, run: dict[str, Any]) -> dic
             mine = stored.get(identifier) if not isinstance(identifier, tuple) else _twin(stored, row)
             if mine is None:
                 counts[table] = counts.get(table, 0) + _insert(connection, table, row)
-            elif better := _better(mine, row):
+            elif better := _better(mine, row, trusted=not told.faults):
                 sets = ", ".join(f'"{name}" = ?' for name in better)
                 _sql(connection, f'UPDATE "{table}" SET {sets} WHERE {key} = ?', (*better.values(), mine[key]))
                 counts[table] = counts.get(table, 0) + 1
@@ -244,11 +244,27 @@ def _twin(stored: Mapping[Any, Mapping[str, Any]], row: Mapping[str, Any]) -> Ma
     return next((mine for mine in stored.values() if all(mine.get(name) == parts[name] for name in parts)), None)
 
 
-def _better(mine: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of a row in which the journal is right and the database is not."""
-    found = {name: told[name] for name in differing(mine, told)}
+def _better(mine: Mapping[str, Any], told: Mapping[str, Any], *, trusted: bool) -> dict[str, Any]:
+    """Return the columns of a row in which the journal is right and the database is not.
+
+    A journal that has lost lines may tell of a row as it was earlier: it is right only where a value is unreadable.
+    """
+    found = {name: told[name] for name in differing(mine, told) if trusted or unreadable(name, mine[name])}
     newer = mine.get("status") != told.get("status") and told.get("status") in _OPEN
     return {} if newer else found
+
+
+def unreadable(column: str, value: Any) -> bool:
+    """Tell whether a stored text is none, or no JSON where there should be some."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+        if column in JSON:
+            from_json(value)
+    except ValueError:
+        return True
+    return False
 
 
 def differing(mine: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
