@@ -8,6 +8,7 @@ A :class:`Parameter` is one thing that a user may vary. Its ``kind`` says what i
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -177,7 +178,9 @@ def _convert(kind: str, value: Any, default: Any) -> Any:
         known = isinstance(default, float) and math.isnan(default)
         unwanted = isinstance(value, float) and math.isnan(value) and not known
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not unwanted:
-            return float(value)
+            # code whose default is written as 1 has run with 1, and may write it into a name
+            keeps = isinstance(value, int) and isinstance(default, int) and not isinstance(default, bool)
+            return value if keeps else float(value)
     elif kind == "str":
         if isinstance(value, str):
             return value
@@ -199,6 +202,29 @@ def _convert_list(value: list[Any], default: Any) -> list[Any]:
     return [_convert(kind, item, None) for item in value]
 
 
+def _whole(text: str) -> int:
+    """Read a whole number as people write it: ``3``, ``3.0``, ``2e3``.
+
+    Raises
+    ------
+    ValueError
+        It is none, or of more digits than can be written out.
+    """
+    from decimal import Decimal, InvalidOperation
+
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = Decimal(text.replace("_", ""))
+    except InvalidOperation:
+        raise ValueError(text) from None
+    if not number.is_finite() or abs(number.adjusted()) >= _MOST_DIGITS or number != number.to_integral_value():
+        raise ValueError(text)
+    return int(number)
+
+
 def _from_text(kind: str, text: str) -> Any:
     if kind in ("any", "dict") or (kind == "list" and text.startswith(("[", "(", "{"))):
         return _literal(text, kind)
@@ -217,9 +243,10 @@ def _from_text(kind: str, text: str) -> Any:
             raise ValueError(text)
         return truth[text.lower()]
     if kind == "int":
-        return int(text)
+        return _whole(text)
     if kind == "float":
-        return float(text)
+        whole = re.fullmatch(r"[-+]?\d{1,15}", text) is not None
+        return int(text) if whole else float(text)
     return [_item(part.strip()) for part in text.split(",") if part.strip()]
 
 

@@ -15,6 +15,7 @@ from libcst.metadata import FunctionScope, GlobalScope
 from cmbagent_nb.skills.extracting import vocabulary as words
 from cmbagent_nb.skills.extracting.candidate import Finder, is_numbers, is_texts
 from cmbagent_nb.skills.extracting.source import dotted, draws, is_main_guard, is_number, trivial, try_literal
+from cmbagent_nb.skills.extracting.wording import gives_unit
 
 _MAIN = re.compile(r"^(main|_main|run|run_\w+|analy[sz]e\w*|analysis)$")
 _SETTINGS = re.compile(
@@ -121,11 +122,11 @@ class Constants(Finder):
             return False
         if self.files.kind_of(value) != "value":
             return True
-        if words.is_working(name, value) or words.is_constant(name, value):
+        spoken = self._is_spoken(name, value, line)
+        if (words.is_working(name, value) and not spoken) or words.is_constant(name, value, spoken=spoken):
             return False
-        if (words.is_cosmetic(name) and not known and not (loud and lower in words.AMBIGUOUS)) or (
-            self._only_draws(target)
-        ):
+        cosmetic = words.is_cosmetic(name) and not known and not (loud and lower in words.AMBIGUOUS)
+        if (cosmetic and not spoken) or self._only_draws(target):
             return False
         if isinstance(value, bool):
             return loud or self._decides(target)
@@ -133,8 +134,14 @@ class Constants(Finder):
             return self._is_knob_text(target, value, loud)
         if isinstance(value, (list, tuple)):
             return self._is_knob_list(target, value, loud or known, line)
-        named = loud or known or self.task.speaks_of(name, value) or self._is_said(value, line)
+        named = loud or known or spoken or self.task.speaks_of(name, value) or self._is_said(value, line)
         return (named or not trivial(value)) and not self._only_indexes(target)
+
+    def _is_spoken(self, name: str, value: Any, line: cst.SimpleStatementLine) -> bool:
+        """Tell whether the task names a quantity, or its comment gives a unit: that beats every list of words."""
+        if isinstance(value, (bool, str)):
+            return False
+        return gives_unit(self.comment(line)[0]) or self.task.names_quantity(name)
 
     def _is_said(self, value: float, line: cst.SimpleStatementLine) -> bool:
         """Tell whether a number such as 1.0 is a choice: it has a comment, or the task names it."""

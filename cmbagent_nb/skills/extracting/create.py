@@ -34,6 +34,7 @@ from cmbagent_nb.skills.extracting.declared import read_declared
 from cmbagent_nb.skills.extracting.making import Draft, Maker, Reference, Way
 from cmbagent_nb.skills.extracting.observed import FirstRun, Seen, run_first, with_observer
 from cmbagent_nb.skills.extracting.outcome import caught
+from cmbagent_nb.skills.extracting.parameters import with_number_types
 from cmbagent_nb.skills.extracting.surroundings import Surroundings, copy_file, copy_surroundings, kept_as_they_are
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.verifying import expected, liveness
@@ -262,9 +263,10 @@ class _Making:
         others = reading.codes(self.notebook)
         derived = files.tagged(self.notebook, files.DERIVED)
         for cell in files.parameter_cells(self.notebook):
+            stated = frozenset(re.findall(r"^[ \t]*(\w+)[ \t]*:", cell.source, re.MULTILINE))
             found = read_declared(cell.source, known, others)
             cell.source = found.source
-            self.parameters += found.parameters
+            self.parameters += with_number_types(found.parameters, others, stated)
             self.notes += found.notes
             if found.derived:
                 files.add_derived(self.notebook, found.derived)

@@ -28,6 +28,7 @@ from cmbagent_nb.skills.extracting import vocabulary as words
 from cmbagent_nb.skills.extracting.candidate import Candidate, Files, as_value, clean_path
 from cmbagent_nb.skills.extracting.candidates import find
 from cmbagent_nb.skills.extracting.source import Source, try_literal
+from cmbagent_nb.skills.extracting.wholes import Wholes
 from cmbagent_nb.skills.extracting.wording import Task
 from cmbagent_nb.skills.model import Parameter, type_of
 
@@ -100,8 +101,27 @@ def find_parameters(
                     plan.use(candidate, better.get(name, name))
         plans.append(plan)
     _link_outputs(plans, table)
+    codes = [plan.code() for plan in plans]
     rows = [row for row in table.parameters() if row.name not in without]
-    return Found([replace(row, name=better.get(row.name, row.name)) for row in rows], [plan.code() for plan in plans])
+    rows = [replace(row, name=better.get(row.name, row.name)) for row in rows]
+    return Found(with_number_types(rows, codes), codes)
+
+
+def with_number_types(parameters: list[Parameter], codes: list[str], declared: Collection[str] = ()) -> list[Parameter]:
+    """Return parameters whose whole defaults are floats where the code uses them as quantities.
+
+    Parameters
+    ----------
+    declared
+        Names whose type the code states.
+    """
+    open_ = [item for item in parameters if item.type == "int" and item.kind == "value" and not item.choices]
+    open_ = [item for item in open_ if item.name not in declared]
+    if not open_:
+        return parameters
+    wholes = Wholes(codes)
+    floats = {item.name for item in open_ if not wholes.is_whole(item.name)}
+    return [replace(item, type="float") if item.name in floats else item for item in parameters]
 
 
 def _free_names(renamed: Mapping[str, str], steps: list[StepSource]) -> dict[str, str]:

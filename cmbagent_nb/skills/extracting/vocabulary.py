@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from cmbagent_nb.skills.extracting.nature import is_conversion, is_of_nature
+
 
 def listed(text: str) -> frozenset[str]:
     """Return the words of a text as a set."""
@@ -56,27 +58,8 @@ COSMETIC_PART = re.compile(
 CONSTANT_NAME = re.compile(
     r"^(c|c_?(km_?s|kms|light|si|cgs|m_?s)|c_km_per_s|speed_of_light\w*|light_?speed\w*|g_?newton|grav\w*const\w*|k_?b|boltzmann\w*|h_?planck|planck_?(const\w*|h)|"
     r"hbar|sigma_?sb|sigma_?t|m_?(e|p|sun)|msun|pi|two_?pi|tau_circle|euler|e_charge|avogadro|n_?a|eps(ilon)?|tiny|"
-    r"\w+_(to|per|in)_\w+|\w+2\w+|deg|rad|arcmin|arcsec|(sec|seconds|minutes|hours|days)_per_\w+|mpc|kpc|pc|gyr|myr)$",
+    r"deg|rad|arcmin|arcsec|(sec|seconds|minutes|hours|days)_per_\w+|mpc|kpc|pc|gyr|myr)$",
     re.IGNORECASE,
-)
-CONSTANT_VALUES = (
-    299792.458,
-    299792458.0,
-    2.99792458e5,
-    2.99792458e8,
-    2.99792458e10,
-    6.674e-11,
-    6.6743e-11,
-    6.67430e-11,
-    6.62607015e-34,
-    1.380649e-23,
-    3.14159,
-    3.141592653589793,
-    3.1415926535,
-    2.718281828459045,
-    6.02214076e23,
-    5.670374419e-8,
-    9.80665,
 )
 #: Names of loop counters, accumulators and other working variables.
 WORKING = listed(
@@ -227,15 +210,20 @@ def is_folder(value: str) -> bool:
     return value.strip("/").lower() in _FOLDERS or value.endswith("/")
 
 
-def is_constant(name: str, value: object) -> bool:
-    """Tell whether a value is a constant of nature or of arithmetic.
+def is_constant(name: str, value: object, *, spoken: bool = False) -> bool:
+    """Tell whether a value is a constant of nature or of arithmetic, or a factor between units.
 
-    >>> is_constant("C_KMS", 299792.458), is_constant("H0", 67.36)
-    (True, False)
+    Parameters
+    ----------
+    spoken
+        Whether the task names it, or a comment gives its unit: then its name alone does not make it one.
+
+    >>> is_constant("C_KMS", 299792.458), is_constant("H0", 67.36), is_constant("eps", 0.05, spoken=True)
+    (True, False, False)
     """
-    if CONSTANT_NAME.match(name) and name.lower() not in KNOBS:
+    if is_of_nature(name, value) or is_conversion(name):
         return True
-    return isinstance(value, float) and value in CONSTANT_VALUES
+    return CONSTANT_NAME.match(name) is not None and name.lower() not in KNOBS and not spoken
 
 
 def words(name: str) -> list[str]:

@@ -11,7 +11,9 @@ from cmbagent_nb.skills.extracting import vocabulary as words
 
 _UNITS = (
     "km|m|cm|mm|nm|um|s|ms|min|hr?|days?|yrs?|years?|Hz|kHz|MHz|GHz|Mpc|kpc|pc|K|mK|uK|μK|µK|eV|keV|MeV|GeV|kg|g|deg|"
-    "arcmin|arcsec|rad|%|mag|Jy|Pa|J|W|V|A|Gyr|Myr|AU"
+    "arcmin|arcsec|mas|rad|sr|%|mag|dex|mJy|Jy|hPa|kPa|Pa|mbar|bar|atm|erg|J|W|V|A|T|G|nT|mT|Gauss|N|mol|dB|"
+    "Gyr|Myr|kyr|AU|ly|M_?sun|L_?sun|R_?sun|Z_?sun|M_?earth|R_?earth|M_?jup|TeV|meV|neV|GV|Gpc|ppm|ppb|fb|pb|barn|"
+    "°C?|degC|degF|amu"
 )
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w]|\.\d)")
 _PERCENT = re.compile(r"\s?(%|per ?cent\b)")
@@ -66,6 +68,17 @@ class Task:
         spelled = r"[\s_-]*".join(map(re.escape, words.words(name)))
         return bool(spelled) and re.search(rf"(?<![A-Za-z]){spelled}(?![A-Za-z])", self.text, re.IGNORECASE) is not None
 
+    def names_quantity(self, name: str) -> bool:
+        """Tell whether the task names a quantity; a single letter must come with a value or stand in a formula.
+
+        >>> Task("softening eps = 0.05").names_quantity("eps"), Task("c is the concentration").names_quantity("e")
+        (True, False)
+        """
+        if len(name) > 1:
+            return self.names_word(name)
+        pattern = rf"(?<![\w]){re.escape(name)}\s*(=|≈|~|≃|:=|between\b|from\b|of\s+\d|in\s+[\[(])"
+        return re.search(pattern, self.text) is not None
+
     def speaks_of(self, name: str, value: Any) -> bool:
         """Tell whether the task asks for this value: a small whole number must come with its name."""
         if (
@@ -111,10 +124,22 @@ def unit_in(text: str) -> str:
     >>> unit_in("Hubble constant [km/s/Mpc]"), unit_in("km/s/Mpc"), unit_in("highest multipole")
     ('km/s/Mpc', 'km/s/Mpc', '')
     """
-    bracket = re.search(r"[\[(]\s*([^\])]{1,20})\s*[\])]", text)
-    shape = r"[A-Za-zµμ°%\"'^*/\d.\s-]{1,20}"
-    known = rf"(?:^|[\s/*^])({_UNITS})(?:$|[\s/*^\d-])"
+    bracket = re.search(r"[\[(]\s*([^\])]{1,24})\s*[\])]", text)
+    shape = r"[A-Za-zµμ°%\"'^*/\d._+⊙²³⁻¹\s-]{1,24}"
+    known = rf"(?:^|[\s/*^])({_UNITS})(?:$|[\s/*^\d²³⁻¹⊙-])"
     for part in [bracket.group(1)] if bracket else [text] if len(text) <= 12 else []:
         if re.fullmatch(shape, part) and re.search(known, part):
             return part.strip()
     return ""
+
+
+def gives_unit(comment: str) -> bool:
+    """Tell whether a comment gives a unit: in brackets, at its end, or by saying that there is none.
+
+    >>> [gives_unit(text) for text in ("halo mass [Msun]", "splitting, eV^2", "size in kpc", "[dimensionless]", "a")]
+    [True, True, True, True, False]
+    """
+    if unit_in(comment) or re.search(r"[\[(]\s*(dimensionless|unitless|no unit|-|1)\s*[\])]", comment):
+        return True
+    last = re.search(r"(?:,|;|\bin)\s+([^,;\s][^,;]{0,23})$", comment.strip())
+    return last is not None and bool(unit_in(f"[{last.group(1)}]"))

@@ -21,6 +21,7 @@ from cmbagent_nb.skills.sharing.package import (
     MANIFEST,
     NOTEBOOK,
     ROW,
+    SHOWN,
     Package,
     read_package,
     to_json,
@@ -81,7 +82,7 @@ def pack(skill: Skill, *, licence: str = "") -> Package:
     for path in files_below(skill.assets):
         package.files[ASSETS + path.relative_to(skill.assets).as_posix()] = path.read_bytes()
     kept, left_out = _expected(skill)
-    package.files |= kept
+    package.files |= kept | _shown(skill)
     if left_out:
         row["expected_left_out"] = left_out
     package.files[ROW] = (json.dumps(row, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
@@ -143,6 +144,16 @@ def _expected(skill: Skill) -> tuple[dict[str, bytes], list[str]]:
         else:
             kept[EXPECTED + item.path] = item.place.read_bytes()
     return kept, left_out
+
+
+def _shown(skill: Skill) -> dict[str, bytes]:
+    """Return what the skill's cells should show; where that was made stays here."""
+    from cmbagent_nb.skills.verifying.expected import kept_shown
+
+    found, _ = kept_shown(skill.folder)
+    value = {"format": 1, "shown": [item.as_dict() for item in found], "folders": []}
+    content = (json.dumps(value, ensure_ascii=False) + "\n").encode()
+    return {SHOWN: content} if found and len(content) <= LARGEST_EXPECTED else {}
 
 
 def _is_export(target: Path) -> bool:

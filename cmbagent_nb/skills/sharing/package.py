@@ -35,6 +35,8 @@ ROW = "skill.json"
 MANIFEST = "manifest.json"
 ASSETS = "assets/"
 EXPECTED = "expected/"
+#: What the cells should show.
+SHOWN = "shown.json"
 
 LARGEST_FILE = 64 * 2**20
 LARGEST = 128 * 2**20

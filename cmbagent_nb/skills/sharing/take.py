@@ -36,6 +36,7 @@ from cmbagent_nb.skills.sharing.package import (
     MANIFEST,
     NOTEBOOK,
     ROW,
+    SHOWN,
     Package,
     check_path,
     from_value,
@@ -215,7 +216,7 @@ def _kept(package: Package) -> Package:
         {
             path: content
             for path, content in package.files.items()
-            if path in (NOTEBOOK, ABOUT) or path.startswith((ASSETS, EXPECTED))
+            if path in (NOTEBOOK, ABOUT, SHOWN) or path.startswith((ASSETS, EXPECTED))
         }
     )
 

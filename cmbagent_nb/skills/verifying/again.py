@@ -127,7 +127,7 @@ def _other_pictures(skill: Skill, report: Report, work: Path) -> None:
     origin: dict[str, Any] = skill.verification.get("origin") or {}
     made_on, here = origin.get("made_on") or {}, environment()
     differs = sorted(name for name in here if made_on.get(name) != here[name])
-    if not differs or not report.files:
+    if not differs or not (report.files or report.shown):
         return
     files = []
     for item in report.files:
@@ -138,10 +138,16 @@ def _other_pictures(skill: Skill, report: Report, work: Path) -> None:
                 f"{item.path}: its pixels were not compared, since {', '.join(differs)} differ from where it was made"
             )
             report.notes.append(note)
-            files.append(replace(item, equal=True, how="size of the picture", detail=note))
+            files.append(replace(item, equal=True, how="size of the picture", detail=note, counts=False))
         else:
             files.append(item)
     report.files = files
+    drawn = [item for item in report.shown if not item.equal and item.how in ("decoded pixels", "drawing")]
+    for item in drawn:
+        note = f"{item.path}: it was not compared, since {', '.join(differs)} differ from where it was made"
+        report.notes.append(note)
+        place = report.shown.index(item)
+        report.shown[place] = replace(item, equal=True, how="being there", detail=note, counts=False)
     report.verified, report.reason = False, ""
     judge(report)
 

@@ -331,9 +331,10 @@ def _attribute(where: str, key: str, old: Any, new: Any, look: Look) -> None:
 
 def netcdf_files(old: Path, new: Path, look: Look) -> None:
     """Compare two NetCDF files: version 3 by scipy, version 4 as the HDF5 file that it is."""
-    if old.open("rb").read(3) != b"CDF":
-        hdf5_files(old, new, look)
-        return
+    with old.open("rb") as file:
+        if file.read(3) != b"CDF":
+            hdf5_files(old, new, look)
+            return
     try:
         from scipy.io import netcdf_file
     except ImportError:

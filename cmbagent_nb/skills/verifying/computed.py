@@ -11,6 +11,7 @@ import builtins
 import re
 from collections.abc import Iterable
 
+_WRITES = frozenset({"write", "write_text", "write_bytes", "writelines", "mkdir", "exists", "unlink", "savefig"})
 _PRINTS = frozenset({"print", "display", "pprint", "pp", "write", "echo", "rprint"})
 #: Calls that only write a value in another way.
 _SAYS = frozenset({"str", "repr", "format", "int", "float", "round", "bool", "join", "upper", "title", "strip",
@@ -95,7 +96,9 @@ class Computed:
         tree = parsed(source)
         if tree is None or not tree.body or not isinstance(tree.body[-1], ast.Expr):
             return True  # it showed something by other means, such as display() in a function or a magic
-        return self.computes(tree.body[-1].value)
+        value = tree.body[-1].value
+        # how many characters were written is not a result
+        return not (isinstance(value, ast.Call) and _called(value) in _WRITES) and self.computes(value)
 
     def prints(self, source: str) -> bool:
         """Tell whether a cell prints something that is computed; so does one whose libraries print."""

@@ -72,10 +72,10 @@ def _others(parameter: Parameter, words: Collection[str]) -> Iterator[Any]:
         yield from parameter.choices
     if isinstance(value, bool):
         yield not value
-    elif isinstance(value, int):
+    elif isinstance(value, int) and parameter.type != "float":
         yield from _integers(value)
-    elif isinstance(value, float):
-        yield from _floats(value)
+    elif isinstance(value, (int, float)):
+        yield from _floats(float(value))
     elif isinstance(value, list):
         yield from _lists(value, words)
     elif isinstance(value, str):
