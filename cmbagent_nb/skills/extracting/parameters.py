@@ -120,7 +120,7 @@ def with_number_types(parameters: list[Parameter], codes: list[str], declared: C
     if not open_:
         return parameters
     wholes = Wholes(codes)
-    floats = {item.name for item in open_ if not wholes.is_whole(item.name)}
+    floats = {item.name for item in open_ if wholes.is_used(item.name) and not wholes.is_whole(item.name)}
     return [replace(item, type="float") if item.name in floats else item for item in parameters]
 
 

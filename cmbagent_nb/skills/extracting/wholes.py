@@ -82,6 +82,18 @@ class Wholes:
         """
         return _NAME.match(name) is not None or any(self._used(tree, name, frozenset()) for tree in self.trees)
 
+    def is_used(self, name: str) -> bool:
+        """Tell whether anything comes of a name: arithmetic whose value nobody takes is no use."""
+        for tree in self.trees:
+            for statement in tree.body:
+                idle = isinstance(statement, ast.Expr) and isinstance(statement.value, (ast.BinOp, ast.Name))
+                if idle and statement is not tree.body[-1]:
+                    continue
+                names = [node for node in ast.walk(statement) if isinstance(node, ast.Name) and node.id == name]
+                if any(isinstance(node.ctx, ast.Load) for node in names):
+                    return True
+        return False
+
     def _used(self, tree: ast.AST, name: str, been: frozenset[tuple[str, str]]) -> bool:
         return any(
             self._is_whole_use(node, name, been)
