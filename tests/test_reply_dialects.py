@@ -135,7 +135,7 @@ def test_usage_that_cannot_be(tmp_path: Path, server: Server, provider: str, cou
 @pytest.mark.parametrize("provider", ["anthropic", "gemini", "ollama"])
 def test_an_error_in_a_200(tmp_path: Path, server: Server, provider: str) -> None:
     """It is tried again like its status, and told in its words."""
-    error = {"error": {"type": "overloaded_error", "message": "busy, busy"}}
+    error = {"error": {"type": "api_error", "message": "busy, busy"}}
     last = {"anthropic": ANTHROPIC, "gemini": GEMINI, "ollama": OLLAMA}[provider]
     assert ask(tmp_path / "1", server, provider, error, last)[0].content == "fine"
     with pytest.raises(ModelCallFailed, match="busy, busy"):

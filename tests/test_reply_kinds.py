@@ -188,8 +188,8 @@ def test_a_refusal_is_told_and_not_asked_again(bench: Bench, message: Any, finis
         ({"error": {"message": "no credit left", "code": "insufficient_quota"}}, 1, "no credit left"),
         ({"error": {"message": "upstream failed", "code": 502}}, 4, "upstream failed"),
         ({"error": {"message": "wrong key", "type": "authentication_error"}}, 1, "wrong key"),
-        ({"error": "overloaded"}, 4, "503"),
-        ({"choices": [{"error": {"message": "cut off", "code": 503}}]}, 4, "cut off"),
+        ({"error": "something broke"}, 4, "502"),
+        ({"choices": [{"error": {"message": "cut off", "code": 500}}]}, 4, "cut off"),
     ],
 )
 def test_what_the_provider_says_instead_of_a_reply(bench: Bench, body: Any, count: int, words: str) -> None:
