@@ -237,7 +237,7 @@ TABLES = {
     "steps": ("workflow_steps", set()),
     "events": ("execution_events", set()),
     "messages": ("messages", set()),
-    "files": ("files", {"missing"}),
+    "files": ("files", {"missing", "conflict", "source"}),
     "costs": ("cost_records", set()),
     "history": ("state_history", set()),
 }
