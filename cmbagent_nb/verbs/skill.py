@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from cmbagent_nb.errors import UsageError
+from cmbagent_nb.settings import user_path
 from cmbagent_nb.verbs.call import Call
 from cmbagent_nb.verbs.declare import arg, count, verb
 from cmbagent_nb.verbs.output import Output, grid, rows
@@ -154,7 +154,7 @@ def create(call: Call) -> Output:
     from cmbagent_nb.skills import naming
 
     if options.name or options.version_of:
-        place = str(Path(options.notebook).expanduser().absolute())
+        place = str(user_path(options.notebook))
         _claimed(call, options, naming.of_notebook(place))
     given: dict[str, Any] = {
         "version_of": options.version_of,
