@@ -57,7 +57,7 @@ _UNITS = (
     "celsius|fahrenheit|kg|g|gram|grams|mg|ton|tons|lb|msun|lsun|rsun|m_sun|amu|pa|bar|mbar|atm|torr|jy|mjy|mag|flux|w|watt|"
     "watts|v|volt|volts|t|tesla|gauss|nt|uk|muk|db|percent|bit|bits|byte|bytes|mb|gb|mol|mole"
 )
-_CONVERSION = re.compile(rf"^({_UNITS})_?(to|2|per|in)_?({_UNITS})(_\w{{1,3}})?$", re.IGNORECASE)
+_CONVERSION = re.compile(rf"^({_UNITS})(_(to|per|in)_|_?2_?)({_UNITS})(_\w{{1,3}})?$", re.IGNORECASE)
 #: Constants as they are often written; nothing else has just these digits.
 _WRITTEN = frozenset(
     {299792.458, 299792458.0, 2.99792458e10, 6.674e-11, 6.6743e-11, 6.62607015e-34, 1.380649e-23, 3.14159, 3.1415926535,
@@ -100,7 +100,7 @@ def _mantissa(value: float) -> float:
 def is_conversion(name: str) -> bool:
     """Tell whether a name is that of a factor between two units.
 
-    >>> [is_conversion(name) for name in ("DEG2RAD", "km_per_mpc", "sec_to_yr", "dm21", "bins_per_decade", "M200")]
+    >>> [is_conversion(name) for name in ("DEG2RAD", "km_per_mpc", "sec_to_yr", "dm21", "bins_per_decade", "MIN_DAYS")]
     [True, True, True, False, False, False]
     """
     return _CONVERSION.match(name) is not None
