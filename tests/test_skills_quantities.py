@@ -18,7 +18,8 @@ QUANTITIES = [
     "eps = 0.05  # softening [kpc]", "H0 = 67.4", "Omega_m = 0.315", "sigma8 = 0.811", "As = 2.1e-9", "ns = 0.965",
     "tau = 0.054", "z_max = 3", "T = 1  # temperature [K]", "omk = 0", "c = 5.0  # concentration [dimensionless]",
     "width = 0.5  # slit width [arcsec]", "h = 0.7  # in km/s/Mpc", "offset = 0.3  # zero point [mag]", "R2D2 = 4.5",
-    "samples_per_peak = 10", "MIN_DAYS = 20", "bins_per_decade = 12", "G = 0.5  # gain [dB]", "m_e = 3.5  # [eV]", "k = 0.2  # 1/Mpc",
+    "samples_per_peak = 10",
+    "MIN_DAYS = 20", "bins_per_decade = 12", "G = 0.5  # gain [dB]", "m_e = 3.5  # [eV]", "k = 0.2  # 1/Mpc",
 ]  # fmt: skip
 CONSTANTS = [
     "G = 6.674e-11  # m^3/kg/s^2", "G = 4.30091e-3  # pc (km/s)^2 / Msun", "c = 299792.458  # km/s", "c = 3e8  # m/s",
