@@ -136,7 +136,7 @@ def test_the_whole_code_is_shown_wherever_it_is_approved(lab: Lab, team: Team) -
         whole(notebook.text(3))
 
         saved = notebook.save()
-        html = "".join("".join(output["data"].get("text/html", "")) for output in saved["cells"][1]["outputs"])
+        html = "".join("".join(output.get("data", {}).get("text/html", "")) for output in saved["cells"][1]["outputs"])
         whole(re.sub(r"<[^>]*>", "", html).replace("&#x27;", "'"))
 
         notebook.theme("dark")
@@ -194,13 +194,13 @@ def test_what_the_panel_cannot_show_it_does_not_let_through(lab: Lab, team: Team
 
 def test_a_rejected_plan_leaves_a_whole_graph(lab: Lab, team: Team) -> None:
     steps = [
-        {"title": f"Step number {number}", "depends_on": [number - 1] if number > 1 else []} for number in range(1, 13)
+        {"title": f"Step number {number}", "depends_on": [number - 1] if number > 1 else []} for number in range(1, 10)
     ]
     team.answers["plan"] = [plan(*steps), plan({"title": "Only"}, {"title": "Then", "depends_on": [1]}), plan(*steps)]
     with browser_page() as page:
         cells = [
             "%load_ext cmbagent_nb",
-            "%%cmbagent plan --approve plan --name rejected --max-plan-steps 12\nGreet.",
+            "%%cmbagent plan --approve plan --name rejected\nGreet.",
             "print(run.status)",
         ]
         notebook = Notebook.open(page, lab, "rejected.ipynb", cells)
@@ -208,13 +208,13 @@ def test_a_rejected_plan_leaves_a_whole_graph(lab: Lab, team: Team) -> None:
         notebook.start(1)
         card = page.locator(f"{LIVE} .cmbv-gate")
         card.wait_for()
-        assert [f"Do Step number {number}." in card.inner_text() for number in range(1, 13)] == [True] * 12
+        assert [f"Do Step number {number}." in card.inner_text() for number in range(1, 10)] == [True] * 9
         page.locator(f"{LIVE} .cmbv-graphbox canvas").first.wait_for()
-        look(notebook, 1, "plan_12_light")
+        look(notebook, 1, "plan_9_light")
         for number, comment in enumerate(("shorter", "longer")):
             page.locator(f"{LIVE} .cmbv-gate input").fill(comment)
             button(page, "Ask for changes").click()
-            wanted = "Only" if number == 0 else "Step number 12"
+            wanted = "Only" if number == 0 else "Step number 9"
             page.locator(f"{LIVE} .cmbv-gate:has-text('{wanted}')").wait_for()
         button(page, "Reject").click()
         status(page, "cancelled")
@@ -224,8 +224,8 @@ def test_a_rejected_plan_leaves_a_whole_graph(lab: Lab, team: Team) -> None:
         notebook.theme("light")
         look(notebook, 1, "rejected_light")
         saved = notebook.save()
-        html = "".join("".join(output["data"].get("text/html", "")) for output in saved["cells"][1]["outputs"])
-        assert "not run" in html and "Step number 12" in html
+        html = "".join("".join(output.get("data", {}).get("text/html", "")) for output in saved["cells"][1]["outputs"])
+        assert "not run" in html and "Step number 9" in html
         no_errors(page)
 
 
