@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.writer import Writer
 
 #: Seconds that all of it may take where the notebook is quick; the tries of parameters get what is left.
-_ALL_S = 50.0
+_ALL_S = 42.0
 _LEAST_TRIES_S = 5.0
 #: A notebook that takes longer is not run again to see which files are its own results.
 _LONG_S = 60.0
