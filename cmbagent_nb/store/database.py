@@ -91,6 +91,8 @@ class Database:
         self.token = new_id()
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        #: Pools that were given up for a fork and may still have connections in use.
+        self._pools: list[Any] = []
         self._watcher: sqlite3.Connection | None = None
         self._watched = ""
         self._closed = False
@@ -299,15 +301,16 @@ class Database:
                 self._watcher = None
         finally:
             self._lock.release()
-        if self._engine is None:
-            return True
-        pool: Any = self._engine.pool
-        self._engine.dispose(close=False)  # from now on others take new connections, and wait in opening them
-        while pool.checkedout() > 0:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.002)
-        pool.dispose()
+        if self._engine is not None:
+            self._pools.append(self._engine.pool)
+            self._engine.dispose(close=False)  # from now on others take new connections, and wait in opening them
+        while self._pools:  # also those of an earlier fork that did not come to their end
+            if self._pools[-1].checkedout() > 0:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.002)
+            else:
+                self._pools.pop().dispose()
         return True
 
     def after_fork_in_parent(self) -> None:
@@ -315,7 +318,8 @@ class Database:
 
     def after_fork_in_child(self) -> None:
         """Begin anew; connections that could not be closed are left as they are, for ever."""
-        _abandoned.append((self._engine, self._watcher))
+        _abandoned.append((self._engine, self._watcher, self._pools))
+        self._pools = []
         self._lock = threading.Lock()
         self._engine = self._watcher = None
         self.token = new_id()
