@@ -44,16 +44,22 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         A PostgreSQL URL; SQLite in the folder when empty.
     session
         The named scope that new runs belong to.
+    read_only
+        Look at a workspace that is there and change nothing: no table, no status, no skill.
 
     Making one is cheap: the database is opened on first use.
     """
 
-    def __init__(self, path: str | Path | None = None, *, database_url: str = "", session: str = "") -> None:
+    def __init__(
+        self, path: str | Path | None = None, *, database_url: str = "", session: str = "", read_only: bool = False
+    ) -> None:
         self.home = user_path(path) if path is not None else default_home()
         given = {"database_url": database_url, "session": session}
         self._changes: dict[str, Any] = {name: value for name, value in given.items() if value}
         self._sessions: dict[str, str] = {}
         self._registered: list[Any] = []
+        self._read_only = read_only
+        self._reader: Host | None = None
         _ = self.settings  # a broken setting is told here, not later
 
     def __repr__(self) -> str:
@@ -71,8 +77,12 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
     @property
     def host(self) -> Host:
         """What this process has open of the workspace."""
-        from cmbagent_nb.workflow.host import host
+        from cmbagent_nb.workflow.host import Host, host
 
+        if self._read_only:
+            if self._reader is None:
+                self._reader = Host(self.home, self.settings.database_url, read_only=True)
+            return self._reader
         return host(self.home, self.settings.database_url)
 
     @property
@@ -102,6 +112,11 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         """Cancel the runs of this process, write everything, and close the database."""
         from cmbagent_nb.workflow.host import close
 
+        if self._read_only:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+            return
         close(self.home, self.settings.database_url)
 
     # ---- starting runs

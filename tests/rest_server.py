@@ -32,7 +32,7 @@ class Server:
             name: value for name, value in os.environ.items() if not name.startswith(("CMBAGENT", "JUPYTER"))
         }
         environment |= {
-            "CMBAGENT_HOME": str(folder / "default"),
+            "XDG_DATA_HOME": str(folder / "default"),  # CMBAGENT_HOME would confine the server to one workspace
             "CMBAGENT_WORKSPACES_FILE": str(listing),
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
             "JUPYTER_DATA_DIR": str(folder / "data"),

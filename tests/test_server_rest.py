@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.cookiejar
 import json
+import socket
+import sqlite3
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.server.places import Places
 from cmbagent_nb.store.database import Database
+from cmbagent_nb.store.migrate import migrate
 from cmbagent_nb.store.writer import Writer
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer
@@ -408,3 +411,78 @@ def test_places_open_a_replaced_database_anew(tmp_path: Path, monkeypatch: pytes
         assert names() == ["after"]
     finally:
         places.close()
+
+
+# ---- looking writes nothing
+
+
+def state_of(home: Path) -> dict[str, Any]:
+    """Return what a workspace holds: its tables' rows and its other files, and the version of its tables."""
+    with closing(sqlite3.connect(f"file:{home / 'cmbagent.db'}?mode=ro", uri=True)) as db:
+        content = list(db.iterdump())
+    files = {
+        path.relative_to(home).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(home.rglob("*"))
+        if path.is_file() and not path.name.startswith("cmbagent.db")
+    }
+    return {"content": content, "files": files}
+
+
+READS = (
+    "runs", "runs/{run}", "runs/{run}/steps", "runs/{run}/events", "runs/{run}/dag", "runs/{run}/files",
+    "approvals/pending", "skills", "skills?search=fit", "analytics/skills/top", "skills/hz-fit",
+    "skills/hz-fit/executions", "skills/hz-fit/versions", "skills/hz-fit/code", "skills/hz-fit/dashboard",
+    "skills/hz-fit/export?format=json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["0003", None], ids=["of an older version", "of this version"])
+def test_no_get_writes(tmp_path: Path, version: str | None) -> None:
+    """A run whose process died, a library without starter skills, tables of an older version: all stay as they are."""
+    home = tmp_path / "home"
+    run = seed(home, "old")
+    with closing(Database.open(home)) as db:
+        writer = Writer(db)
+        gone = '{"host": "' + socket.gethostname() + '", "pid": 999999999, "started": 1.0}'
+        writer.call(lambda c: c.exec_driver_sql("UPDATE leases SET owner = ?, heartbeat_at = 1.0", (gone,))).result(30)
+        writer.close()
+        if version is not None:
+            migrate(db, version)
+    before = state_of(home)
+    (tmp_path / "server").mkdir()
+    server = Server(tmp_path / "server", [home], CMBAGENT_STARTER_SKILLS="on")
+    try:
+        for path in READS:
+            for _ in range(2):
+                status, answer = server.ask(path.format(run=run))
+                assert status in (200, 404), (path, answer)
+        (found,) = server.ask("runs")[1]["runs"]
+        assert found["status"] == "interrupted" or found["silent"]
+        assert state_of(home) == before
+        status, answer = server.ask("skills/starter", {"workspace": str(home)})
+        assert status == 200
+        assert "hz-fit" in answer["installed"]
+        assert server.ask("skills/hz-fit")[0] == 200
+    finally:
+        server.stop()
+
+
+def test_the_home_of_the_environment_confines_the_server(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        seed(tmp_path / name, name)
+    (tmp_path / "server").mkdir()
+    server = Server(tmp_path / "server", [tmp_path / "one", tmp_path / "two"], CMBAGENT_HOME=str(tmp_path / "one"))
+    try:
+        assert [run["name"] for run in server.ask("runs")[1]["runs"]] == ["one"]
+        assert server.ask("runs/two")[0] == 404
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe{}", b'{"comment": "\xe9"}', b"[" * 100_000, b"{", b"\x00"])
+def test_a_body_that_cannot_be_read_is_wrong_use(server: Server, body: bytes) -> None:
+    status, answer = server.ask("runs/none/cancel", raw=body)
+    assert (status, answer) != (500, answer)
+    status, answer = server.ask("skills/match", raw=body)
+    assert status == 400
+    assert answer["next_step"]

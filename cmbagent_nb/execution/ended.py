@@ -10,7 +10,8 @@ from cmbagent_nb.capture.manifest import Entry, sha256, skipped
 from cmbagent_nb.execution.exits import judge
 from cmbagent_nb.execution.launcher import Outcome
 from cmbagent_nb.execution.output import shown
-from cmbagent_nb.execution.records import LEGACY, STDERR, STDOUT, is_legacy, read_exit, records_of
+from cmbagent_nb.execution.records import LEGACY, STDERR, STDOUT, is_legacy, masked, read_exit, records_of, redact
+from cmbagent_nb.redaction import scrub
 
 
 def believed(folder: Path) -> dict[str, Any] | None:
@@ -34,6 +35,7 @@ def outcome_of(
         The files that were put into the folder before, each with the place in the work dir that it was copied from;
         those that are unchanged were not made by the code.
     """
+    redact(folder)
     own = LEGACY if is_legacy(folder) else frozenset()
     record_folder = records_of(folder)
     name = script.relative_to(folder).as_posix()
@@ -46,14 +48,14 @@ def outcome_of(
         made = [entry for entry in entries if entry.path in set(record["made"])]
     else:
         made = [entry for entry in entries if not _is_seed(entry, seeds, work_dir)]
-    stderr = shown(record_folder / STDERR)
-    status, error = record["status"], record.get("error")
+    stderr = scrub(shown(record_folder / STDERR))
+    status, error = record["status"], masked(record.get("error"))
     if status != "completed" and error is None:
         status, error = judge(record["exit_code"], None, stderr, folder, script)
     return Outcome(
         status=status,
         exit_code=record["exit_code"],
-        stdout=shown(record_folder / STDOUT),
+        stdout=scrub(shown(record_folder / STDOUT)),
         stderr=stderr,
         error=error,
         made=made,

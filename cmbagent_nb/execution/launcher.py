@@ -36,9 +36,10 @@ from cmbagent_nb.execution.group import Group, kill_group, start_time
 from cmbagent_nb.execution.guard import Guard
 from cmbagent_nb.execution.marks import VARIABLE, Mark
 from cmbagent_nb.execution.output import Follower, trim
-from cmbagent_nb.execution.records import STDERR, STDOUT, begin, noted_reads, read_exit, write_exit
+from cmbagent_nb.execution.records import STDERR, STDOUT, begin, masked, noted_reads, read_exit, redact, write_exit
 from cmbagent_nb.execution.terminal import last_traceback
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.redaction import scrub
 from cmbagent_nb.store.trouble import is_full
 
 __all__ = ["Limits", "Outcome", "kill_group", "launch", "read_exit"]
@@ -208,7 +209,7 @@ class _Job:
                 guard.done(process.pid)
             ended = time.time()
             self._pass_on({"stdout": out, "stderr": err}, last=True)
-            stdout, stderr = out.shown(), err.shown()
+            stdout, stderr = scrub(out.shown()), scrub(err.shown())
             self.folder.mkdir(parents=True, exist_ok=True)  # the code may have deleted it
             for follower in (out, err):
                 trim(follower)
@@ -267,7 +268,7 @@ class _Job:
         for name, follower in streams.items():
             text = follower.more(last=last)
             if text:
-                self.on_output(name, text)
+                self.on_output(name, scrub(text))
 
     def _scan(self, skipped: dict[str, str]) -> dict[str, Entry]:
         return {path: entry for path, entry in scan(self.folder, skipped).items() if not ignored(path)}
@@ -283,6 +284,7 @@ class _Job:
         own = read_exit(self.folder)
         own = own if own is not None and own.get("pid") == pid else None
         status, error = self._judge(exit_code, own, output[1])
+        error = masked(error)
         skipped: dict[str, str] = {}
         after = self._scan(skipped)
         script = os.path.relpath(self.script, self.folder).replace(os.sep, "/")
@@ -310,6 +312,7 @@ class _Job:
             skipped={path: why for path, why in skipped.items() if self.skipped_before.get(path) != why},
         )
         self._when_there_is_space(lambda: self._write_exit(outcome, after))
+        self._when_there_is_space(lambda: redact(self.folder))
         return outcome
 
     def _when_there_is_space(self, write: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from cmbagent_nb.capture.manifest import Entry, scan
 from cmbagent_nb.execution.supervisor import ERROR_FILE, EXIT_FILE, READS_FILE
+from cmbagent_nb.redaction import scrub
 
 STDOUT = "stdout.txt"
 STDERR = "stderr.txt"
@@ -65,6 +66,26 @@ def noted_reads(folder: Path) -> list[str]:
     except OSError:
         return []
     return list(dict.fromkeys(os.fsdecode(name) for name in names))
+
+
+def redact(folder: Path) -> None:
+    """Mask secrets in our files about an attempt, once its code has ended."""
+    for path in sorted(records_of(folder).glob("*")):
+        if path.name not in (STDOUT, STDERR, EXIT_FILE, ERROR_FILE) or not path.is_file():
+            continue
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        masked = scrub(text)
+        if masked != text:
+            temporary = path.with_name(f".{path.name}.masked")
+            temporary.write_bytes(masked.encode("utf-8", "surrogateescape"))
+            temporary.replace(path)
+
+
+def masked(error: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return an error with secrets masked in its texts."""
+    if error is None:
+        return None
+    return {name: scrub(value) if isinstance(value, str) else value for name, value in error.items()}
 
 
 def write_exit(

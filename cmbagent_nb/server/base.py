@@ -99,7 +99,10 @@ class Handler(APIHandler):
 
     def body(self) -> dict[str, Any]:
         """Read the request's JSON object; nothing is an empty one."""
-        data = self.get_json_body()
+        try:
+            data = self.get_json_body()
+        except (ValueError, RecursionError) as error:  # no UTF-8, nested too deep
+            raise UsageError("the body cannot be read as JSON", "Send a JSON object in UTF-8.") from error
         if data is None:
             return {}
         if not isinstance(data, dict):
@@ -177,7 +180,11 @@ class Handler(APIHandler):
             )
         home, workspace, fit = fitting[0]
         assert isinstance(fit, dict)
-        return home, workspace, fit
+        return home, self.may_change(home, workspace), fit
+
+    def may_change(self, home: Path, workspace: Workspace) -> Workspace:
+        """Return the workspace as this request may use it: a GET only looks."""
+        return workspace if self.request.method in ("GET", "HEAD") else self.places.writable(home)
 
     def find_approval(self, reference: str) -> tuple[Workspace, dict[str, Any]]:
         """Find the workspace and the row of a gate by its id.
@@ -190,7 +197,7 @@ class Handler(APIHandler):
         found, _ = self.places.read(lambda workspace: reading.approval(workspace.db, reference))
         for home, workspace, row in found:
             if row is not None:
-                return workspace, {**row, "workspace": str(home)}
+                return self.may_change(home, workspace), {**row, "workspace": str(home)}
         raise no_such("gate", reference)
 
 

@@ -6,11 +6,14 @@
 | looking makes nothing | a folder without a database is passed over, not made into a workspace |
 | one that cannot be read | is a :class:`Problem` in the answer; the others are served |
 | one whose database was replaced | is opened anew |
+| a look writes nothing | it is opened read-only; a change opens it a second time (:meth:`Places.writable`) |
+| ``CMBAGENT_HOME`` is set | that workspace alone is served |
 | nothing was written since | the last answer is given again: a look costs microseconds |
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -44,9 +47,9 @@ class Problem:
 @dataclass
 class _Open:
     workspace: Workspace
-    stamp: tuple[int, int] | None
+    stamp: Hashable
     #: What was answered to a question, and the version of the data that it was read from.
-    answers: dict[Hashable, tuple[int, Any]] = field(default_factory=dict)
+    answers: dict[Hashable, tuple[Hashable, Any]] = field(default_factory=dict)
 
 
 class Places:
@@ -56,6 +59,7 @@ class Places:
         self._homes = homes or _known_homes
         self._lock = threading.Lock()
         self._open: dict[Path, _Open] = {}
+        self._writable: dict[Path, Workspace] = {}
         self._broken: dict[Path, tuple[float, Problem]] = {}
 
     def read(
@@ -81,16 +85,24 @@ class Places:
     def close(self) -> None:
         """Close what was opened."""
         with self._lock:
-            opened, self._open = list(self._open.values()), {}
-        for entry in opened:
-            entry.workspace.close()
+            opened = [*(entry.workspace for entry in self._open.values()), *self._writable.values()]
+            self._open, self._writable = {}, {}
+        for workspace in opened:
+            workspace.close()
+
+    def writable(self, home: Path) -> Workspace:
+        """Return a workspace to change something in; only what is not a GET asks for it."""
+        from cmbagent_nb.workspace import Workspace
+
+        with self._lock:
+            return self._writable.setdefault(home, Workspace(home))
 
     def _workspace(self, home: Path) -> _Open | Problem:
         from cmbagent_nb.workspace import Workspace
 
         with self._lock:
-            stamp = _stamp(home)
             known = self._open.get(home)
+            stamp = _stamp(home, changes=known is not None and known.workspace.db.is_copy)
             if known is not None and known.stamp == stamp:
                 return known
             if known is not None:
@@ -100,21 +112,21 @@ class Places:
             if failed is not None and time.monotonic() - failed[0] < RETRY:
                 return failed[1]
             try:
-                workspace = Workspace(home)
+                workspace = Workspace(home, read_only=True)
                 workspace.db.data_version()
             except Exception as error:  # shown to the user, who can do something about it
                 problem = _problem(home, error)
                 self._broken[home] = (time.monotonic(), problem)
                 return problem
             self._broken.pop(home, None)
-            opened = self._open[home] = _Open(workspace, _stamp(home))
+            opened = self._open[home] = _Open(workspace, _stamp(home, changes=workspace.db.is_copy))
             return opened
 
 
 def _answer(place: _Open, question: Callable[[Workspace], T], key: Hashable) -> T:
     if key is None:
         return question(place.workspace)
-    version = place.workspace.db.data_version()
+    version = (place.workspace.db.data_version(), frozenset(place.workspace.db.orphans))
     known = place.answers.get(key)
     if known is not None and known[0] == version:
         answer: T = known[1]
@@ -130,17 +142,22 @@ def no_such(kind: str, reference: str) -> RunNotFound:
 
 
 def _known_homes() -> list[Path]:
-    homes = dict.fromkeys([default_home().absolute(), *(Path(home).absolute() for home in listed())])
+    others = [] if os.environ.get("CMBAGENT_HOME") else listed()
+    homes = dict.fromkeys([default_home().absolute(), *(Path(home).absolute() for home in others)])
     return [home for home in homes if _stamp(home) is not None or _has_server(home)]
 
 
-def _stamp(home: Path) -> tuple[int, int] | None:
-    """What tells a database file from one that has taken its place."""
+def _stamp(home: Path, *, changes: bool = False) -> Hashable:
+    """Return what tells a database file from one that has taken its place; with ``changes``, from its older content."""
     try:
         found = (home / FILE_NAME).stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    if not changes:
+        return found.st_dev, found.st_ino
+    log = home / f"{FILE_NAME}-wal"
+    newest = (log.stat().st_mtime_ns, log.stat().st_size) if log.exists() else ()
+    return found.st_dev, found.st_ino, found.st_mtime_ns, newest
 
 
 def _has_server(home: Path) -> bool:

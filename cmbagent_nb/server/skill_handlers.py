@@ -114,7 +114,7 @@ class SkillHandler(Handler):
         if wanted is None or wanted not in known:
             what = f"there is no workspace {named}" if named else "there is no workspace yet"
             raise UsageError(what, "Open one first: cmbagent_nb.Workspace(…).db, or cmbagent runs.")
-        return wanted, known[wanted]
+        return wanted, self.may_change(wanted, known[wanted])
 
 
 def checked(check: Any, *arguments: Any, **options: Any) -> Any:
@@ -312,13 +312,22 @@ class Act(SkillHandler):
 
 
 class Make(SkillHandler):
-    """``POST /skills/extract``, ``/skills/compose`` and ``/skills/import``: new skills."""
+    """``POST /skills/extract``, ``/skills/compose``, ``/skills/import`` and ``/skills/starter``: new skills."""
 
     @guarded
     async def post(self, what: str) -> None:
         """Make a skill."""
         body = self.body()
-        await {"extract": self._extract, "compose": self._compose, "import": self._import}[what](body)
+        makers = {"extract": self._extract, "compose": self._compose, "import": self._import, "starter": self._starter}
+        await makers[what](body)
+
+    async def _starter(self, body: dict[str, Any]) -> None:
+        """Put the starter skills into the library, as the first look at it in a notebook does."""
+        where = self.text(body, "workspace")
+        await self.answer(lambda: {"installed": self._install(self.workspace(where)[1])})
+
+    def _install(self, workspace: Workspace) -> list[str]:
+        return workspace.install_starter_skills() if workspace.settings.starter_skills else []
 
     async def _extract(self, body: dict[str, Any]) -> None:
         from cmbagent_nb.skills import naming
@@ -482,7 +491,7 @@ def skill_routes(root: str, shared: dict[str, Any]) -> list[tuple[str, type[Hand
     return [
         (f"{root}/skills", Skills, own),
         (f"{root}/skills/match", Match, own),
-        (f"{root}/skills/(extract|compose|import)", Make, own),
+        (f"{root}/skills/(extract|compose|import|starter)", Make, own),
         (f"{root}/skills/{one}/(execute|verify|analyze|optimize|rollback|trust)", Act, own),
         (f"{root}/skills/{one}/executions/{one}", Execution, own),
         (f"{root}/skills/{one}(?:/({parts}))?", OneSkill, own),

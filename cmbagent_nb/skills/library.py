@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.redaction import scrub
 from cmbagent_nb.skills import naming, source_hash
 from cmbagent_nb.skills.learned import Learned
 from cmbagent_nb.skills.model import Parameter
@@ -281,5 +282,5 @@ def from_row(row: dict[str, Any], db: Database, writer: Writer, home: Path) -> S
 
 def write_verification(folder: Path, report: dict[str, Any]) -> None:
     """Keep the report of a verification beside the notebook."""
-    text = json.dumps(report, indent=2, ensure_ascii=False)
+    text = scrub(json.dumps(report, indent=2, ensure_ascii=False))
     (folder / VERIFICATION).write_text(text + "\n", encoding="utf-8")

@@ -55,7 +55,9 @@ def belongs(db: Database, timeout_s: float | None) -> dict[str, Any]:
 
 
 def interrupt_executions(db: Database, writer: Writer) -> list[str]:
-    """Mark the executions whose process has died as interrupted; returns their ids."""
+    """Mark the executions whose process has died as interrupted; returns their ids; none where nothing is written."""
+    if db.read_only:
+        return []
     running = db.rows("SELECT id, meta, started_at FROM skill_executions WHERE status = 'running'")
     dead = [row["id"] for row in running if not _is_alive(db, row)]
     if not dead:

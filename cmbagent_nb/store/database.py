@@ -99,8 +99,10 @@ class Database:
         forks.tell(self)
 
     @classmethod
-    def open(cls, home: Path, url: str = "") -> Database:
+    def open(cls, home: Path, url: str = "", *, read_only: bool = False) -> Database:
         """Open the database of the workspace in ``home``; make or migrate it where needed.
+
+        With ``read_only`` nothing is made or changed: an older schema is read in a copy that has the current one.
 
         Raises
         ------
@@ -112,6 +114,14 @@ class Database:
             The folder cannot be made or written.
         """
         home = Path(home).absolute()
+        database = cls(home, driver_url(url))
+        if read_only:
+            try:
+                database._prepare_to_read()
+            except BaseException:
+                database.close()
+                raise
+            return database
         try:
             make_folder(home)
         except OSError as error:
@@ -120,7 +130,6 @@ class Database:
                 "Choose another with CMBAGENT_HOME or Workspace(path).",
                 path=home,
             ) from error
-        database = cls(home, driver_url(url))
         if database.path is not None:
             kind = network_file_system(home)
             if kind:
@@ -335,6 +344,9 @@ class Database:
             if self.path.exists() and not sqlite.writable(self.path):
                 self._read_only(f"the workspace {self.home} cannot be written")
             version = self._version_of_file()
+        self._bring_up_to_date(version)
+
+    def _bring_up_to_date(self, version: str | None) -> None:
         if version == VERSIONS[-1]:
             return
         if version is not None and version not in VERSIONS:
@@ -350,6 +362,28 @@ class Database:
         from cmbagent_nb.store.migrate import migrate
 
         migrate(self)
+
+    def _prepare_to_read(self) -> None:
+        self.read_only = "the workspace is only looked at"
+        if self.path is None:
+            version = _version_on_server(self)
+            if version != VERSIONS[-1]:
+                raise StoreError(
+                    f"the database {self._shown} has tables of another version of cmbagent_nb",
+                    "Run any command in its workspace to bring them up to date, such as: cmbagent runs.",
+                )
+            return
+        if not self.path.exists():
+            raise StoreError(f"there is no workspace in {self.home}", "Name the folder of one.", path=self.home)
+        if found := sqlite.odd_part(self.path):
+            raise self._damaged(f"{found[0].name} is {found[1]}")
+        self._read_only(self.read_only)
+        self._bring_up_to_date(self._version_of_file())
+
+    @property
+    def is_copy(self) -> bool:
+        """Tell whether a copy is read, which does not follow the original."""
+        return self._copy is not None
 
     def _read_only(self, why: str) -> None:
         """Read the database without writing to it, or beside it."""

@@ -7,7 +7,7 @@
 | the backup is whole or not there | it is written beside its place, brought to the disk and renamed |
 | nothing is written outside of the workspace | every name is checked before anything is taken out of a backup |
 | nothing is overwritten | a workspace with a run or a skill in it is refused |
-| it is a copy of the user's own | ``config.toml`` is in it as it is; files of other names in the folder stay out |
+| it holds no password | those in ``config.toml`` are masked, and it says so; files of other names stay out |
 
 A backup is a tar file (compressed when its name ends in ``.gz``, ``.bz2`` or ``.xz``) with ``backup.json`` first, then
 ``cmbagent.db`` and the folders. It can be put back elsewhere: paths within the workspace are relative to it.
@@ -34,6 +34,7 @@ from typing import Any
 from cmbagent_nb import __version__
 from cmbagent_nb.errors import StoreError, UsageError
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.redaction import scrub
 from cmbagent_nb.settings import user_path
 from cmbagent_nb.store.database import FILE_NAME, VERSIONS, Database
 from cmbagent_nb.store.json import from_json, to_json
@@ -106,7 +107,8 @@ def backup(db: Database, path: Path) -> Backup:
                     with _copy_of(db.path) as copy:
                         _add_file(tar, copy, FILE_NAME, notes)
                 for source in _sources(db.home, {path, part}):
-                    count += _add_file(tar, source, source.relative_to(db.home).as_posix(), notes)
+                    name = source.relative_to(db.home).as_posix()
+                    count += (_add_settings if name == "config.toml" else _add_file)(tar, source, name, notes)
             file.flush()
             os.fsync(file.fileno())
         part.rename(path)
@@ -251,6 +253,16 @@ def _add_file(tar: tarfile.TarFile, source: Path, name: str, notes: list[str]) -
         else:
             info.size = os.fstat(file.fileno()).st_size
             tar.addfile(info, file)
+    return 1
+
+
+def _add_settings(tar: tarfile.TarFile, source: Path, name: str, notes: list[str]) -> int:
+    text = source.read_text(encoding="utf-8", errors="surrogateescape")
+    masked = scrub(text)
+    if masked == text:
+        return _add_file(tar, source, name, notes)
+    notes.append(f"{name} holds passwords, which are masked in the backup: set them again where it is restored.")
+    _add_bytes(tar, name, masked.encode("utf-8", "surrogateescape"))
     return 1
 
 

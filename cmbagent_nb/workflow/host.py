@@ -161,7 +161,7 @@ class LiveRun:
 class Host:
     """The open workspace of this process."""
 
-    def __init__(self, home: Path, database_url: str) -> None:
+    def __init__(self, home: Path, database_url: str, *, read_only: bool = False) -> None:
         from cmbagent_nb.redaction import scrub
         from cmbagent_nb.store.database import Database
         from cmbagent_nb.store.refusing import RefusingWriter
@@ -172,14 +172,15 @@ class Host:
         self.home = home
         self.pid = os.getpid()
         self._looked_at = time.monotonic()
-        self.db: Database = Database.open(home, database_url)
+        self.db: Database = Database.open(home, database_url, read_only=read_only)
         refuses = RefusingWriter if self.db.read_only else Writer
         self.writer: Writer = refuses(self.db, scrub)
         self.live: dict[str, LiveRun] = {}
         self.changes = Changes()
         self.watcher = Watcher(self.db, self.writer, self.changes.hear)
         self.writer.on_commit(self.changes.tell)
-        opened(home)
+        if not read_only:
+            opened(home)
         self.writer.caught_up()  # rows that could not be written when the last process ended are taken in
         #: Runs whose process had died, found when this host opened.
         self.interrupted = interrupt_orphans(self.db, self.writer)

@@ -130,6 +130,11 @@ export class Api {
     return this._request(`skills?search=${encodeURIComponent(search)}`);
   }
 
+  /** Put the starter skills into the library of the default workspace. */
+  starterSkills(): Promise<unknown> {
+    return this._request('skills/starter', {});
+  }
+
   steps(run: string): Promise<{ steps: IStep[] }> {
     return this._request(`runs/${encodeURIComponent(run)}/steps`);
   }

@@ -15,6 +15,7 @@ export class SkillList {
   private readonly _list = element('ul', 'cmb-runs');
   private readonly _rows = new Map<string, SkillRow>();
   private _timer = 0;
+  private _opened = false;
 
   constructor(
     private readonly _api: Api,
@@ -32,6 +33,11 @@ export class SkillList {
 
   /** Ask the server and show what it has. */
   async look(): Promise<void> {
+    if (!this._opened) {
+      this._opened = true;
+      // A look changes nothing, so the starter skills are asked for; without a workspace there is nowhere to put them.
+      await this._api.starterSkills().catch(() => undefined);
+    }
     const asked = this._search.value.trim();
     const { skills } = await this._api.skills(asked);
     if (asked === this._search.value.trim()) {

@@ -113,7 +113,7 @@ class Shelf:
 
     def open_library(self: Place) -> None:
         """Do what the first look at the library does: put the starter skills into it, unless the settings say no."""
-        if self.settings.starter_skills:
+        if self.settings.starter_skills and not self.db.read_only:
             from cmbagent_nb.skills.starter.install import install_quietly
 
             install_quietly(self.db, self.writer, self.home)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.redaction import scrub
 from cmbagent_nb.skills.verifying import by_text, by_values
 from cmbagent_nb.skills.verifying.compare import Comparison
 from cmbagent_nb.skills.verifying.computed import Computed
@@ -118,13 +119,14 @@ def _of_cell(label: str, cell: Any, computed: Computed) -> list[Shown]:
             printed += _joined(item.text) if item.name == "stdout" else ""
         elif item.output_type in ("execute_result", "display_data"):
             mime, content = _best(item.data)
+            content = scrub(content) if isinstance(content, str) else content
             if mime:
                 number = 1 + sum(_kind(other.mime) == _kind(mime) for other in found)
                 result = _is_result(mime, content) and (mime != "text/plain" or computed.shows(cell.source))
                 found.append(Shown(str(cell.get("id", label)), label, number, mime, content, result))
     if printed.strip():
         result = has_number(printed) and computed.prints(cell.source)
-        found.append(Shown(str(cell.get("id", label)), label, 1, PRINTED, printed, result))
+        found.append(Shown(str(cell.get("id", label)), label, 1, PRINTED, scrub(printed), result))
     return found
 
 
