@@ -163,6 +163,7 @@ def test_a_folder_outside_is_written_by_one_workspace(tmp_path: Path, server: Op
     workspace.close()
     assert (outside / "journal.jsonl").read_bytes() == before
     if linked:
+        original.close()
         return
     shutil.rmtree(original.home)
     (tmp_path / "go").touch()

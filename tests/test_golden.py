@@ -33,7 +33,7 @@ def test_a_database_made_of_the_journal_gives_it_too(name: str, tmp_path: Path) 
     (folder / "journal.jsonl").write_bytes((FOLDER / f"{name}.jsonl").read_bytes())
     db = Database.open(tmp_path)
     writer = Writer(db)
-    assert repair(tmp_path, db, writer) == [name]
+    assert [mended.name for mended in repair(db, writer)] == [name]
     run_id = db.rows("SELECT id FROM workflow_runs")[0]["id"]
     expected = json.loads((FOLDER / f"{name}.json").read_text())
     assert as_json(state_of(rows_of_database(db, run_id))) == expected

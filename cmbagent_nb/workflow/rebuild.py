@@ -14,9 +14,10 @@ from typing import Any
 
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.llm.tape import JOURNAL_KIND, RESULT_KIND, add_result
-from cmbagent_nb.store.columns import key_of
+from cmbagent_nb.store.columns import JSON, key_of
 from cmbagent_nb.store.images import KIND, TABLES
 from cmbagent_nb.store.journal import Entry, read_journal
+from cmbagent_nb.store.json import from_json
 from cmbagent_nb.store.paths import to_record
 from cmbagent_nb.store.values import prepare
 from cmbagent_nb.workflow.history import REWRITTEN
@@ -169,6 +170,10 @@ def _change_state(made: Rebuilt, data: Mapping[str, Any], at: float) -> None:
             continue  # its image was there first
         kept = values if table == "workflow_steps" else {name: values[name] for name in names if name in values}
         first = row.get("started_at")
+        # In a change of status, JSON is written as it is stored.
+        kept = {
+            name: from_json(value) if name in JSON and isinstance(value, str) else value for name, value in kept.items()
+        }
         row.update(_stored(table, {**kept, "status": data["to"]}))
         if first and "started_at" in kept:
             row["started_at"] = first
