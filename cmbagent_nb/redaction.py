@@ -48,7 +48,7 @@ _SECRET_NAME = re.compile(_PASSWORD_NAME.pattern + r"|KEY|TOKEN|(^|_)(PAT|AUTH|B
 _NOT_SECRET = re.compile(r"^(OLD)?PWD$|KEYBOARD|_(FILE|PATH|DIR|URL|HOST|SOCK|NAME|ID|AGENT)$|TOKENIZERS_PARALLELISM")
 
 #: What no masked value begins with: a text is masked once.
-_NEW = r"(?!\[redacted:)"
+_NEW = r"(?!\[redacted:|\*{3,}(?![^@&\s]))"
 
 #: Shapes of keys and credentials: a name, texts one of which each match holds, the pattern. A group ``keep`` is what
 #: stands before the secret and stays. The first tier is told from other text by a rare character (``_RARE``).
