@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmbagent_nb.errors import PlanRefused
-from cmbagent_nb.workflow.plan import PLANNING, TERMINATOR, Plan, problem
+from cmbagent_nb.errors import PlanRefused, PlanTooLong
+from cmbagent_nb.workflow.plan import PLANNING, TERMINATOR, Plan, checked, problem
 from tests.team import plan as reply
 
 AGENTS = ["engineer", "researcher"]
@@ -37,11 +37,21 @@ def test_edges_join_start_steps_and_end() -> None:
         (made([2], [1]), "circle"),
         (made([9]), "no step"),
         (Plan.from_reply(reply({"title": "x", "agent": "astrologer"})), "astrologer"),
-        (made(*[[]] * 11), "at most 10"),
     ],
 )
 def test_a_plan_that_cannot_be_used_is_refused_with_the_reason(plan: Plan, word: str) -> None:
-    assert word in str(problem(plan, agents=AGENTS, max_steps=10))
+    assert word in str(problem(plan, agents=AGENTS))
+    with pytest.raises(PlanRefused, match=word):
+        checked(plan, agents=AGENTS, max_steps=None)
+
+
+def test_a_plan_with_more_steps_than_the_limit_is_refused_with_both_numbers() -> None:
+    plan = made(*[[]] * 11)
+    with pytest.raises(PlanTooLong, match="11 steps; the limit is 10") as refused:
+        checked(plan, agents=AGENTS, max_steps=10)
+    assert (refused.value.steps, refused.value.limit) == (11, 10)
+    for limit in (11, None):
+        assert checked(plan, agents=AGENTS, max_steps=limit) is plan
 
 
 @pytest.mark.parametrize("bad", [{}, {"steps": []}, {"steps": "none"}, {"steps": [{}]}, {"steps": ["a"]}])
@@ -60,7 +70,7 @@ def test_plans_survive_being_stored(dependencies: list[list[object]]) -> None:
 def test_an_accepted_plan_can_be_carried_out(dependencies: list[list[object]]) -> None:
     """Whatever is accepted, taking the steps that are ready again and again comes to its end."""
     plan = made(*dependencies)
-    if problem(plan, agents=AGENTS, max_steps=10):
+    if problem(plan, agents=AGENTS):
         return
     done: set[str] = set()
     while ready := [s for s in plan.steps if s.node_id not in done and set(s.depends_on) <= done]:
