@@ -167,7 +167,8 @@ def test_journal_and_database_tell_the_same(run: Any) -> None:
         ("step_2", 1): "completed",
         ("step_3", 1): "completed",
     }
-    kinds = [entry.kind for entry in read_journal(path)]
+    entries = read_journal(path)
+    kinds = [entry.kind for entry in entries if entry.kind != "rows"]  # images of rows come after what they tell of
     assert kinds[0] == "run"
     assert kinds[-1] == "checkpoint"
 

@@ -72,7 +72,7 @@ def one_answer_counts(backend: Backend) -> None:
     row = {"id": gate, "run_id": record.run, "approval_type": "plan_approval", "created_at": T0, "context": {}}
     writers[0].insert("approval_requests", row)
     record.settle()
-    won = _all(writers, lambda c: _store(c, Answer(gate, "approved", "NUL \x00", "you")))
+    won = _all(writers, lambda c: _store(c, Answer(gate, "approved", "NUL \x00", "you"), new_id()))
     assert sorted(won) == [False] * 5 + [True]
     (row,) = db.rows("SELECT status, resolution, user_feedback FROM approval_requests")
     assert row == {"status": "resolved", "resolution": "approved", "user_feedback": "NUL \ufffd"}
@@ -84,7 +84,8 @@ def one_takes_an_interrupted_run_over(backend: Backend) -> None:
     writers = [backend.writer() for _ in range(4)]
     record = Record(writers[0])
     dead = json.dumps({**json.loads(owner()), "started": 1.0, "since_boot": ""})
-    writers[0].update("workflow_runs", record.run, {"work_dir": backend.home / "runs" / "planck"})
+    work_dir = backend.home / "runs" / "planck"
+    writers[0].update("workflow_runs", record.run, {"work_dir": work_dir})
     writers[0].insert("leases", {"run_id": record.run, "owner": dead, "heartbeat_at": T0})
     record.event("code_exec", status="running")
     record.settle()
@@ -92,11 +93,11 @@ def one_takes_an_interrupted_run_over(backend: Backend) -> None:
         found = list(pool.map(lambda writer: interrupt_orphans(db, writer), writers))
     assert sorted(found) == [[], [], [], [record.run]]
     assert db.rows("SELECT status FROM execution_events") == [{"status": "interrupted"}]
-    came = _all(writers, lambda c: _take_over(c, record.run, plans=False))
+    came = _all(writers, lambda c: _take_over(c, record.run, plans=False, work_dir=work_dir))
     assert sum(not isinstance(item, StateError) for item in came) == 1
     assert sum("cannot be resumed" in str(item) for item in came) == 3
     assert db.rows("SELECT status FROM workflow_runs") == [{"status": "executing"}]
-    assert db.rows("SELECT owner FROM leases") == [{"owner": owner()}]
+    assert db.rows("SELECT owner FROM leases") == [{"owner": owner(db)}]
 
 
 def what_is_looked_for_and_then_made_is_made_once(backend: Backend) -> None:
