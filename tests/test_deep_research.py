@@ -182,6 +182,17 @@ def test_a_later_attempt_and_a_resumed_step_are_told_the_same(
     assert scripted.asked["text"] == summaries + 1  # for the report only: what it is told is longer
     files = again.files()
     assert (files.file_path == "context/context_step_3.json").sum() == 1
+    assert (again.work_dir / "context/context_step_3.json").is_file()
+
+
+def test_what_a_step_was_told_is_kept_when_a_later_attempt_succeeds(workspace: Workspace, serve: Serve) -> None:
+    scripted = team(talk=200, text=SUMMARY)
+    scripted.steps["Third"] = [code("raise ValueError('no')", "third.py"), writes("third", 3.0)]
+    with serve(scripted):
+        run = workspace.deep_research("Measure widths.", max_attempts=2).wait(60)
+    assert run.status == "completed", run.error
+    assert (run.files().file_path == "context/context_step_3.json").sum() == 1
+    assert (run.work_dir / "context/context_step_3.json").is_file()
 
 
 def test_without_a_model_an_extract_is_made(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ class Credits:
         for row in sorted(rows, key=lambda item: item["id"]):  # as they were credited
             meta = from_json(row["meta"]) if row["meta"] else {}
             node_id, attempt, path = row["node_id"], meta.get("attempt"), row["file_path"]
-            source = meta.get("source") or _likely_source(node_id, attempt, path)
+            source = meta.get("source") or _likely_source(node_id, attempt, path, row["file_type"])
             if row["priority"] != "internal" and node_id is not None:
                 version = Version(row["id"], path, source, row["content_hash"] or "", node_id, attempt or 0)
                 self._remember(version, meta)
@@ -187,12 +187,16 @@ class Credits:
     def withdraw(self, node_id: str, attempt: int, paths: Collection[str], order: Order) -> list[tuple[str, str]]:
         """Forget what earlier attempts at a step published, now that another one publishes ``paths``.
 
+        What was written into the work dir itself, such as what the step was told, stays: no attempt has made it.
+
         Returns, for each path that is not published again, the place of the version that counts there now, or an
         empty text if there is none.
         """
         back = []
         held = self._by_node.get(node_id, {})
         for path, version in [(path, item) for path, item in held.items() if item.attempt < attempt]:
+            if version.source == path:
+                continue
             stood = self.standing(path, order) == version
             del held[path]
             if path in paths:
@@ -264,9 +268,10 @@ def places(work_dir: Path, versions: Mapping[str, Version]) -> dict[str, str]:
     return found
 
 
-def _likely_source(node_id: str | None, attempt: int | None, path: str) -> str:
-    """Return where a file was made that a run of an earlier version published."""
-    return f"steps/{node_id}/attempt_{attempt}/{path}" if node_id and attempt else path
+def _likely_source(node_id: str | None, attempt: int | None, path: str, file_type: str) -> str:
+    """Return where a file was made whose row does not say it: an earlier version published files without."""
+    published = node_id and attempt and file_type not in ("context", "plan")
+    return f"steps/{node_id}/attempt_{attempt}/{path}" if published else path
 
 
 def _priority(file_type: str) -> str:
