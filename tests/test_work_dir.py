@@ -82,7 +82,7 @@ def test_the_way_out_is_one(workspace: Workspace, tmp_path: Path, server: OpenAI
     assert (folder / "data.csv").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", [".", "../mine", "link", "./mine/../mine"])
+@pytest.mark.parametrize("name", [".", "../mine", "link", "./../mine/../mine", "link/../mine", "new/.."])
 def test_other_ways_to_name_it(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -95,6 +95,21 @@ def test_other_ways_to_name_it(
     with pytest.raises(WorkDirError, match="is not empty"):
         start(workspace, name)
     assert state(folder) == before
+
+
+def test_a_folder_of_its_own_is_called_by_one_name(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "a.csv").write_text("mine")
+    monkeypatch.chdir(folder)
+    run = start(workspace, "./mine/../mine").wait(300)
+    assert run.status == "completed", run.error
+    assert run.work_dir == (folder / "mine").resolve()
+    assert (folder / "a.csv").read_text() == "mine"
+    with pytest.raises(WorkDirError, match="holds another run"):
+        start(workspace, "mine")
 
 
 def test_a_file_a_broken_link_and_what_cannot_be_a_path(workspace: Workspace, tmp_path: Path) -> None:

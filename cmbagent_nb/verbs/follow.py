@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.ids import short
 from cmbagent_nb.render.gate import gate_text
 from cmbagent_nb.render.labels import main_nodes
 from cmbagent_nb.render.text import clock
+from cmbagent_nb.store.labels import error_word
 from cmbagent_nb.verbs.text import node_line
 
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
+    from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.snapshot import Snapshot
     from cmbagent_nb.workspace import Workspace
 
@@ -32,7 +34,7 @@ def follow(ws: Workspace, run: Run, say: Callable[[str], None], *, quiet: bool =
         while True:
             ended = run.finished
             changed.clear()
-            for line in news.of(read_snapshot(ws.db, run.id, events=0, messages=0, files=0)):
+            for line in news.of(read_snapshot(ws.db, run.id, events=0, messages=0, files=0), ws.db):
                 say(line)
             if ended:
                 return
@@ -49,16 +51,20 @@ class _News:
         self._quiet = quiet
         self._begun = False
         self._said: dict[str, tuple[Any, ...]] = {}
+        #: The newest attempt at each node of which was said that another one follows.
+        self._retried: dict[str, int] = {}
         self._gates: set[str] = set()
 
-    def of(self, snapshot: Snapshot) -> list[str]:
+    def of(self, snapshot: Snapshot, db: Database) -> list[str]:
         lines = []
-        row = snapshot.run
-        if not self._begun and not self._quiet:
+        row, first = snapshot.run, not self._begun
+        if first and not self._quiet:
             lines.append(f"{row['name']} · {row['mode']} · {row['model']} · run {short(row['id'])} · {row['work_dir']}")
         self._begun = True
         for node in main_nodes(snapshot.nodes) if not self._quiet else ():
             if self._is_news(node):
+                for missed in self._missed(node, row["id"], db, first=first):
+                    lines.append(f"{clock(row['elapsed_s'])} {node_line(missed)}")
                 lines.append(f"{clock(row['elapsed_s'])} {node_line(node)}")
         for gate in snapshot.gates:
             if gate["id"] not in self._gates:
@@ -77,6 +83,25 @@ class _News:
             return False
         self._said[node["node_id"]] = (status, attempt)
         return True
+
+    def _missed(
+        self, node: Mapping[str, Any], run_id: str, db: Database, *, first: bool
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the node as it was between two attempts: that lasts for a moment, in which nobody may have looked.
+
+        What was before the first look, in a run that is resumed, is no news.
+        """
+        name, newest = node["node_id"], max(1, node["attempt"])
+        ended = newest if node["status"] == "retrying" else newest - 1
+        told, self._retried[name] = self._retried.get(name, 0), ended
+        if first or told >= newest - 1:
+            return
+        query = (
+            "SELECT attempt, error FROM step_attempts WHERE run_id = :run AND node_id = :node"
+            " AND attempt > :told AND attempt < :newest ORDER BY attempt"
+        )
+        for row in db.rows(query, run=run_id, node=name, told=told, newest=newest):
+            yield {**node, "status": "retrying", "attempt": row["attempt"], "error_word": error_word(row["error"])}
 
 
 def gate_lines(gate: Mapping[str, Any], prog: str) -> list[str]:

@@ -92,6 +92,8 @@ def take(given: str | Path, db: Database, *, clear: bool) -> Path:
         ``clear``. Nothing in it was changed.
     """
     folder = user_path(given, "--work-dir")
+    if ".." in folder.parts:  # a part before it may be made only now, or be a link: one folder, one name
+        folder = _real(folder)
     try:
         _refuse_nested(folder, db)
         if folder.exists() and not folder.is_dir():
