@@ -284,7 +284,8 @@ def _database(home: Path, url: str) -> Check:
     source, mode, copy = readable(path)
     try:
         with closing(connect(source, mode, timeout=2.0)) as connection:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if there else None
             runs = connection.execute("SELECT COUNT(*) FROM workflow_runs").fetchone()[0] if row else 0
     except sqlite3.Error as error:
         return Check("database", "problem", f"{path} is damaged ({error})", REPAIR)
@@ -297,7 +298,7 @@ def _database(home: Path, url: str) -> Check:
         return Check(
             "database", "problem", f"{path} has the schema {version}, which is newer than this version knows", step
         )
-    said = f"{path}, schema {version}, {runs} run{'s' if runs != 1 else ''}"
+    said = f"{path}, {f'schema {version}' if version else 'no schema'}, {runs} run{'s' if runs != 1 else ''}"
     if version != VERSIONS[-1]:
         said += f"; brought to schema {VERSIONS[-1]} when it is next used"
     return Check("database", "ok", said)

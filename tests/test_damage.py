@@ -203,6 +203,8 @@ MENDED: dict[str, Callable[[Path], None]] = {
     "journal_cut_line": edited(lambda data: data[:-30]),
     "journal_huge_line": edited(lambda data: data + b"x" * (130 << 20) + b"\n"),
     "journal_without_lines": edited(lambda data: b"".join(lines(data)[::2])),
+    "journal_without_other_lines": edited(lambda data: b"".join(lines(data)[1::2])),
+    "journal_without_rows": edited(lambda data: b"".join(line for line in lines(data) if b'"kind":"rows"' not in line)),
     "journal_odd_values": edited(lambda data: data + b'[]\n7\n{"v":1,"seq":null,"at":"x","kind":3,"data":[]}\n'),
     "journal_nested": edited(lambda data: data + b"[" * 100_000 + b"\n"),
     "journal_is_a_folder": replaced(JOURNAL, Path.mkdir),
@@ -214,7 +216,8 @@ MENDED: dict[str, Callable[[Path], None]] = {
 #: Damage after which a run cannot be looked at as it stood before: what it had come to is all there.
 WITHOUT_ITS_PAST = {
     "journal_lost", "journal_empty", "journal_wrong_version", "journal_no_text", "journal_zeros",
-    "journal_without_lines", "journal_is_a_folder", "journal_is_a_device", "journal_is_a_pipe",
+    "journal_without_lines", "journal_without_other_lines", "journal_without_rows",
+    "journal_is_a_folder", "journal_is_a_device", "journal_is_a_pipe",
     "journal_of_another_run",
 }  # fmt: skip
 

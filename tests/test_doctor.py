@@ -11,7 +11,10 @@ import pytest
 
 from cmbagent_nb.cli import main
 from cmbagent_nb.doctor import Check, Report, examine, limits, requirements
-from cmbagent_nb.workspace import Workspace
+from cmbagent_nb.errors import StoreError
+from cmbagent_nb.store.database import VERSIONS, Database
+from cmbagent_nb.store.migrate import migrate
+from cmbagent_nb.workspace import Workspace, mend_workspace
 from tests.openai_server import OpenAIServer, in_turn
 
 HOME = "home"
@@ -92,8 +95,15 @@ def test_databases_old_new_and_damaged(tmp_path: Path, workspace: Workspace) -> 
     assert "9999, which is newer" in newer.detail
     assert "Update cmbagent_nb" in newer.next_step
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DROP TABLE alembic_version")
-    assert "when it is next used" in found(examine(workspace.home, {}), "database").detail
+        connection.execute("UPDATE alembic_version SET version_num = ?", (VERSIONS[-1],))
+    database = Database.open(workspace.home)
+    migrate(database, VERSIONS[-2])
+    database.close()
+    older = found(examine(workspace.home, {}), "database")
+    assert older.status == "ok"
+    assert f"schema {VERSIONS[-2]}, 0 runs; brought to schema {VERSIONS[-1]} when it is next used" in older.detail
+    Database.open(workspace.home).close()
+    assert f"schema {VERSIONS[-1]}, 0 runs" in found(examine(workspace.home, {}), "database").detail
     for old in workspace.home.glob("cmbagent.db*"):
         old.unlink()
     path.write_bytes(b"this is no database" * 100)
@@ -101,6 +111,55 @@ def test_databases_old_new_and_damaged(tmp_path: Path, workspace: Workspace) -> 
     assert damaged.status == "problem"
     assert "Move the file away" in damaged.next_step
     path.unlink()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["DROP TABLE alembic_version", "DELETE FROM alembic_version", "ALTER TABLE alembic_version RENAME TO gone"],
+)
+def test_a_database_that_does_not_say_its_schema_is_damaged_and_mended(home: Path, change: str) -> None:
+    """It could not be brought to the current schema: its tables are there already."""
+    with closing(sqlite3.connect(home / "cmbagent.db")) as connection, connection:
+        connection.execute(change)
+    check = found(examine(home, {}), "database")
+    assert check.status == "problem"
+    assert "it does not say its schema" in check.detail
+    assert "cmbagent doctor --repair" in check.next_step
+    for read_only in (False, True):
+        with pytest.raises(StoreError, match="it does not say its schema") as refused:
+            Database.open(home, read_only=read_only)
+        assert "cmbagent doctor --repair" in refused.value.next_step
+    done = mend_workspace(home)
+    assert done.aside is not None
+    assert done.salvaged == 1
+    assert found(examine(home, {}), "database").status == "ok"
+    database = Database.open(home)
+    assert [row["name"] for row in database.rows("SELECT name FROM sessions")] == ["mine"]
+    database.close()
+
+
+@pytest.mark.parametrize("make", ["CREATE TABLE mine (id INTEGER)", "PRAGMA user_version = 7"])
+def test_a_database_without_our_tables_gets_them(tmp_path: Path, make: str) -> None:
+    home = tmp_path / "other"
+    home.mkdir()
+    with closing(sqlite3.connect(home / "cmbagent.db")) as connection, connection:
+        connection.execute(make)
+    check = found(examine(home, {}), "database")
+    assert check.status == "ok"
+    assert "no schema, 0 runs; brought to schema" in check.detail
+    Database.open(home).close()
+    assert f"schema {VERSIONS[-1]}, 0 runs" in found(examine(home, {}), "database").detail
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A workspace with a session and nothing else."""
+    home = tmp_path / "with_a_session"
+    database = Database.open(home)
+    database.close()
+    with closing(sqlite3.connect(home / "cmbagent.db")) as connection, connection:
+        connection.execute("INSERT INTO sessions (id, name, status, created_at) VALUES ('one', 'mine', 'active', 1.0)")
+    return home
 
 
 def test_a_database_server_that_does_not_answer(tmp_path: Path) -> None:

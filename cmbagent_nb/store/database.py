@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 #: The schema versions that this code knows, oldest first; the last is the current one.
 VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 
+#: What is wrong with a database that has tables and no version.
+NO_SCHEMA = "it does not say its schema"
+
 #: The name of the database file in a workspace.
 FILE_NAME = "cmbagent.db"
 
@@ -408,18 +411,28 @@ class Database:
             raise self._refusal(error) from error
 
     def version(self) -> str | None:
-        """Return the schema version of an SQLite database; None where there is no schema."""
+        """Return the schema version of an SQLite database; None where there is no schema.
+
+        Raises
+        ------
+        StoreError
+            It has tables, and does not say of which version.
+        """
         assert self._source is not None
         if not self._source.exists():
             return None
         with closing(sqlite.connect(self._source, self._mode, BUSY_TIMEOUT)) as connection:
             if self._mode == "rw" and connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                 return None  # it is made just now, or it is empty: see under the lock
-            found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
-            if found is None:
-                return None
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-            return None if row is None else str(row[0])
+            connection.execute("BEGIN")  # both looks are at one moment
+            there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "alembic_version" in there:
+                row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+                if row is not None:
+                    return str(row[0])
+            if "workflow_runs" in there:
+                raise self._damaged(NO_SCHEMA)
+            return None
 
     def _damaged(self, why: str) -> StoreError:
         return StoreError(

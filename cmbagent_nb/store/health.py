@@ -16,7 +16,7 @@ from typing import Any
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store import sqlite
 from cmbagent_nb.store.columns import TABLES
-from cmbagent_nb.store.database import VERSIONS
+from cmbagent_nb.store.database import NO_SCHEMA, VERSIONS
 
 #: Seconds that one look at a database may take.
 LIMIT = 60.0
@@ -62,12 +62,8 @@ def _damage(connection: sqlite3.Connection) -> list[str]:
         version = None
         if "alembic_version" in there:
             version = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        if (
-            version is None
-            and "workflow_runs" in there
-            and connection.execute("SELECT 1 FROM workflow_runs").fetchone()
-        ):
-            found.append("it does not say its schema")
+        if version is None and "workflow_runs" in there:
+            found.append(NO_SCHEMA)
         if version == (VERSIONS[-1],) and (gone := [table for table in TABLES if table not in there]):
             found.append(f"the table {gone[0]} is gone")
         links: dict[tuple[str, str], int] = {}

@@ -22,7 +22,7 @@ from cmbagent_nb.store.images import TABLES
 from cmbagent_nb.store.journal import FILE_NAME
 from cmbagent_nb.store.paths import from_record
 from cmbagent_nb.workflow.ownership import is_alive
-from cmbagent_nb.workflow.rebuild import Rebuilt, rebuild
+from cmbagent_nb.workflow.rebuild import Rebuilt, rebuild, take_twin
 from cmbagent_nb.workflow.repair import differing, journals, unreadable
 from cmbagent_nb.workflow.states import ACTIVE
 
@@ -115,7 +115,10 @@ def _compared(connection: sqlite3.Connection, name: str, told: Rebuilt) -> Itera
             return
         mine = told.tables[table]
         keyed = {key: row for key, row in mine.items() if not isinstance(key, tuple)}
-        missing += len(keyed.keys() - stored.keys()) if told.whole else max(0, len(mine) - len(stored))
+        others = [row for key, row in mine.items() if isinstance(key, tuple)]
+        free = {key: row for key, row in stored.items() if key not in keyed}
+        lost = len(keyed.keys() - stored.keys()) + sum(take_twin(free, table, row) is None for row in others)
+        missing += lost if told.whole else max(0, len(mine) - len(stored))
         more += len(stored.keys() - mine.keys()) if told.whole else 0
         for key in keyed.keys() & stored.keys():
             names = differing(stored[key], mine[key]) if told.whole else []

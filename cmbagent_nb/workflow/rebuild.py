@@ -30,6 +30,7 @@ TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens")
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "dag_edges": ("from_node_id", "to_node_id"),
     "model_replies": ("node_id", "attempt", "agent_name", "ordinal", "request_hash"),
+    "state_history": ("entity_type", "entity_id", "from_state", "to_state"),
 }
 
 Row = dict[str, Any]
@@ -134,6 +135,13 @@ def _place(table: str, row: Mapping[str, Any]) -> Any:
     return tuple(row.get(name) for name in _PLACES.get(table, tuple(sorted(row))))
 
 
+def take_twin(free: dict[Any, Row], table: str, row: Row) -> Row | None:
+    """Remove and return the stored row that is the same as one whose key the journal does not tell; None if none is."""
+    names = _PLACES.get(table) or [name for name, value in row.items() if value is not None and name != "created_at"]
+    key = next((key for key, mine in free.items() if all(mine.get(name) == row.get(name) for name in names)), None)
+    return None if key is None else free.pop(key)
+
+
 def _apply_image(tables: dict[str, dict[Any, Row]], image: Mapping[str, Any]) -> None:
     table = image["table"]
     rows, key = tables[table], key_of(table)
@@ -220,7 +228,7 @@ def _add_replies(made: Rebuilt, run: Row, replies: list[Row]) -> None:
         reply = _stored(
             "model_replies", {"id": identifier, "run_id": run["id"], **row, "created_at": told["created_at"]}
         )
-        made.tables["model_replies"][identifier] = reply
+        made.tables["model_replies"][_place("model_replies", reply)] = reply  # the database may know it by another id
         usage, said = told.get("usage") or {}, told["reply"] if isinstance(told.get("reply"), dict) else {}
         cost = {
             "run_id": run["id"],

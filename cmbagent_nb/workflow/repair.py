@@ -34,7 +34,7 @@ from cmbagent_nb.store.paths import row_to_record
 from cmbagent_nb.store.private import make_folder, open_private
 from cmbagent_nb.store.sqlite import SUFFIXES, kind_of
 from cmbagent_nb.workflow.history import REWRITTEN, rows_of_database
-from cmbagent_nb.workflow.rebuild import Rebuilt, rebuild
+from cmbagent_nb.workflow.rebuild import Rebuilt, rebuild, take_twin
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -215,12 +215,14 @@ def _taken_in(connection: Connection, told: Rebuilt, run: dict[str, Any]) -> dic
     for table in RUN_TABLES:
         key = key_of(table)
         stored = _stored_rows(connection, table, run["id"])
-        # A run was known before: what is in another place of its journal is the same row.
+        # A run was known before: what its journal tells without a key is a row that nothing else in it is.
+        free = {number: row for number, row in stored.items() if number not in told.tables[table]}
         for identifier, row in told.tables[table].items():
-            mine = stored.get(identifier) if not isinstance(identifier, tuple) else _twin(stored, row)
+            keyed = not isinstance(identifier, tuple)
+            mine = stored.get(identifier) if keyed else take_twin(free, table, row)
             if mine is None:
                 counts[table] = counts.get(table, 0) + _insert(connection, table, row)
-            elif better := _better(mine, row, trusted=not told.faults):
+            elif better := _better(mine, row, trusted=keyed and not told.faults):
                 sets = ", ".join(f'"{name}" = ?' for name in better)
                 _sql(connection, f'UPDATE "{table}" SET {sets} WHERE {key} = ?', (*better.values(), mine[key]))
                 counts[table] = counts.get(table, 0) + 1
@@ -236,12 +238,6 @@ def _stored_rows(connection: Connection, table: str, run_id: str) -> dict[Any, d
     names = tuple(cursor.keys())
     rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     return {row[key_of(table)]: row for row in rows}
-
-
-def _twin(stored: Mapping[Any, Mapping[str, Any]], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the stored row that says the same as one without a key."""
-    parts = {name: value for name, value in row.items() if value is not None and name != "created_at"}
-    return next((mine for mine in stored.values() if all(mine.get(name) == parts[name] for name in parts)), None)
 
 
 def _better(mine: Mapping[str, Any], told: Mapping[str, Any], *, trusted: bool) -> dict[str, Any]:
