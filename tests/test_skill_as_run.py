@@ -209,7 +209,8 @@ def test_a_skill_is_a_run_like_any_other(ws: Workspace) -> None:
         "code_exec",
     ]
     found = json.loads((run.work_dir / "notebook.ipynb").read_text())
-    assert "FACTOR = 3.0" in "".join(found["cells"][1]["source"])
+    [parameters] = [cell for cell in found["cells"] if cell["id"] == "parameters"]
+    assert "FACTOR = 3.0" in "".join(parameters["source"])
     assert ws.skill("pipeline").usage_count == 1
 
 

@@ -380,7 +380,7 @@ def test_extracted_verified_and_run_with_other_values(home: Home, name: str) -> 
 def test_what_a_library_keeps_in_memory_is_kept_from_the_next_step(home: Home) -> None:
     """Steps that one kernel would let disturb each other each get a fresh one, and the report says so."""
     first = Step(
-        "import decimal\ndecimal.getcontext().prec = 5\nDIVISOR = 7\nopen('data/a.txt', 'w').write(str(1 / DIVISOR))\n"
+        "import decimal\ndecimal.getcontext().prec = 4\nDIVISOR = 7\nopen('data/a.txt', 'w').write(str(1 / DIVISOR))\n"
     )
     second = Step(
         "from decimal import Decimal\nf = open('data/b.txt', 'w')\nf.write(str(Decimal(1) / Decimal(13)))\nf.close()",

@@ -82,8 +82,10 @@ def test_a_skill_says_what_it_is(home: Home, skill: Skill, run_id: str) -> None:
     assert (skill.assets / "input" / "table.csv").read_text() == TABLE
     notebook = nbformat.read(skill.notebook, as_version=4)
     nbformat.validate(notebook)
-    assert [cell.id for cell in notebook.cells] == ["about", "parameters", "imports", "setup", "step_1-about", "step_1"]
-    assert notebook.cells[1].source.splitlines()[0] == "LIMIT: float = 2.5  # smallest value that counts"
+    assert [cell.id for cell in notebook.cells] == [
+        "about", "outputs", "parameters", "imports", "setup", "step_1-about", "step_1", "step_1-shows",
+    ]  # fmt: skip
+    assert notebook.cells[2].source.splitlines()[0] == "LIMIT: float = 2.5  # smallest value that counts"
     provenance = notebook.metadata["cmbagent_nb"]
     assert provenance["run"]["id"] == run_id
     assert provenance["steps"][0]["node_id"] == "step_1"
@@ -127,7 +129,8 @@ def test_a_run_with_other_values(home: Home, skill: Skill) -> None:
     assert "completed" in html
     executed = nbformat.read(execution.notebook, as_version=4)
     assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in executed.cells)
-    assert "counted 3" in str(executed.cells[-1].outputs)
+    outputs = {cell.id: str(cell.outputs) for cell in executed.cells if cell.cell_type == "code"}
+    assert "counted 3" in outputs["step_1"] and "image/png" in outputs["step_1-shows"]
     assert "widgets" not in executed.metadata
     assert (progress[0], progress[-1]) == ((0, 5, "starting the kernel"), (5, 5, "done"))
     assert (4, 5, "1. Count") in progress

@@ -41,13 +41,18 @@ def tighten_workspace(home: Path) -> None:
     if os.name == "nt":
         return
     entries = [home / name for name in _names(home)]
-    own = [path for path in entries if path.name in PARTS or path.name.startswith(_BEGINNINGS)]
+    own = [path for path in entries if is_own(path.name)]
     if len(own) == len(entries) and not _is_loose(home):
         return  # nobody else comes this far
     for path in own:
         tighten(path)
     if len(own) == len(entries):
         _restrict(home)
+
+
+def is_own(name: str) -> bool:
+    """Tell whether a file or folder of this name in a workspace's folder belongs to the workspace, not to its user."""
+    return name in PARTS or name.startswith(_BEGINNINGS)
 
 
 def tighten(place: Path) -> None:

@@ -168,9 +168,11 @@ def compose(
     from cmbagent_nb.skills.versions import artifacts_of
 
     found = list(skills)
+    if problems := _problems(found, pattern, when):
+        raise _unfit(name or version_of or "the skill", problems)
     same = naming.of_parts([item.name for item in found])
-    claim = naming.claim(found[0].db, name, version_of=version_of, same_origin=same) if found else None
-    name = claim.name if claim is not None else str(name)
+    claim = naming.claim(found[0].db, name, version_of=version_of, same_origin=same)
+    name = claim.name
     planned = plan(name, found, pattern, when=when, connect=connect, share=share)
     home, first = planned.components[0].skill.home, planned.components[0].skill
     making = home / "skills" / ".making"

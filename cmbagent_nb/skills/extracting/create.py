@@ -233,7 +233,7 @@ class _Making:
                 stack.enter_context(kept_as_they_are(named))
             self._tell(0, 1, "copying the notebook's folder")
             first = self._first_run()
-            self.notes += _notes(first, self.options)
+            self.notes += [*_notes(first, self.options), *first.surroundings.notes]
             layout = files.arrange(first)
             files.bring(layout, self.assets)
             files.add_place(self.notebook, layout)
@@ -341,7 +341,7 @@ class _Making:
             top = work / "skill"
             (top / here).parent.mkdir(parents=True)
             around.top.rename(top / here)
-            around = Surroundings(top, here, work / "nowhere")
+            around = replace(around, top=top, here=here, original=work / "nowhere")
         for folder in folders:
             (around.top / folder).mkdir(parents=True, exist_ok=True)
         for path in sorted(item for item in parent.assets.rglob("*") if item.is_file()):

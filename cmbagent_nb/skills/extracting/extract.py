@@ -165,6 +165,11 @@ class Source:
         """The run's task."""
         return self.record.run["task_description"] or ""
 
+    @property
+    def does_task(self) -> bool:
+        """Whether it has all of the run's steps, asked for or not: then the run's task is its own."""
+        return self.whole or {step.node_id for step in self.record.steps} <= {step.node_id for step in self.chosen}
+
     @cached_property
     def _ranges(self) -> dict[bool, _Range]:
         from cmbagent_nb.skills.extracting.dead_code import prune_steps
@@ -314,7 +319,9 @@ def _finish(folder: Path, source: Source, draft: Draft, report: Report, tags: It
     outside = provenance["reads_outside"]
     # a part of a run does its steps' task, not the run's
     task = (
-        source.task if source.whole else "\n".join(filter(None, (step.instructions for step in steps))) or source.task
+        source.task
+        if source.does_task
+        else "\n".join(filter(None, (step.instructions for step in steps))) or source.task
     )
     return {
         "name": source.name,

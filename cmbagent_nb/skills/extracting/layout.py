@@ -106,6 +106,8 @@ def brought(named: Iterable[str | Path], beside: Path, around: Surroundings) -> 
         inside = around.path_of_original(place)
         target = around.top / inside if inside is not None else around.folder / place.name
         for source in [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file()):
+            if around.is_left_out(source) and not around.is_left_out(place):
+                continue
             copied = target if place.is_file() else target / source.relative_to(place)
             copy_file(source, copied)
             found.add(copied.relative_to(around.top).as_posix())

@@ -17,6 +17,7 @@ import os
 import site
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,7 @@ def with_observer(
     root: Path | None = None,
     log: Path | None = None,
     lazy: dict[str, str] | None = None,
+    without: Iterable[Path] = (),
     refuse: bool = True,
 ) -> NotebookNode:
     """Return a copy of a notebook whose first cell begins to observe.
@@ -80,6 +82,8 @@ def with_observer(
     ----------
     root, log
         The run's folder, below which it may write, and where the notes go; the kernel's folder, and beside it.
+    lazy, without
+        Where files are copied from when they are asked for, by the folder of the copy, and what is never copied.
     refuse
         Whether writes outside are refused.
     """
@@ -91,6 +95,7 @@ def with_observer(
         "log": str(log) if log is not None else None,
         "passed": _passed(),
         "lazy": lazy,
+        "without": sorted(map(str, without)),
         "refuse": refuse,
     }
     code = (
@@ -175,7 +180,7 @@ def run_first(
     before = listing(top)
     folders = {path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_dir()}
     lazy = {str(top.resolve()): str(surroundings.original)} if fetch else None
-    watched = with_observer(notebook, root=top, log=log, lazy=lazy, refuse=refuse)
+    watched = with_observer(notebook, root=top, log=log, lazy=lazy, without=surroundings.without, refuse=refuse)
     executed = execute(watched, surroundings.folder, timeout_s=timeout_s, on_progress=on_progress)
     executed.notebook.cells = [cell for cell in executed.notebook.cells if cell.get("id") != "observer"]
     seen, after = Seen.read(log), listing(top)

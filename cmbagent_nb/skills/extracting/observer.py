@@ -39,6 +39,7 @@ def watch(config: dict[str, Any]) -> None:
     observer = Observer(
         os.path.realpath(root), config["log"] or f"{root}.observed", config["passed"], config["lazy"], config["refuse"]
     )
+    observer.without = frozenset(config["without"])
     scratch = f"{root}.tmp"
     os.makedirs(scratch, exist_ok=True)  # noqa: PTH103
     os.environ["TMPDIR"] = scratch
@@ -80,6 +81,8 @@ class Observer:
     def __init__(self, root: str, log: str, passed: list[str], lazy: dict[str, str] | None, refuse: bool) -> None:
         self.root, self.passed, self.lazy, self.refuse = root, tuple(passed), lazy, refuse
         self.allowed = [root]
+        #: Folders and files that are never copied, nor shown in a folder that is listed.
+        self.without: frozenset[str] = frozenset()
         self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.said: set[tuple[str, str]] = set()
         self.inside = threading.local()
@@ -172,6 +175,8 @@ class Observer:
             source = self._source(place) or ""
             for name in os.listdir(source):  # noqa: PTH208
                 inner = os.path.join(place, name)  # noqa: PTH118
+                if self._source(inner) is None:
+                    continue
                 if os.path.isdir(os.path.join(source, name)):  # noqa: PTH112, PTH118
                     os.makedirs(inner, exist_ok=True)  # noqa: PTH103
                 self._fetch(inner)
@@ -181,10 +186,11 @@ class Observer:
     # -- files that are copied when they are asked for -----------------------------------------------
 
     def _source(self, place: str) -> str | None:
-        """Return where the original of a path of the copied tree is."""
+        """Return where the original of a path of the copied tree is; None for one that is never copied."""
         for copy, original in (self.lazy or {}).items():
             if _below(place, copy):
-                return original + place[len(copy) :]
+                source = original + place[len(copy) :]
+                return None if os.path.realpath(source) in self.without else source
         return None
 
     def _fetch(self, place: str) -> None:

@@ -17,7 +17,8 @@ Pickled objects are never loaded. What is passed over (a time of day, a duration
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -67,7 +68,14 @@ class Comparison:
 
 
 def compare(
-    path: str, old: Path, new: Path, folders: tuple[str, ...] = (), *, asks_clock: bool = False, exact: bool = False
+    path: str,
+    old: Path,
+    new: Path,
+    folders: tuple[str, ...] = (),
+    *,
+    asks_clock: bool = False,
+    exact: bool = False,
+    said: Collection[str] | None = None,
 ) -> Comparison:
     """Compare the run's file ``old`` with the skill's ``new``.
 
@@ -79,13 +87,15 @@ def compare(
         Whether the code asks the clock, so that any date in the file may be the run's own.
     exact
         Whether every difference counts, as when the effect of a parameter is looked for.
+    said
+        The words in the strings of the code; see :func:`has_result`.
     """
     how, function = method(path)
     if not old.is_file():
         return Comparison(path, False, how, "the run's own file is not there any more")
     if not new.is_file():
         return Comparison(path, False, how, "the skill did not make it")
-    counts = has_result(path, old)
+    counts = has_result(path, old, said)
     if old.stat().st_size == new.stat().st_size and filecmp.cmp(old, new, shallow=False):
         return Comparison(path, True, how, "the same bytes", 0.0, counts=counts)
     look = Look.at(folders, asks_clock=asks_clock, exact=exact)
@@ -117,19 +127,30 @@ def method(path: str) -> tuple[str, Function]:
     return next((found for suffixes, found in _METHODS if name.endswith(suffixes)), ("bytes", _bytes))
 
 
-def has_result(path: str, place: Path) -> bool:
-    """Tell whether a file holds something that can be right or wrong; an empty one, or a bare "done", does not."""
+def has_result(path: str, place: Path, said: Collection[str] | None = None) -> bool:
+    """Tell whether a file holds something that can be right or wrong; an empty one, or a bare "done", does not.
+
+    A short text without numbers does where it has a word that is not ``said`` in the code: it was computed or read.
+    """
     size = place.stat().st_size
     if not size:
         return False
     suffix = PurePosixPath(path).suffix.lower()
     if suffix in _REPORTS and size <= _LONGEST_REPORT:
         text = place.read_text(encoding="utf-8", errors="replace")
-        return any(item.isdigit() for item in text) or len(text.split()) > 50
+        return any(item.isdigit() for item in text) or len(text.split()) > 50 or _says_more(text, said)
     if suffix in (".json", ".yaml", ".yml") and size <= _LONGEST_REPORT:
         text = place.read_text(encoding="utf-8", errors="replace")
-        return any(item.isdigit() for item in text) or any(word in text for word in ("true", "false", "["))
+        return (
+            any(item.isdigit() for item in text)
+            or any(word in text for word in ("true", "false", "["))
+            or _says_more(text, said)
+        )
     return True
+
+
+def _says_more(text: str, said: Collection[str] | None) -> bool:
+    return said is not None and not {word.casefold() for word in re.findall(r"\w+", text)} <= set(said)
 
 
 def _bytes(old: Path, new: Path, look: Look) -> None:

@@ -39,6 +39,24 @@ def complaint(text: str) -> str:
     return next((line.strip()[:200] for line in text.splitlines() if _COMPLAINT.match(line)), "")
 
 
+def words_said(sources: Iterable[str]) -> set[str]:
+    """Return the words, in lower case, that stand in the strings of some code.
+
+    >>> sorted(words_said(["print(f'All done, {name}')"]))
+    ['all', 'done']
+    """
+    from cmbagent_nb.skills.verifying.unseeded import parsed
+
+    strings = (
+        node.value
+        for source in sources
+        if (tree := parsed(source)) is not None
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    return {word.casefold() for text in strings for word in re.findall(r"\w+", text)}
+
+
 class Computed:
     """Knows which names of some cells are only given, and which were computed."""
 

@@ -18,7 +18,7 @@ from cmbagent_nb.skills.running.engine import OnProgress, execute
 from cmbagent_nb.skills.verifying import shown as results
 from cmbagent_nb.skills.verifying import unseeded
 from cmbagent_nb.skills.verifying.compare import Comparison, compare
-from cmbagent_nb.skills.verifying.computed import complaint
+from cmbagent_nb.skills.verifying.computed import complaint, words_said
 from cmbagent_nb.skills.verifying.look import Look
 from cmbagent_nb.skills.verifying.pairing import pair
 from cmbagent_nb.skills.verifying.shown import PRINTED, Shown
@@ -132,10 +132,10 @@ def verify(
     asks_clock = any(item.kind == "clock" for item in report.calls)
     made = [path for path, state in listing(folder).items() if before.get(path) != state]
     report.names = pair([item.path for item in originals], made, varies=bool(report.calls))
-    places = (*folders, str(folder))
+    places, said = (*folders, str(folder)), words_said(cell.source for _, cell in results.code_cells(notebook))
     for item in originals:
         name = report.names.get(item.path, item.path)
-        found = compare(item.path, item.place, folder / name, places, asks_clock=asks_clock)
+        found = compare(item.path, item.place, folder / name, places, asks_clock=asks_clock, said=said)
         if name != item.path:
             report.notes.append(f"{item.path}: its name differs each time; it was compared with {name}")
             found = replace(found, now=name)
