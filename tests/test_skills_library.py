@@ -132,7 +132,7 @@ def test_a_run_with_other_values(home: Home, skill: Skill) -> None:
     outputs = {cell.id: str(cell.outputs) for cell in executed.cells if cell.cell_type == "code"}
     assert "counted 3" in outputs["step_1"] and "image/png" in outputs["step_1-shows"]
     assert "widgets" not in executed.metadata
-    assert (progress[0], progress[-1]) == ((0, 5, "starting the kernel"), (5, 5, "done"))
+    assert (progress[0], progress[-1]) == ((0, 7, "starting the kernel"), (7, 7, "done"))
     assert (4, 5, "1. Count") in progress
     assert threads == {threading.get_ident()}
     row = executions(home)[-1]
