@@ -486,3 +486,20 @@ def test_a_body_that_cannot_be_read_is_wrong_use(server: Server, body: bytes) ->
     status, answer = server.ask("skills/match", raw=body)
     assert status == 400
     assert answer["next_step"]
+
+
+def test_a_workspace_is_opened_for_changes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+
+    def counted(home: Path) -> Workspace:
+        opened.append(home)
+        return Workspace(home)
+
+    monkeypatch.setattr("cmbagent_nb.workspace.Workspace", counted)
+    places = Places(lambda: [tmp_path])
+    try:
+        first = places.writable(tmp_path)
+        assert all(places.writable(tmp_path) is first for _ in range(3))
+        assert opened == [tmp_path]
+    finally:
+        places.close()

@@ -16,6 +16,7 @@ from cmbagent_nb.errors import MissingExtra, MissingKey, ModelError
 from cmbagent_nb.llm.http import shared_client, shared_client_1
 from cmbagent_nb.llm.servers import OLLAMA_URL, Served, chat_models, models_of, ollama_models
 from cmbagent_nb.llm.spec import PROVIDERS, ModelSpec
+from cmbagent_nb.redaction import redactor
 
 if TYPE_CHECKING:
     from ag2.config import ModelConfig
@@ -93,6 +94,7 @@ def provider_config(
     """
     environ = os.environ if environ is None else environ
     check(spec, settings, environ)
+    redactor().refresh()  # a key that was set a moment ago is known before it is used
     key = next((environ[name] for name in PROVIDERS[spec.provider].keys if environ.get(name)), None)
     if spec.provider == "openai":
         from ag2.config import OpenAIConfig

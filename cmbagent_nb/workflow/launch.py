@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, StateError, StoreError
 from cmbagent_nb.logs import get_logger
+from cmbagent_nb.redaction import redactor
 from cmbagent_nb.runtime import Runtime, in_thread
 from cmbagent_nb.store.claims import claim
 from cmbagent_nb.store.json import from_json
@@ -120,6 +121,7 @@ def options_from(kept: Mapping[str, Any]) -> Options:
 
 def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
     """Record the run and start it on the event loop; returns at once."""
+    redactor().refresh()  # a secret that was set a moment ago, in the same cell
     created = time.time()
     if host.db.is_sqlite:
         claim(host.home, request.work_dir, request.run_id)

@@ -187,7 +187,7 @@ def test_a_gate_marks_the_tab_and_a_dead_server_is_named(
             assert "1 open gate" in (tab.get_attribute("title") or "")
             tab.click()
             page.locator(".cmb-gate").wait_for()
-        fault = page.locator(".cmb-fault")
+        fault = page.locator(".cmb-fault:visible")
         fault.wait_for(state="visible")
         assert "does not answer" in fault.inner_text()
         assert page.locator(".cmb-gate").is_visible(), "what was known stays"
