@@ -12,10 +12,12 @@ import pytest
 from ag2 import Agent
 from pydantic import BaseModel
 
+from cmbagent_nb import redaction
 from cmbagent_nb.capture.middleware import Capture
 from cmbagent_nb.errors import ModelCallFailed
 from cmbagent_nb.llm import rate_limits, retry
 from cmbagent_nb.llm.call import CallInfo
+from cmbagent_nb.redaction import redactor
 from cmbagent_nb.store.journal import read_journal
 from tests.openai_server import CUT, CUT_BODY, OpenAIServer, Reply, Status, in_turn
 from tests.recorded_run import RecordedRun, in_loop, recorded_run
@@ -273,6 +275,8 @@ def test_two_loops_and_many_agents_share_connections(tmp_path: Path) -> None:
 def test_a_key_in_a_reply_is_masked_and_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent gets what the model said; the record holds the mask, and says so."""
     secret = "planted-0123456789-key"
+    redactor().refresh()  # the environment was read just now: a key set after that is known all the same
+    monkeypatch.setattr(redaction, "FRESH", 3600.0)
     monkeypatch.setenv("OPENAI_API_KEY", secret)
     with OpenAIServer(lambda request: f"your key is {secret}") as server, recorded_run(tmp_path) as run:
         assert secret in ask(run, run.gateway(server.url), f"my key is {secret}").body

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pytest
 from cmbagent_nb import verbs
 from cmbagent_nb.errors import AmbiguousReference, GateError, InputError, RunNotFound, UsageError
 from cmbagent_nb.run import Run
+from cmbagent_nb.store.snapshot import read_snapshot
 from cmbagent_nb.store.totals import TOTALS
 from cmbagent_nb.verbs import VERBS, Output, execute, parser
 from cmbagent_nb.verbs.declare import ALIASES, moment
+from cmbagent_nb.verbs.follow import _News
 from cmbagent_nb.verbs.output import plain
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer, in_turn
@@ -171,6 +174,14 @@ def test_the_command_line_waits_and_says_what_happens(workspace: Workspace, serv
     assert [line[0] for line in lines[1:]] == ["●", "↻", "●", "✔"]
     assert "JSONDecodeError" in lines[2]
     assert "attempt 2 of 3" in lines[3]
+    # One who looks only before the first attempt and after the last hears of the failed one as well.
+    snapshot = read_snapshot(workspace.db, output.data["run_id"])
+    news = _News("cmbagent", quiet=False)
+    news.of(replace(snapshot, nodes=[]), workspace.db)
+    late = [re.sub(r"^[\d:]+ ", "", line) for line in news.of(snapshot, workspace.db)]
+    assert [line[0] for line in late] == ["↻", "✔"]
+    assert "JSONDecodeError" in late[0]
+    assert news.of(snapshot, workspace.db) == []
 
 
 def test_a_run_in_another_session(workspace: Workspace, serve: Serve) -> None:

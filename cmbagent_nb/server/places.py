@@ -95,7 +95,9 @@ class Places:
         from cmbagent_nb.workspace import Workspace
 
         with self._lock:
-            return self._writable.setdefault(home, Workspace(home))
+            if home not in self._writable:
+                self._writable[home] = Workspace(home)
+            return self._writable[home]
 
     def _workspace(self, home: Path) -> _Open | Problem:
         from cmbagent_nb.workspace import Workspace
