@@ -291,22 +291,42 @@ def missing(run: Run) -> set[str]:
     return set(files[files.missing].file_path)
 
 
+#: Where a file of step 1 lies: published, and with the attempt that made it.
+PUBLISHED, KEPT = "data/n.json", "steps/step_1/attempt_1/data/n.json"
+
+
 def test_a_file_that_was_deleted_is_listed_as_missing_and_the_run_goes_on_when_it_is_back(made: Run) -> None:
+    """Neither of its two copies is there: the step that builds on it fails, and says which file it is."""
     assert missing(made) == set()
-    path = made.work_dir / "data/n.json"
+    path = made.work_dir / PUBLISHED
     text = path.read_text()
     path.unlink()
-    assert missing(made) == {"data/n.json"}
-    assert [item["file_path"] for item in made.snapshot().files if item["missing"]] == ["data/n.json"]
+    (made.work_dir / KEPT).unlink()
+    assert missing(made) == {PUBLISHED}
+    assert [item["file_path"] for item in made.snapshot().files if item["missing"]] == [PUBLISHED]
     assert "missing" in file_table(made.snapshot().files)
-    assert repr(made.lineage("data/n.json")).startswith("data/n.json (missing)")
+    assert repr(made.lineage(PUBLISHED)).startswith(f"{PUBLISHED} (missing)")
     run = made.resume().wait(60)
     assert run.status == "failed"
-    assert "'data/n.json'" in str(run.error)
+    assert f"'{PUBLISHED}'" in str(run.error)
     assert "Put it back" in str(run.error)
     path.write_text(text)
+    assert missing(run) == set()
     assert run.resume().wait(60).status == "completed", run.error
     assert run.result.text == "3"
+
+
+@pytest.mark.parametrize("gone", [PUBLISHED, KEPT])
+def test_a_step_takes_a_file_from_the_copy_that_is_left(made: Run, gone: str) -> None:
+    """A file that was published lies with the attempt that made it as well; that it is missing is said all the same."""
+    (made.work_dir / gone).unlink()
+    shown = {PUBLISHED} & {gone}
+    assert missing(made) == shown
+    run = made.resume().wait(60)
+    assert run.status == "completed", run.error
+    assert run.result.text == "3"
+    assert missing(run) == shown
+    assert (run.work_dir / "steps/step_2/attempt_2/data/n.json").read_text() == '{"n": 3}'
 
 
 def test_a_work_dir_that_was_moved_is_said_to_be_gone_and_the_run_still_opens(
