@@ -459,15 +459,15 @@ def test_a_skill_is_extracted_shown_and_run(workspace: Workspace, squares: Run) 
 
 def test_a_skill_that_is_not_reproduced_any_more_becomes_a_draft(workspace: Workspace, squares: Run) -> None:
     skill = squares.extract_skill("squares_up_to")
-    for place in squares.work_dir.rglob("squares.json"):
+    kept = skill.folder / "expected" / "data" / "squares.json"
+    for place in (kept, *squares.work_dir.rglob("squares.json")):
         place.write_text('{"squares": [0, 1, 4, 9, 17]}')
     output = execute(workspace, "skill verify squares_up_to")
     assert output.exit_status == 1
     assert output.data["status"] == "draft"
     assert output.data["verification"]["verified"] is False
     assert json.loads((skill.folder / "verification.json").read_text())["verified"] is False
-    for place in squares.work_dir.rglob("squares.json"):
-        place.write_text('{"squares": [0, 1, 4, 9, 16]}')
+    kept.write_text('{"squares": [0, 1, 4, 9, 16]}')  # what is kept with the skill counts, not the run's own files
     assert execute(workspace, "skill verify squares_up_to").data["status"] == "active"
 
 

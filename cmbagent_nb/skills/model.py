@@ -180,7 +180,8 @@ def _convert(kind: str, value: Any, default: Any) -> Any:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not unwanted:
             # code whose default is written as 1 has run with 1, and may write it into a name
             keeps = isinstance(value, int) and isinstance(default, int) and not isinstance(default, bool)
-            return value if keeps else float(value)
+            number = float(value)
+            return value if keeps else number
     elif kind == "str":
         if isinstance(value, str):
             return value
