@@ -116,3 +116,68 @@ def test_a_missing_file_is_no_match(tmp_path: Path) -> None:
     write(tmp_path / "there.txt", "x")
     assert "did not make" in compare("a.txt", tmp_path / "there.txt", tmp_path / "gone.txt").detail
     assert "not there" in compare("a.txt", tmp_path / "gone.txt", tmp_path / "there.txt").detail
+
+
+#: Pulls of a fit as two processors made them: one of them is nearly zero and differs by 2e-6 of itself.
+PULLS = [-0.21699053969840643, -0.4109148272708592, 0.004826161830952726, 1.3647263698368757, -1.6734897616867468,
+         0.31, 0.92, -0.58, 0.11, -1.02, 0.77, -0.36]  # fmt: skip
+ELSEWHERE = [-0.21699055969840643, -0.4109148072708592, 0.004826150036818618, 1.3647263774499816, -1.6734897492675134,
+             0.31, 0.92, -0.58, 0.11, -1.02, 0.77, -0.36]  # fmt: skip
+Z = [0.07 + 0.1 * n for n in range(12)]
+
+
+def text_of(column: list[float], before: str = "# z pull\n") -> str:
+    return before + "".join(f"{z:.18e} {value:.18e}\n" for z, value in zip(Z, column, strict=True))
+
+
+AS_FILES: dict[str, tuple[str, Any]] = {
+    "table": ("a.csv", lambda column: pd.DataFrame({"z": Z, "pull": column})),
+    "parquet": ("a.parquet", lambda column: pd.DataFrame({"z": Z, "pull": column})),
+    "array": ("a.npy", np.array),
+    "rows": ("a.npy", lambda column: np.array([Z, column]).T),
+    "lines of an array": ("a.npy", lambda column: np.array([[1e6 * z for z in Z], column])),
+    "list": ("a.json", lambda column: {"pull": column}),
+    "records": ("a.json", lambda column: [{"z": z, "pull": value} for z, value in zip(Z, column, strict=True)]),
+    "lists": ("a.json", lambda column: [[z, value] for z, value in zip(Z, column, strict=True)]),
+    "lists of columns": ("a.json", lambda column: [[1e6 * z for z in Z], column]),
+    "text": ("a.txt", text_of),
+    "data": ("a.dat", text_of),
+}
+
+
+@pytest.mark.parametrize("form", AS_FILES)
+def test_a_difference_near_zero_is_compared_with_its_column(tmp_path: Path, form: str) -> None:
+    """What another processor makes of it is the same; what the effect of a parameter may be, is not."""
+    name, make = AS_FILES[form]
+    result = compared(tmp_path, name, make(PULLS), make(ELSEWHERE))
+    assert result.equal, result.detail
+    for change in (0.0049, -0.004826161830952726, 0.0):
+        other = [*PULLS[:2], change, *PULLS[3:]]
+        assert not compared(tmp_path, name, make(PULLS), make(other)).equal, change
+
+
+OUTLIER = [1e5, *PULLS[1:]]
+SHORT = PULLS[:4]
+WITHOUT_SIGN = [abs(value) for value in PULLS]
+TAIL = [*PULLS[:6], *(1e-9 * value for value in PULLS[:6])]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (OUTLIER, [1e5, *PULLS[1:2], 0.00482, *PULLS[3:]]),
+        (WITHOUT_SIGN, [abs(value) for value in ELSEWHERE]),
+        (SHORT, ELSEWHERE[:4]),
+        (TAIL, [*PULLS[:6], *(1.1e-9 * value for value in PULLS[:6])]),
+        ([-1e10, 1e10, 0.5], [-1e10, 1e10, 0.6]),
+        ([0.9, 0.4, 1e-9] * 4, [0.9, 0.4, 2e-9] * 4),
+        ([0.0] * 12, [0.0] * 11 + [1e-30]),
+    ],
+    ids=["an outlier", "one sign", "few numbers", "a small part", "two sizes", "p-values", "zeros"],
+)
+def test_small_numbers_that_are_no_differences_are_compared_by_themselves(
+    tmp_path: Path, old: list[float], new: list[float]
+) -> None:
+    assert not compared(tmp_path, "a.npy", np.array(old), np.array(new)).equal
+    assert not compared(tmp_path, "a.json", {"x": old}, {"x": new}).equal
+    assert not compared(tmp_path, "a.csv", pd.DataFrame({"x": old}), pd.DataFrame({"x": new})).equal

@@ -25,8 +25,12 @@ def text_files(old: Path, new: Path, look: Look) -> None:
 def lines(what: str, first: str, second: str, look: Look) -> None:
     """Compare two texts line by line; raises :class:`Different` with the first line that is not the same."""
     before, now = first.splitlines(), second.splitlines()
+    rounded: set[int] | None = None
     for number, (line, other) in enumerate(zip(before, now, strict=False), start=1):
         if line != other and not look.same_line(f"{what} {number}", line, other):
+            rounded = look.rounded_lines(before, now) if rounded is None else rounded
+            if number in rounded:
+                continue
             raise Different(f"{what} {number}: {short(look.text(line))} became {short(look.text(other))}")
     if len(before) != len(now):
         raise Different(f"{len(before)} lines became {len(now)}")

@@ -7,21 +7,12 @@ Readers that are not installed are no reason to fail: such files are compared by
 from __future__ import annotations
 
 import json
-import math
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cmbagent_nb.skills.verifying.look import (
-    ATOL_OF_LARGEST,
-    RTOL,
-    Different,
-    Look,
-    NoComparison,
-    is_volatile,
-    short,
-    some,
-)
+from cmbagent_nb.skills.verifying.look import Different, Look, NoComparison, is_volatile, short, some
+from cmbagent_nb.skills.verifying.rounding import RTOL, in_list, rounding
 
 
 def json_files(old: Path, new: Path, look: Look) -> None:
@@ -55,15 +46,21 @@ def toml_files(old: Path, new: Path, look: Look) -> None:
     values("", first, second, look)
 
 
-def values(where: str, old: Any, new: Any, look: Look) -> None:
-    """Compare two values as JSON has them; raises :class:`Different` where they are not the same."""
+def values(where: str, old: Any, new: Any, look: Look, allowed: Any = 0.0) -> None:
+    """Compare two values as JSON has them; raises :class:`Different` where they are not the same.
+
+    Parameters
+    ----------
+    allowed
+        The difference that is rounding where the value stands in a column; by key for a record.
+    """
     place = where or "the whole"
     if isinstance(old, dict) and isinstance(new, dict):
-        _mappings(where, old, new, look)
+        _mappings(where, old, new, look, allowed or {})
     elif isinstance(old, list) and isinstance(new, list):
-        _lists(where, old, new, look)
+        _lists(where, old, new, look, allowed or {})
     elif _number(old) and _number(new) and (isinstance(old, float) or _is_moment(old, new, look)):
-        look.number(place, old, float(new))
+        look.number(place, old, float(new), allowed if isinstance(allowed, float) else 0.0)
     elif isinstance(old, str) and isinstance(new, str):
         if not look.same_text(place, old, new):
             raise Different(f"{place}: {short(old)} became {short(new)}")
@@ -83,27 +80,28 @@ def _is_moment(old: float, new: float, look: Look) -> bool:
     return not look.exact and old != new and abs(new) < 1e300 and 1e9 <= old <= new and is_moment_number(new)
 
 
-def _mappings(where: str, old: dict[str, Any], new: dict[str, Any], look: Look) -> None:
+def _mappings(where: str, old: dict[str, Any], new: dict[str, Any], look: Look, allowed: dict[Any, float]) -> None:
     if old.keys() != new.keys():
         raise Different(f"{where or 'the whole'}: keys {some(old.keys() ^ new.keys())} are in one only")
     for key, value in old.items():
         inner = f"{where}.{key}" if where else str(key)
         if not is_volatile(str(key)):
-            values(inner, value, new[key], look)
+            values(inner, value, new[key], look, allowed.get(key, 0.0))
         elif value != new[key]:
             look.skip(inner)
 
 
-def _lists(where: str, old: list[Any], new: list[Any], look: Look) -> None:
+def _lists(where: str, old: list[Any], new: list[Any], look: Look, columns: dict[Any, float]) -> None:
     if len(old) != len(new):
         raise Different(f"{where or 'the whole'}: {len(old)} entries became {len(new)}")
-    numbers = [abs(item) for item in old if isinstance(item, float) and math.isfinite(item)]
-    scale = max(numbers, default=0.0)
+    if old == new:
+        return
+    along = in_list(old, new, exact=look.exact)
     for position, (first, second) in enumerate(zip(old, new, strict=True)):
-        if isinstance(first, float) and isinstance(second, float):
-            look.number(f"{where}[{position}]", first, second, scale)
-        else:
-            values(f"{where}[{position}]", first, second, look)
+        allowed = columns.get(position, along[position])
+        if isinstance(first, list) and len(first) > len(old):
+            allowed = {}  # its own numbers are the column
+        values(f"{where}[{position}]", first, second, look, allowed)
 
 
 # ---- tables
@@ -146,8 +144,12 @@ def spaced_files(old: Path, new: Path, look: Look) -> None:
     first, second = (path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() for path in (old, new))
     if len(first) != len(second):
         raise Different(f"{len(first)} lines became {len(second)}")
+    rounded: set[int] | None = None
     for number, (line, other) in enumerate(zip(first, second, strict=True), start=1):
         if line != other and not look.same_numbers(f"line {number}", line, other):
+            rounded = look.rounded_lines(first, second) if rounded is None else rounded
+            if number in rounded:
+                continue
             raise Different(f"line {number}: {short(line)} became {short(other)}")
 
 
@@ -231,8 +233,7 @@ def _numbers(where: str, old: Any, new: Any, look: Look) -> None:
 
     old, new = np.asarray(old, dtype=float), np.asarray(new, dtype=float)
     finite = np.isfinite(old)
-    scale = float(np.abs(old[finite]).max()) if finite.any() else 0.0
-    close = np.isclose(new, old, rtol=RTOL, atol=ATOL_OF_LARGEST * scale, equal_nan=True)
+    close = np.isclose(new, old, rtol=RTOL, atol=rounding(old, new, exact=look.exact), equal_nan=True)
     if not close.all():
         position = int(np.argmax(~close.ravel()))
         first, second = old.ravel()[position], new.ravel()[position]

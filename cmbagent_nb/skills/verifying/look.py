@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cmbagent_nb.skills.verifying.moments import differ_in_moments, is_moment_number
+from cmbagent_nb.skills.verifying.rounding import RTOL, close, rounded_lines
 
-RTOL = 1e-6
-#: Differences this small against the largest number of an array are rounding.
-ATOL_OF_LARGEST = 1e-12
 #: Levels of 255 by which a pixel may differ: rounding where a line is smoothed, never a line that moved.
 PIXEL_LEVELS = 8
 
@@ -81,13 +79,19 @@ class Look:
             value = value.replace(folder, "…")
         return value
 
-    def number(self, where: str, old: float, new: float, scale: float = 0.0) -> None:
-        """Compare two numbers within the tolerance; one that is the present time is passed over."""
+    def number(self, where: str, old: float, new: float, allowed: float = 0.0) -> None:
+        """Compare two numbers within the tolerance; one that is the present time is passed over.
+
+        Parameters
+        ----------
+        allowed
+            The difference that is rounding beside the other numbers of its column.
+        """
         if old == new or (math.isnan(old) and math.isnan(new)):
             return
         size = max(abs(old), abs(new))
         off = abs(old - new)
-        if math.isinf(size) or math.isnan(off) or off > RTOL * size + ATOL_OF_LARGEST * scale:
+        if math.isinf(size) or math.isnan(off) or off > RTOL * size + allowed:
             if not self.exact and is_moment_number(new) and 1e9 <= old <= new:
                 self.skip(where)
                 return
@@ -128,20 +132,11 @@ class Look:
         if _NUMBER.sub("0", old).split() != _NUMBER.sub("0", new).split():
             return False
         pairs = zip(_NUMBER.findall(old), _NUMBER.findall(new), strict=True)
-        return all(first == second or _close(first, second) for first, second in pairs)
+        return all(first == second or close(first, second) for first, second in pairs)
 
-
-def _close(first: str, second: str) -> bool:
-    """Tell whether two numbers as they are printed may be one number."""
-    old, new = float(first), float(second)
-    if abs(old - new) <= RTOL * max(abs(old), abs(new)):
-        return True
-    digits = re.sub(r"\D", "", first.lower().partition("e")[0]).lstrip("0")
-    if len(digits) < 5 or "." not in first or "." not in second:
-        return False
-    mantissa, _, exponent = first.lower().partition("e")
-    step = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
-    return abs(old - new) <= 1.01 * step
+    def rounded_lines(self, old: list[str], new: list[str]) -> set[int]:
+        """Return the numbers of lines, the rows of tables in a text, that are the same but for rounding."""
+        return set() if self.exact else rounded_lines(old, new)
 
 
 def short(value: Any) -> str:
