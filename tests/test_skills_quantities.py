@@ -76,11 +76,13 @@ WHOLE = [
     "class C:\n    a: int = n\nx = [0] * C().a",
     "class C:\n    def __init__(self, a):\n        self.a = a\nx = range(C(a=n).a)",
     "o.a = n\nx = np.zeros(o.a)",
-    "for i in range(1, n + 1):\n    i",
+    "for i in range(1, n + 1):\n    i", "x = [y for y in z if len(found) < n]",
+    "while n - 1 > len(x):\n    x.append(1)",
 ]  # fmt: skip
 FLOAT = [
     "x = np.exp(-E / n)", "x = n * 2.5", "x = f(omk=n)", "x = np.sqrt(n)", "x = y > n", "x = y * n", "x = n ** 0.5",
     "def f(a):\n    return a / 2\nx = f(n)", "x = camb.set_cosmology(omk=n)", "x = y + n", "x = {'r': n}",
+    "x = len(y) > n * z",
     "s = {'a': n}\nx = y * s['a']", "class C:\n    a: float = n\nx = y / C().a",
 ]  # fmt: skip
 

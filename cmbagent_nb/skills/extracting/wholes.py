@@ -2,7 +2,7 @@
 
 | whole | |
 |---|---|
-| by use | a size, a count, an index, a range, a remainder, a repetition, the argument of a function that uses it so |
+| by use | a size, an index, a range, a repetition, what ``len`` is compared with, the argument of such a function |
 | by its keyword | ``size=``, ``num=``, ``bins=``, ``random_state=`` and the like |
 | by its name | ``n_bins``, ``lmax``, ``seed``, ``order``, ``year`` and the like |
 
@@ -126,6 +126,10 @@ class Wholes:
             if isinstance(parent.op, (ast.LShift, ast.RShift, ast.BitAnd, ast.BitOr, ast.BitXor)):
                 return True
             return (isinstance(parent.op, ast.Mult) and isinstance(other, (ast.List, ast.JoinedStr))) or _is_text(other)
+        if isinstance(parent, ast.Compare):  # with a number of things
+            return any(
+                isinstance(item, ast.Call) and _called(item) == "len" for item in (parent.left, *parent.comparators)
+            )
         if isinstance(parent, ast.keyword):
             call = self.parents.get(id(parent))
             own = isinstance(call, ast.Call) and self._goes_into(call, parent.arg or "", None, been)
