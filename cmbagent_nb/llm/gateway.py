@@ -49,6 +49,7 @@ from cmbagent_nb.llm.results import describe_result, restore_result, tools_aroun
 from cmbagent_nb.llm.retry import NO_ANSWER, Failure, call_failed, understand
 from cmbagent_nb.llm.spec import PLAYBOOK, ModelSpec
 from cmbagent_nb.llm.tape import Tape
+from cmbagent_nb.redaction import redactor
 
 if TYPE_CHECKING:
     from ag2.events import ModelResponse, ToolCallEvent, ToolResultEvent
@@ -102,6 +103,7 @@ class Gateway:
         tape: Tape | None = None,
         replay: bool = False,
     ) -> None:
+        redactor().refresh()  # a key that was set a moment ago is masked from the first row on
         self.spec = spec
         self.settings = settings
         self.recorder = recorder
