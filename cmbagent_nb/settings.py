@@ -42,7 +42,7 @@ class Settings:
     step_timeout: float = 3600.0
     step_memory_mb: int = 8000
     call_timeout: float = 600.0
-    first_byte_timeout: float = 240.0
+    first_byte_timeout: float = 300.0
     max_cost_usd: float = 0.0
     checkpoint_minutes: float = 10.0
     context_tokens: int = 12_000
