@@ -133,7 +133,7 @@ def test_a_run_with_other_values(home: Home, skill: Skill) -> None:
     assert "counted 3" in outputs["step_1"] and "image/png" in outputs["step_1-shows"]
     assert "widgets" not in executed.metadata
     assert (progress[0], progress[-1]) == ((0, 7, "starting the kernel"), (7, 7, "done"))
-    assert (4, 5, "1. Count") in progress
+    assert (5, 7, "1. Count") in progress
     assert threads == {threading.get_ident()}
     row = executions(home)[-1]
     assert (row["id"], row["status"], row["success"], row["cost_usd"]) == (execution.id, "completed", 1, 0.0)
