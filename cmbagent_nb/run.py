@@ -491,7 +491,7 @@ class Run:
         from cmbagent_nb.workflow.checkpoints import find_checkpoint, state_at
 
         position = find_checkpoint(self._host.db, self.id, checkpoint)
-        return state_at(self.work_dir / FILE_NAME, position)
+        return state_at(self.work_dir / FILE_NAME, position, self.id)
 
     def prune(self, keep: int = 10) -> int:
         """Drop all but the newest ``keep`` checkpoints that have no name; returns how many were dropped."""

@@ -263,6 +263,9 @@ def test_damage_is_found_and_mended(kind: str, original: Path, home: Path) -> No
     refused_or_done(workspace.runs)
     refused_or_done(lambda: workspace.run("two").events())
     refused_or_done(lambda: workspace.run("one").messages())
+    if kind == "journal_of_another_run":
+        with pytest.raises(CMBAgentError, match="is one of another run"):
+            workspace.run("one").at("kept")
     workspace.close()
     done = mend_workspace(home)
     assert str(done)

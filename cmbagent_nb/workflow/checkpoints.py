@@ -86,13 +86,13 @@ def find_checkpoint(db: Database, run_id: str, reference: str) -> int:
     return int(found[0]["journal_position"])
 
 
-def state_at(path: Path, position: int | None) -> State:
+def state_at(path: Path, position: int | None, run_id: str) -> State:
     """Return a run as it stood at a position of its journal; at its end when that is ``None``.
 
     Raises
     ------
     StoreError
-        The journal is gone, or a newer version wrote it up to there.
+        The journal is gone or of another run, or a newer version wrote it up to there.
     """
     if not path.exists():
         raise StoreError(f"the journal {path} is not there", "Put the run's folder back.", path=path)
@@ -111,7 +111,15 @@ def state_at(path: Path, position: int | None) -> State:
             path=path,
             position=position,
         )
-    return state_of(rows_of_journal(path, position))
+    rows = rows_of_journal(path, position)
+    if any(row["id"] != run_id for row in rows["workflow_runs"]):
+        raise StoreError(
+            f"the journal {path} is one of another run",
+            "Run `cmbagent doctor --repair`: it is written again from the database.",
+            path=path,
+            position=position,
+        )
+    return state_of(rows)
 
 
 def _is_whole(path: Path, position: int) -> bool:

@@ -49,6 +49,8 @@ class Rebuilt:
     session_name: str = "default"
     #: Lines that could not be read, in words.
     faults: list[str] = field(default_factory=list)
+    #: How many of its rows are of other runs: it was copied from elsewhere, and no line of it is to be trusted.
+    foreign: int = 0
     #: Whether it holds images of rows: then it holds events and messages, too.
     whole: bool = False
     #: Changes of statuses that its lines tell.
@@ -85,6 +87,7 @@ def rebuild(path: Path, home: Path, run_id: str | None = None) -> Rebuilt:
     runs = made.tables["workflow_runs"]
     for other in [key for key in runs if run_id is not None and key != run_id]:
         del runs[other]
+        made.foreign += 1
     run = made.run
     if run is not None:
         run["work_dir"] = to_record(home, path.parent)
@@ -95,6 +98,9 @@ def rebuild(path: Path, home: Path, run_id: str | None = None) -> Rebuilt:
             owner = "id" if table == "workflow_runs" else "run_id"
             for key in [key for key, row in rows.items() if row.setdefault(owner, run["id"]) != run["id"]]:
                 del rows[key]  # of another run, whose line came here
+                made.foreign += 1
+    if made.foreign:
+        made.faults.append("rows of another run")
     return made
 
 

@@ -188,7 +188,7 @@ def _repair_run(db: Database, writer: Writer, path: Path) -> tuple[str, Mended |
             more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
             mended.notes.append(f"in its journal, {'; '.join(faults[:3])}{more}")
         mended.notes.append(f"{why + '; ' if why else ''}its journal was written again{shown}")
-        _write_journal(db, writer, run_id, path, old=None if why else old)
+        _write_journal(db, writer, run_id, path, old=None if why or (told and told.foreign) else old)
     return run_id, mended if mended.rows or mended.notes else None
 
 
