@@ -263,8 +263,8 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
             step_timeout=step_timeout,
         )
         limit = settings.max_cost_usd if max_cost_usd is None else asked.number(max_cost_usd=max_cost_usd)
-        after = wanted_skill(self.db, create_skill, skill_name, task=task)
         spec, no_model = self._model_of(model, task, may_lack=wish.looks)
+        after = wanted_skill(self.db, create_skill, skill_name, task=task)
         host, session_id = self.host, self.session_id()
         # Everything that can be refused has been: from here on something is made.
         run_name, folder, stored = self._make_folder(task, name, work_dir, inputs, may_clear=may_clear)

@@ -41,8 +41,11 @@ def test_the_result_of_a_run_says_which_skill_was_made(workspace: Workspace, mod
     assert workspace.skills()["name"].tolist() == ["counting"]
 
 
-def test_a_name_that_no_skill_can_have_is_told_before_the_run(workspace: Workspace) -> None:
+def test_a_name_that_no_skill_can_have_is_told_before_the_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is started."""
+    monkeypatch.setenv("CMBAGENT_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(SkillError, match="cannot be the name"):
         workspace.one_shot("Count.", create_skill=True, skill_name="../x", model="openai:test-model")
     with pytest.raises(UsageError, match="not asked for"):
