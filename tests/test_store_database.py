@@ -51,7 +51,7 @@ def test_migrations_give_the_schema_of_the_tables(tmp_path: Path) -> None:
         "alembic_version"
     ]
     migrate(db)
-    assert db.rows("SELECT name, sql FROM sqlite_master ORDER BY name") == schema
+    assert db.rows("SELECT name, sql FROM sqlite_master ORDER BY name") == schema, "see tests/make_schema.py"
     db.close()
 
 

@@ -16,7 +16,7 @@ from cmbagent_nb.errors import StoreError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.database import VERSIONS
 from cmbagent_nb.store.private import FILE, open_private
-from cmbagent_nb.store.sqlite import connect, make_engine, patiently
+from cmbagent_nb.store.sqlite import connect, patiently
 from cmbagent_nb.store.trouble import is_damage, reason
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 120.0
 
 _SPACE = "Make room on its disk and see whether its folder can be written, then try again."
+
+#: The tables that a new SQLite database begins with: what all migrations come to, without loading Alembic.
+SCHEMA = Path(__file__).parent / "migrations" / "schema.sql"
 
 #: The key of PostgreSQL's advisory lock.
 _ADVISORY_KEY = 0x636D62
@@ -50,8 +53,7 @@ def migrate(database: Database, target: str = VERSIONS[-1]) -> None:
         with lock:
             if database.path is not None:
                 if _is_new(database.path):
-                    _make(database, target)
-                    return
+                    _make(database)
                 if target == VERSIONS[-1] and patiently(database.version) == target:
                     return  # another process was faster
             _in_place(database, target)
@@ -93,27 +95,22 @@ def _is_new(path: Path) -> bool:
     return not path.exists() or (path.stat().st_size == 0 and not path.with_name(path.name + "-wal").exists())
 
 
-def _make(database: Database, target: str) -> None:
-    """Make a database under another name and move it to its place; under the lock."""
+def _make(database: Database) -> None:
+    """Make a database of the current schema under another name and move it to its place; under the lock."""
     path = database.path
     assert path is not None
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink()  # a process died while it made one
     fresh = path.with_name(f".{path.name}.{new_id()}")
     os.close(open_private(str(fresh), os.O_CREAT | os.O_EXCL | os.O_RDWR))
-    engine = make_engine(fresh, "rw", {"home": database.home})
     try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql("ROLLBACK")
-            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-        with engine.connect().execution_options(writing=True) as connection, connection.begin():
-            _run(connection, target, database.home)
+        with closing(connect(fresh)) as connection:  # the last connection takes the log into the file
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(SCHEMA.read_text(encoding="utf-8"))
     except BaseException:
-        engine.dispose()
         for part in path.parent.glob(f"{fresh.name}*"):
             part.unlink()
         raise
-    engine.dispose()  # the last connection takes the log into the file
     fresh.replace(path)
 
 

@@ -96,6 +96,14 @@ def state_at(path: Path, position: int | None, run_id: str) -> State:
     """
     if not path.exists():
         raise StoreError(f"the journal {path} is not there", "Put the run's folder back.", path=path)
+    rows = rows_of_journal(path, position)
+    if any(row["id"] != run_id for row in rows["workflow_runs"]):
+        raise StoreError(
+            f"the journal {path} is one of another run",
+            "Run `cmbagent doctor --repair`: it is written again from the database.",
+            path=path,
+            position=position,
+        )
     newest = max((entry.seq for entry in read_journal(path)), default=0)
     if position is not None and newest < position:
         raise StoreError(
@@ -108,14 +116,6 @@ def state_at(path: Path, position: int | None, run_id: str) -> State:
         raise StoreError(
             f"the journal {path} has lost lines before line {position}",
             "Look at the run as it stands now: `cmbagent show`.",
-            path=path,
-            position=position,
-        )
-    rows = rows_of_journal(path, position)
-    if any(row["id"] != run_id for row in rows["workflow_runs"]):
-        raise StoreError(
-            f"the journal {path} is one of another run",
-            "Run `cmbagent doctor --repair`: it is written again from the database.",
             path=path,
             position=position,
         )
