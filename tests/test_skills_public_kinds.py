@@ -100,6 +100,28 @@ KINDS = (
         files={"project/cache.json": "[0, 1, 2]"}, values={"n": 6}, notes=("cache.json was there",), full=False,
     ),
     Kind(
+        "a cache that a module keeps",
+        ("n = 3", "from kept import numbers\n" + SAVE + "Path('sum.json').write_text(json.dumps(sum(numbers(n))))"),
+        files={"project/store.json": "[0, 1, 2]",
+               "project/kept.py": "import json, os\ndef numbers(n):\n    if not os.path.isfile('store.json'):\n"
+               "        json.dump(list(range(n)), open('store.json', 'w'))\n    return json.load(open('store.json'))\n"},
+        values={"n": 6}, assets=("kept.py",), notes=("store.json was there",), full=False,
+    ),
+    Kind(
+        "a cache in a database of keys",
+        ("n = 3", "import dbm.dumb\nwith dbm.dumb.open('shelf') as db:\n    if 'x' not in db:\n        db['x'] = str(sum(range(n)))\n"
+         "    open('sum.txt', 'wb').write(db['x'])"),
+        files={"project/shelf.dir": "'x', (0, 1)\n", "project/shelf.dat": "3"}, values={"n": 6}, assets=(),
+        notes=("shelf.dat, shelf.dir was there",),
+    ),
+    Kind(
+        "files that other values of a parameter read",
+        ("k = 1", SAVE + "place = Path(f'calib_{k:02d}.json')\ncalib = json.loads(place.read_text()) if place.exists() else 1\n"
+         "Path('o.txt').write_text(str(calib * k))"),
+        files={"project/calib_01.json": "5", "project/calib_03.json": "7", "project/other_03.json": "9"}, values={"k": 3},
+        assets=("calib_01.json", "calib_03.json"), notes=("calib_03.json",), full=False,
+    ),
+    Kind(
         "an absolute path that is written",
         ("n = 10", SAVE + "Path('@FOLDER/kept.json').write_text(json.dumps(n))"),
         files={"kept.json": "10"}, reason="kept.json, outside of its folder", full=False,

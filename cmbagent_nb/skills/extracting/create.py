@@ -29,6 +29,7 @@ from cmbagent_nb.settings import user_path
 from cmbagent_nb.skills import library, naming
 from cmbagent_nb.skills.extracting import layout as files
 from cmbagent_nb.skills.extracting import reading
+from cmbagent_nb.skills.extracting.alike import alike
 from cmbagent_nb.skills.extracting.created_row import About, make_row
 from cmbagent_nb.skills.extracting.declared import read_declared
 from cmbagent_nb.skills.extracting.making import Draft, Maker, Reference, Way
@@ -53,7 +54,13 @@ _LEAST_TRIES_S = 5.0
 #: A notebook that takes longer is not run again to see which files are its own results.
 _LONG_S = 60.0
 _MOST_LOOKED = 3
-_LOOKS = re.compile(r"exists\(|is_file\(|isfile\(|\bexcept\b|access\(|\bglob\b|listdir\(|iterdir\(")
+#: Bytes of files that were not read, and that other values of the parameters may read.
+_MOST_ALIKE = 64 * 2**20
+_LOOKS = re.compile(
+    r"exists\(|is_file\(|isfile\(|\bexcept\b|access\(|\bglob\b|listdir\(|iterdir\("
+    r"|if not exists|\bshelve\b|\bdbm\b|cache|\bMemory\(",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -234,6 +241,7 @@ class _Making:
             self._tell(0, 1, "copying the notebook's folder")
             first = self._first_run()
             self.notes += [*_notes(first, self.options), *first.surroundings.notes]
+            first.needed |= self._alike(first)
             layout = files.arrange(first)
             files.bring(layout, self.assets)
             files.add_place(self.notebook, layout)
@@ -315,12 +323,15 @@ class _Making:
     def _own_results(self, first: FirstRun) -> set[str]:
         """Return files that were read and that the notebook makes itself where they are not there: its own results.
 
-        Asked only of code that looks whether a file is there: it is run once more without the files that it read.
+        Asked only of code that looks whether a file is there, or of a module of its folder that does: it is run once
+        more without the files that it read.
         """
         read = {path for path in first.needed & first.read if not path.endswith(".py")} - first.bring
         if first.executed.status != "completed" or not read or first.executed.duration_s > _LONG_S:
             return set()
         codes = [*reading.codes(self.notebook), files.tagged(self.notebook, "parameters").source]
+        modules = (first.surroundings.top / path for path in first.needed if path.endswith(".py"))
+        codes += [path.read_text(encoding="utf-8", errors="replace") for path in modules if path.is_file()]
         if not any(_LOOKS.search(code) for code in codes):
             return set()
         for without in [read, *({path} for path in sorted(read)[:_MOST_LOOKED] if len(read) > 1)]:
@@ -328,6 +339,27 @@ class _Making:
             if again.executed.status == "completed" and again.written & without:
                 return again.written & without
         return set()
+
+    def _alike(self, first: FirstRun) -> set[str]:
+        """Return files that were not read, and that would be with other values of the parameters; they are told."""
+        codes, there = reading.codes(self.notebook), sorted(first.existing - first.written - first.needed)
+        found: dict[str, str] = {}
+        for path in sorted(first.needed & first.read):
+            for other in sorted(alike(path, self.parameters, codes, there)):
+                found.setdefault(other, path)
+        left = _MOST_ALIKE
+        for other in list(found):
+            left -= (first.surroundings.top / other).stat().st_size
+            if left < 0:
+                self.notes.append(f"{other} and others like it are not brought along: they are too large together")
+                return set()
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            self.notes.append(
+                f"brought along for other values of the parameters: {', '.join(list(found)[:3])}{more}, as they may be "
+                f"read instead of {', '.join(list(dict.fromkeys(found.values()))[:3])}"
+            )
+        return set(found)
 
     def _surroundings(self, work: Path) -> Surroundings:
         parent = self.about.parent
