@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.errors import GateError, RunFailed, RunNotFound, StateError, WorkDirError
+from cmbagent_nb.errors import GateError, RunFailed, RunNotFound, StateError, StoreError, WorkDirError
 from cmbagent_nb.ids import short
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.runtime import Runtime
@@ -124,6 +124,12 @@ class Run:
         self.model_source = str(row["model_source"])
         self.task = str(row["task_description"])
         self.session_id = str(row["session_id"])
+        if not row["work_dir"]:
+            raise StoreError(
+                f"the record of run {self.name} does not say where its folder is",
+                "Run `cmbagent doctor --repair`: it takes what is damaged from the journals of the runs.",
+                damaged=True,
+            )
         self.work_dir = Path(row["work_dir"])
 
     def __repr__(self) -> str:

@@ -127,6 +127,32 @@ def dangling(home: Path) -> None:
         connection.execute("DELETE FROM workflow_runs WHERE name = 'one'")
 
 
+def given_away(home: Path) -> None:
+    """Numbers of one run's rows are those of another's, as in a database of another workspace."""
+    with closing(sqlite3.connect(home / "cmbagent.db", isolation_level=None)) as connection:
+        for table in ("messages", "cost_records"):
+            connection.execute(f"UPDATE {table} SET run_id = (SELECT id FROM workflow_runs WHERE name = 'two')")
+
+
+def other_types(home: Path) -> None:
+    with closing(sqlite3.connect(home / "cmbagent.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE messages SET created_at = 'yesterday'")
+        connection.execute("UPDATE workflow_runs SET meta = x'00ff'")
+
+
+def moved_run(place: str | None) -> Callable[[Path], None]:
+    def move(home: Path) -> None:
+        with closing(sqlite3.connect(home / "cmbagent.db", isolation_level=None)) as connection:
+            connection.execute("UPDATE workflow_runs SET work_dir = ? WHERE name = 'one'", (place,))
+
+    return move
+
+
+def void_line(data: bytes) -> bytes:
+    """A line that can be read and tells of a table that is none of a run's."""
+    return data.replace(b'{"rows":[{"table":"', b'{"rows":[{"table":"x', 1)
+
+
 def dropped_table(home: Path) -> None:
     with closing(sqlite3.connect(home / "cmbagent.db", isolation_level=None)) as connection:
         connection.execute("DROP TABLE messages")
@@ -194,6 +220,9 @@ MENDED: dict[str, Callable[[Path], None]] = {
     "rows_lost": lost_rows,
     "run_lost": dangling,
     "table_lost": dropped_table,
+    "values_of_other_types": other_types,
+    "folder_unsaid": moved_run(None),
+    "folder_elsewhere": moved_run("../gone"),
     "journal_lost": lambda home: (home / JOURNAL).unlink(),
     "journal_empty": edited(lambda data: b""),
     "journal_wrong_version": edited(lambda data: data.replace(b'{"v":1,', b'{"v":"one",', 3)),
@@ -207,6 +236,8 @@ MENDED: dict[str, Callable[[Path], None]] = {
     "journal_without_rows": edited(lambda data: b"".join(line for line in lines(data) if b'"kind":"rows"' not in line)),
     "journal_odd_values": edited(lambda data: data + b'[]\n7\n{"v":1,"seq":null,"at":"x","kind":3,"data":[]}\n'),
     "journal_nested": edited(lambda data: data + b"[" * 100_000 + b"\n"),
+    "journal_line_of_no_row": edited(void_line),
+    "journal_reversed": edited(lambda data: b"".join(reversed(lines(data)))),
     "journal_is_a_folder": replaced(JOURNAL, Path.mkdir),
     "journal_is_a_device": replaced(JOURNAL, lambda path: path.symlink_to("/dev/zero")),
     "journal_is_a_pipe": replaced(JOURNAL, os.mkfifo),
@@ -218,7 +249,7 @@ WITHOUT_ITS_PAST = {
     "journal_lost", "journal_empty", "journal_wrong_version", "journal_no_text", "journal_zeros",
     "journal_without_lines", "journal_without_other_lines", "journal_without_rows",
     "journal_is_a_folder", "journal_is_a_device", "journal_is_a_pipe",
-    "journal_of_another_run",
+    "journal_of_another_run", "journal_reversed",
 }  # fmt: skip
 
 #: Damage after which a part is lost, with what is lost.
@@ -308,6 +339,18 @@ def test_what_is_lost_is_said(kind: str, original: Path, home: Path) -> None:
             if "two" in NAMES and row["run_id"] not in lost_ids(original, {"one"})
         }.items()
     )
+
+
+def test_a_second_repair_finds_nothing_to_do(home: Path) -> None:
+    """Also where rows of a run got new numbers, since others have theirs: none is doubled."""
+    given_away(home)
+    mend_workspace(home)
+    mended = tables(home)
+    run = next(key for key, row in mended["workflow_runs"].items() if row["name"] == "one")
+    assert sum(row["run_id"] == run for row in mended["cost_records"].values()) == 1
+    assert "nothing to do" in str(mend_workspace(home))
+    assert tables(home) == mended
+    assert all(check.status == "ok" for check in checks(home)), checks(home)
 
 
 def lost_ids(home: Path, names: set[str]) -> set[str]:

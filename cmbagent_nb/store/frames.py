@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.errors import CMBAgentError, StoreError
 from cmbagent_nb.store.archived import archived_runs, record_of
 from cmbagent_nb.store.columns import BOOLEAN, JSON
 from cmbagent_nb.store.conflicts import rivals
@@ -208,7 +209,18 @@ def frame_of(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> pd.DataF
     """Make a frame of columns as they are stored."""
     import pandas as pd
 
-    data = {name: _series(name, column) for name, column in zip(names, columns, strict=True)}
+    data = {}
+    for name, column in zip(names, columns, strict=True):
+        try:
+            data[name] = _series(name, column)
+        except CMBAgentError:
+            raise
+        except (TypeError, ValueError) as error:  # a value of another type than its column's
+            raise StoreError(
+                f"a value of {name} in the record is damaged",
+                "Run `cmbagent doctor --repair`: it takes what is damaged from the journals of the runs.",
+                damaged=True,
+            ) from error
     return pd.DataFrame(data, columns=list(names))
 
 

@@ -23,7 +23,7 @@ from cmbagent_nb.store.journal import FILE_NAME
 from cmbagent_nb.store.paths import from_record
 from cmbagent_nb.workflow.ownership import is_alive
 from cmbagent_nb.workflow.rebuild import Rebuilt, rebuild, take_twin
-from cmbagent_nb.workflow.repair import differing, journals, unreadable
+from cmbagent_nb.workflow.repair import differing, journals, misplaced, unreadable
 from cmbagent_nb.workflow.states import ACTIVE
 
 #: Seconds that all comparisons together may take.
@@ -100,12 +100,12 @@ def _journal(connection: sqlite3.Connection | None, home: Path, path: Path, seen
         yield Finding(name, "is in its journal only")
         return
     try:
-        yield from _compared(connection, name, told)
+        yield from _compared(connection, home, name, told)
     except sqlite3.Error as error:
         yield Finding(name, f"its rows cannot be read ({error})")
 
 
-def _compared(connection: sqlite3.Connection, name: str, told: Rebuilt) -> Iterator[Finding]:
+def _compared(connection: sqlite3.Connection, home: Path, name: str, told: Rebuilt) -> Iterator[Finding]:
     assert told.run is not None
     missing, wrong, more = 0, [], 0
     for table in TABLES:
@@ -114,6 +114,8 @@ def _compared(connection: sqlite3.Connection, name: str, told: Rebuilt) -> Itera
             yield Finding(name, "is in its journal only")
             return
         mine = told.tables[table]
+        if table == "workflow_runs" and misplaced(home, stored[told.run["id"]]["work_dir"], told.path.parent):
+            yield Finding(name, "its folder is not where the database says")
         keyed = {key: row for key, row in mine.items() if not isinstance(key, tuple)}
         others = [row for key, row in mine.items() if isinstance(key, tuple)]
         free = {key: row for key, row in stored.items() if key not in keyed}

@@ -49,6 +49,8 @@ class Rebuilt:
     session_name: str = "default"
     #: Lines that could not be read, in words.
     faults: list[str] = field(default_factory=list)
+    #: The numbers of lines that can be read and tell of no row.
+    void: set[int] = field(default_factory=set)
     #: How many of its rows are of other runs: it was copied from elsewhere, and no line of it is to be trusted.
     foreign: int = 0
     #: Whether it holds images of rows: then it holds events and messages, too.
@@ -73,9 +75,12 @@ def rebuild(path: Path, home: Path, run_id: str | None = None) -> Rebuilt:
     made = Rebuilt(path)
     replies: list[Row] = []
     expected, gaps = 1, list[str]()
+    before, until = dict[str, dict[Any, Row]](), 0
     for entry in read_journal(path, made.faults):
         if entry.kind == REWRITTEN:
             gaps.clear()  # what follows tells all of it again
+            before, made.tables = made.tables, {table: {} for table in TABLES}
+            until = entry.data.get("until", 0) if isinstance(entry.data, dict) else 0
         elif entry.seq > expected:
             gaps.append(f"lines {expected} to {entry.seq - 1} are missing")
         expected = entry.seq + 1
@@ -83,6 +88,12 @@ def rebuild(path: Path, home: Path, run_id: str | None = None) -> Rebuilt:
             _apply(made, replies, entry)
         except (KeyError, TypeError, ValueError, AttributeError):
             made.faults.append(f"line with the number {entry.seq} tells of no row")
+            made.void.add(entry.seq)
+    if gaps or not isinstance(until, int) or expected <= until:
+        for table, rows in before.items():  # not all of it was told again
+            made.tables[table] = {**rows, **made.tables[table]}
+    if gaps:
+        _drop_twins(made.tables)
     made.faults += gaps
     runs = made.tables["workflow_runs"]
     for other in [key for key in runs if run_id is not None and key != run_id]:
@@ -102,6 +113,15 @@ def rebuild(path: Path, home: Path, run_id: str | None = None) -> Rebuilt:
     if made.foreign:
         made.faults.append("rows of another run")
     return made
+
+
+def _drop_twins(tables: dict[str, dict[Any, Row]]) -> None:
+    """Drop rows without a key that others with a key tell of: their lines do not stand in order."""
+    for table in _PLACES:
+        rows = tables[table]
+        keyed = {_place(table, row) for key, row in rows.items() if not isinstance(key, tuple)}
+        for place in [key for key in rows if isinstance(key, tuple) and key in keyed]:
+            del rows[place]
 
 
 def _apply(made: Rebuilt, replies: list[Row], entry: Entry) -> None:

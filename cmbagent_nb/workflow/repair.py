@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from cmbagent_nb.store.images import KIND
 from cmbagent_nb.store.images import TABLES as RUN_TABLES
 from cmbagent_nb.store.journal import FILE_NAME, VERSION, open_journal, read_journal
 from cmbagent_nb.store.json import from_json, to_json
-from cmbagent_nb.store.paths import row_to_record
+from cmbagent_nb.store.paths import from_record, row_to_record
 from cmbagent_nb.store.private import make_folder, open_private
 from cmbagent_nb.store.sqlite import SUFFIXES, kind_of
 from cmbagent_nb.workflow.history import REWRITTEN, rows_of_database
@@ -169,7 +169,7 @@ def _repair_run(db: Database, writer: Writer, path: Path) -> tuple[str, Mended |
     if told is not None and told.run is not None:
         run_id, mended.name = told.run["id"], str(told.run.get("name") or name)
         mended.taken_in = not db.rows("SELECT 1 AS n FROM workflow_runs WHERE id = :id", id=run_id)
-        mended.rows = writer.call(lambda connection: _take_in(connection, told), journal=False).result()
+        mended.rows = writer.call(lambda connection: _take_in(connection, told, db.home), journal=False).result()
         if mended.taken_in and not told.whole:
             mended.notes.append("events and messages were not in the journals of its version, and are lost")
     elif run_id is None:
@@ -188,14 +188,15 @@ def _repair_run(db: Database, writer: Writer, path: Path) -> tuple[str, Mended |
             more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
             mended.notes.append(f"in its journal, {'; '.join(faults[:3])}{more}")
         mended.notes.append(f"{why + '; ' if why else ''}its journal was written again{shown}")
-        _write_journal(db, writer, run_id, path, old=None if why or (told and told.foreign) else old)
+        void = told.void if told is not None else set[int]()
+        _write_journal(db, writer, run_id, path, old=None if why or (told and told.foreign) else old, void=void)
     return run_id, mended if mended.rows or mended.notes else None
 
 
 # ---- rows
 
 
-def _take_in(connection: Connection, told: Rebuilt) -> dict[str, int]:
+def _take_in(connection: Connection, told: Rebuilt, home: Path) -> dict[str, int]:
     """Put into the database what only the journal has, or has better; returns how many rows of each table."""
     run = told.run
     assert run is not None
@@ -203,13 +204,13 @@ def _take_in(connection: Connection, told: Rebuilt) -> dict[str, int]:
     if connection.dialect.name == "sqlite":  # a text that is none any more differs from what the journal tells
         driver.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     try:
-        return _taken_in(connection, told, run)
+        return _taken_in(connection, told, run, home)
     finally:
         if connection.dialect.name == "sqlite":
             driver.text_factory = str
 
 
-def _taken_in(connection: Connection, told: Rebuilt, run: dict[str, Any]) -> dict[str, int]:
+def _taken_in(connection: Connection, told: Rebuilt, run: dict[str, Any], home: Path) -> dict[str, int]:
     _session(connection, run.get("session_id"), told.session_name, run.get("created_at") or time.time())
     counts: dict[str, int] = {}
     for table in RUN_TABLES:
@@ -222,7 +223,11 @@ def _taken_in(connection: Connection, told: Rebuilt, run: dict[str, Any]) -> dic
             mine = stored.get(identifier) if keyed else take_twin(free, table, row)
             if mine is None:
                 counts[table] = counts.get(table, 0) + _insert(connection, table, row)
-            elif better := _better(mine, row, trusted=keyed and not told.faults):
+                continue
+            better = _better(mine, row, trusted=keyed and not told.faults)
+            if table == "workflow_runs" and misplaced(home, mine["work_dir"], told.path.parent):
+                better["work_dir"] = row["work_dir"]
+            if better:
                 sets = ", ".join(f'"{name}" = ?' for name in better)
                 _sql(connection, f'UPDATE "{table}" SET {sets} WHERE {key} = ?', (*better.values(), mine[key]))
                 counts[table] = counts.get(table, 0) + 1
@@ -248,6 +253,12 @@ def _better(mine: Mapping[str, Any], told: Mapping[str, Any], *, trusted: bool) 
     found = {name: told[name] for name in differing(mine, told) if trusted or unreadable(name, mine[name])}
     newer = mine.get("status") != told.get("status") and told.get("status") in _OPEN
     return {} if newer else found
+
+
+def misplaced(home: Path, stored: str | None, folder: Path) -> bool:
+    """Tell whether the database says that a run is in a folder without a journal, while its journal is in another."""
+    place = Path(from_record(home, stored) or "") if stored else None
+    return place is None or (place != folder and not os.path.lexists(place / FILE_NAME))
 
 
 def unreadable(column: str, value: Any) -> bool:
@@ -335,8 +346,13 @@ def _lacks(db: Database, told: Rebuilt) -> bool:
     return False
 
 
-def _write_journal(db: Database, writer: Writer, run_id: str, path: Path, old: Path | None) -> None:
-    """Write a journal that holds the good lines of the old one, and all rows of the run as the database has them."""
+def _write_journal(
+    db: Database, writer: Writer, run_id: str, path: Path, old: Path | None, void: Collection[int] = ()
+) -> None:
+    """Write a journal that holds the good lines of the old one, and all rows of the run as the database has them.
+
+    Lines whose numbers are in ``void`` tell of nothing, and are left out.
+    """
     writer.barrier().result()
     fresh = path.with_name(f".{path.name}.new")
     make_folder(path.parent)
@@ -346,7 +362,7 @@ def _write_journal(db: Database, writer: Writer, run_id: str, path: Path, old: P
             seq = max(seq, entry.seq)
         if old is not None:
             with open_journal(old) as lines:
-                shutil.copyfileobj(_good(lines), file)
+                shutil.copyfileobj(_good(lines, void), file)
         if seq == 0:
             for row in db.rows(
                 "SELECT s.id, s.name FROM sessions s JOIN workflow_runs r ON r.session_id = s.id WHERE r.id = :id",
@@ -385,16 +401,22 @@ def _write_journal(db: Database, writer: Writer, run_id: str, path: Path, old: P
 class _good:  # noqa: N801 (used like a function)
     """The lines of a journal that can be read, as a file to copy from."""
 
-    def __init__(self, lines: Any) -> None:
-        self._lines = lines
+    def __init__(self, lines: Any, void: Collection[int]) -> None:
+        self._lines, self._void = lines, void
 
     def read(self, size: int = -1) -> bytes:
         """Return the next good line; nothing at the end."""
         from cmbagent_nb.store.journal import LONGEST, is_good
 
         while line := self._lines.readline(LONGEST):
-            if is_good(line):
-                return bytes(line) if line.endswith(b"\n") else bytes(line) + b"\n"
+            if not is_good(line):
+                continue
+            entry = from_json(line) if self._void else {"seq": 0}
+            if entry["seq"] in self._void:
+                if entry["kind"] != KIND:
+                    continue
+                line = _line(entry["seq"], "note", {})  # images are told anew: no moment of the past is lost with one
+            return bytes(line) if line.endswith(b"\n") else bytes(line) + b"\n"
         return b""
 
 
