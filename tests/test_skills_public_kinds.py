@@ -45,6 +45,8 @@ class Kind:
     assets: tuple[str, ...] | None = None
     full: bool = True
     options: dict[str, Any] = field(default_factory=dict)
+    #: Which cell has the parameters.
+    tagged: int = 0
 
 
 SAVE = "import json\nfrom pathlib import Path\n"
@@ -196,6 +198,13 @@ KINDS = (
         values={"n": 3, "steps": [1.0]},
     ),
     Kind(
+        "parameters read beside them by functions and commands",
+        ("class Shape:\n    def size(self):\n        return [n] * 2\nshape = Shape()",
+         "n = 3\ncount = 0\ndef more():\n    global count\n    count += 1\nmore()\nsize = shape.size()\n!echo {n} > s.txt\nm = eval('n + 1')",
+         "open('o.txt', 'w').write(f'{n} {count} {size} {m}')"),
+        values={"n": 5, "count": 10}, tagged=1, full=False,
+    ),
+    Kind(
         "nested functions and classes",
         ("depth = 3", SAVE + "class Tree:\n    def __init__(self, d):\n        self.sub = [Tree(d - 1)] * 2 if d else []\n"
          "    def size(self):\n        def inner(t):\n            return 1 + sum(map(inner, t.sub))\n        return inner(self)",
@@ -242,7 +251,7 @@ def laid_out(kind: Kind, folder: Path) -> Path:
         (folder / name).write_text(text)
     new: Any = nbformat.v4
     cells = [new.new_code_cell(item.replace("@FOLDER", str(folder))) for item in kind.cells]
-    cells[0].metadata["tags"] = ["parameters"]
+    cells[kind.tagged].metadata["tags"] = ["parameters"]
     place = folder / "project" / "book.ipynb"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(nbformat.writes(new.new_notebook(cells=cells)), encoding="utf-8")
@@ -267,13 +276,13 @@ def by_hand(kind: Kind, folder: Path, skill: Skill) -> tuple[dict[str, bytes], l
         for old in copy.rglob(name):
             old.unlink()
     notebook: Any = nbformat.read(str(copy / "project" / "book.ipynb"), 4)
-    source = notebook.cells[0].source
+    source = notebook.cells[kind.tagged].source
     for name, value in kind.values.items():
         written = {"shape": tuple(value) if isinstance(value, list) else value}.get(name, value)
         source = set_default(source, name, written)
     source = source.replace("day = '2025-02-03'", "day = date(2025, 2, 3)")
     for cell in notebook.cells:
-        lines = (source if cell is notebook.cells[0] else cell.source).replace(str(folder), str(copy))
+        lines = (source if cell is notebook.cells[kind.tagged] else cell.source).replace(str(folder), str(copy))
         cell.source = "\n".join("pass" if line.startswith(("!pip", "%pip")) else line for line in lines.splitlines())
     before = contents(copy)
     executed = execute(notebook, copy / "project")

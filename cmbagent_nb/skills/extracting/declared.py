@@ -79,10 +79,11 @@ def read_declared(source: str, known: Iterable[Parameter] = (), other_cells: Ite
     plain = plain_python(source)
     tree = _parsed(plain)
     lines = source.splitlines() if _same_lines(source, plain) else plain.splitlines()
-    context = Context.of([tree, *(_quietly(item) for item in other_cells)])
+    others = [_quietly(plain_python(item)) for item in other_cells]
+    context = Context.of([tree, *others])
     entries = [_entry(statement, context) for statement in tree.body]
     _only_bound_once(entries)
-    _move(entries)
+    _move(entries, _bodies([*others, tree]))
     notes = _notes(entries)
     before = {item.name: item for item in known}
     parameters = []
@@ -187,8 +188,11 @@ def _reads(statement: ast.stmt) -> set[str]:
     return needed([ast.Module([statement], [])])
 
 
-def _move(entries: list[_Entry]) -> None:
-    """Find what has to come after the parameters: what reads one, and from there on everything that computes."""
+def _move(entries: list[_Entry], bodies: dict[str, set[str]]) -> None:
+    """Find what has to come after the parameters: what reads one, and from there on everything that computes.
+
+    ``bodies`` are the names of which functions and objects of the notebook are made: they may read them when called.
+    """
     names = {name for entry in entries for name in entry.found}
     moving = False
     for entry in entries:
@@ -197,12 +201,51 @@ def _move(entries: list[_Entry]) -> None:
             continue
         if isinstance(statement, (ast.Import, ast.ImportFrom)) or _says(statement):
             continue
-        depends = bool(_at_definition(statement) & names) or bool(_bound(statement) & names - set(entry.found))
+        depends = (
+            bool(_reached(_at_definition(statement), bodies) & names)
+            or _reads_by_text(statement, names)
+            or bool(_bound(statement) & names - set(entry.found))
+        )
         if isinstance(statement, _STAY) and not depends:
             continue
         if moving or depends:
             entry.moved = moving = True
             names |= _bound(statement)
+
+
+def _bodies(trees: Iterable[ast.Module]) -> dict[str, set[str]]:
+    """Return what each name of the notebook is made of: a function reads or sets its globals when it is called."""
+    found: dict[str, set[str]] = {}
+    for statement in (statement for tree in trees for statement in tree.body):
+        shared = {name for node in ast.walk(statement) if isinstance(node, ast.Global) for name in node.names}
+        for name in _bound(statement):
+            found[name] = found.get(name, set()) | _reads(statement) | shared
+    return found
+
+
+def _reached(names: set[str], bodies: dict[str, set[str]]) -> set[str]:
+    """Return some names and all that the functions among them read, and those that they call."""
+    found, waiting = set(names), list(names)
+    while waiting:
+        new = bodies.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _reads_by_text(statement: ast.stmt, names: set[str]) -> bool:
+    """Tell whether a statement may read a name that stands in a text of it: code as a text, magics, shell commands."""
+    for node in ast.walk(statement):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called in {"exec", "eval", "globals", "locals", "vars"}:
+            return True
+        if called.startswith("get_ipython()."):
+            texts = [item.value for item in node.args if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+            if texts[:1] == ["run"] or names & {word for text in texts for word in re.findall(r"\w+", text)}:
+                return True
+    return False
 
 
 def _says(statement: ast.stmt) -> bool:
