@@ -110,6 +110,14 @@ KINDS = (
         values={"n": 6}, assets=("kept.py",), notes=("store.json was there",), full=False,
     ),
     Kind(
+        "two caches beside data",
+        ("n = 3", SAVE + "parts = [len(Path(f'{name}.csv').read_text()) for name in 'abcd']\ndef kept(name, make):\n"
+         "    path = Path(name)\n    if not path.exists():\n        path.write_text(json.dumps(make()))\n    return json.loads(path.read_text())\n"
+         "Path('o.txt').write_text(str((parts, kept('x.json', lambda: n), kept('y.json', lambda: n * 100))))"),
+        files={**{f"project/{name}.csv": "abc" for name in "abcd"}, "project/x.json": "3", "project/y.json": "300"},
+        values={"n": 6}, assets=("a.csv", "b.csv", "c.csv", "d.csv"), notes=("x.json, y.json was there",),
+    ),
+    Kind(
         "a cache in a database of keys",
         ("n = 3", "import dbm.dumb\nwith dbm.dumb.open('shelf') as db:\n    if 'x' not in db:\n        db['x'] = str(sum(range(n)))\n"
          "    open('sum.txt', 'wb').write(db['x'])"),

@@ -54,6 +54,8 @@ _LEAST_TRIES_S = 5.0
 #: A notebook that takes longer is not run again to see which files are its own results.
 _LONG_S = 60.0
 _MOST_LOOKED = 3
+#: Seconds for runs without one of the files, beyond so many.
+_LOOKED_S = 15.0
 #: Bytes of files that were not read, and that other values of the parameters may read.
 _MOST_ALIKE = 64 * 2**20
 _LOOKS = re.compile(
@@ -334,11 +336,22 @@ class _Making:
         codes += [path.read_text(encoding="utf-8", errors="replace") for path in modules if path.is_file()]
         if not any(_LOOKS.search(code) for code in codes):
             return set()
-        for without in [read, *({path} for path in sorted(read)[:_MOST_LOOKED] if len(read) > 1)]:
-            again = self._run_where_it_lies(without)
-            if again.executed.status == "completed" and again.written & without:
-                return again.written & without
-        return set()
+        again = self._run_where_it_lies(read)
+        if again.executed.status == "completed" and again.written & read:
+            return again.written & read
+        # One by one: what the notebook makes is newer than what it is made of.
+        newest = sorted(read, key=lambda path: (-(first.surroundings.top / path).stat().st_mtime, path))
+        own, until = set[str](), time.monotonic() + _LOOKED_S
+        for number, path in enumerate(newest if len(read) > 1 else ()):
+            if number >= _MOST_LOOKED and time.monotonic() > until:
+                self.notes.append(
+                    f"whether {len(newest) - number} more files that it reads are its own results was not tried"
+                )
+                break
+            again = self._run_where_it_lies({path})
+            if again.executed.status == "completed":
+                own |= again.written & {path}
+        return own
 
     def _alike(self, first: FirstRun) -> set[str]:
         """Return files that were not read, and that would be with other values of the parameters; they are told."""
