@@ -229,6 +229,10 @@ KINDS = (
         reason="URLError", notes=("it connects to http://127.0.0.1:9/data.csv",),
     ),
     Kind(
+        "a file of words that stand in the code",
+        ("n = 5", "open('o.txt', 'w').write('all done' if n else 'nothing')"), reason="o.txt holds no computed result",
+    ),
+    Kind(
         "an error that is caught",
         ("n = 5", "try:\n    rows = open('missing.csv').read()\n    print(len(rows) * n)\n"
          "except Exception as error:\n    print(f'An error occurred: {error}')"),

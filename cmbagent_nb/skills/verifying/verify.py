@@ -171,6 +171,10 @@ def judge(report: Report, said: str = "") -> None:
         report.reason = "; ".join(f"{item.path}: {item.detail}" for item in wrong[:3])
     elif not right:
         unknown = [f"{item.path}: {item.detail}" for item in report.files if item.undecided]
+        bare = [item.path for item in report.files if item.equal]
+        if bare and not unknown:
+            verb = "holds" if len(bare) == 1 else "hold"
+            unknown = [f"{', '.join(bare[:3])} {verb} no computed result: empty, or words that stand in the code"]
         report.reason = "; ".join(unknown) or NOTHING
     else:
         report.verified = True
