@@ -110,6 +110,12 @@ KINDS = (
         values={"n": 6}, assets=("kept.py",), notes=("store.json was there",), full=False,
     ),
     Kind(
+        "a result of yesterday that is only looked for",
+        ("n = 3", SAVE + "if not Path('kept.json').exists():\n    Path('kept.json').write_text(json.dumps(n))\n"
+         "Path('o.txt').write_text(str(n))"),
+        files={"project/kept.json": "3"}, values={"n": 6}, assets=(), notes=("kept.json was there",),
+    ),
+    Kind(
         "two caches beside data",
         ("n = 3", SAVE + "parts = [len(Path(f'{name}.csv').read_text()) for name in 'abcd']\ndef kept(name, make):\n"
          "    path = Path(name)\n    if not path.exists():\n        path.write_text(json.dumps(make()))\n    return json.loads(path.read_text())\n"
@@ -130,6 +136,13 @@ KINDS = (
          "Path('o.txt').write_text(str(calib * k))"),
         files={"project/calib_01.json": "5", "project/calib_03.json": "7", "project/other_03.json": "9"}, values={"k": 3},
         assets=("calib_01.json", "calib_03.json"), notes=("calib_03.json",), full=False,
+    ),
+    Kind(
+        "files that are read on a condition",
+        ("high = False", SAVE + "place = Path('high.txt' if high else 'low.txt')\n"
+         "Path('o.txt').write_text(place.read_text() * 2 if place.exists() else '0')"),
+        files={"project/high.txt": "11", "project/low.txt": "22", "project/other.txt": "33"}, values={"high": True},
+        assets=("high.txt", "low.txt"), notes=("high.txt",),
     ),
     Kind(
         "an absolute path that is written",

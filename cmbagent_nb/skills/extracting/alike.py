@@ -1,15 +1,19 @@
-"""Finds files that another value of a parameter would read: their names differ from one that was read in that value.
+"""Finds files that another value of a parameter would read: by their names, which a first run cannot tell.
 
 A first run reads ``data/planck.csv`` where ``survey = "planck"``; ``data/act.csv`` beside it is read with
-``survey="act"``. A file whose name the code itself has is read whatever the parameters are, and stands for no others.
+``survey="act"``. A file whose name the code itself has stands for no others; one that is there may be read on a
+condition (``"high.txt" if high else "low.txt"``).
 """
 
 from __future__ import annotations
 
+import ast
+import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from cmbagent_nb.skills.magics import parsed
 from cmbagent_nb.skills.model import Parameter
 
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -32,6 +36,18 @@ def alike(path: str, parameters: Iterable[Parameter], codes: Collection[str], th
         parts.append(pattern or re.escape(part))
     whole = re.compile("/".join(parts))
     return {other for other in there if other != path and whole.fullmatch(other)} if found else set()
+
+
+def named(codes: Iterable[str], here: str, there: Collection[str]) -> set[str]:
+    """Return the files among ``there`` whose paths stand in some code, as they are seen from the folder ``here``.
+
+    >>> sorted(named(["F = {'a': 'act.txt', 'p': '../p.txt'}"], "book", ["book/act.txt", "p.txt", "book/x.txt"]))
+    ['book/act.txt', 'p.txt']
+    """
+    trees = [tree for code in codes if (tree := parsed(code)) is not None]
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {posixpath.normpath(posixpath.join(here, text)) for text in texts if text} & set(there)
 
 
 def _values(default: Any) -> Iterator[Any]:

@@ -29,7 +29,7 @@ from cmbagent_nb.settings import user_path
 from cmbagent_nb.skills import library, naming
 from cmbagent_nb.skills.extracting import layout as files
 from cmbagent_nb.skills.extracting import reading
-from cmbagent_nb.skills.extracting.alike import alike
+from cmbagent_nb.skills.extracting.alike import alike, named
 from cmbagent_nb.skills.extracting.created_row import About, make_row
 from cmbagent_nb.skills.extracting.declared import read_declared
 from cmbagent_nb.skills.extracting.making import Draft, Maker, Reference, Way
@@ -328,10 +328,11 @@ class _Making:
         Asked only of code that looks whether a file is there, or of a module of its folder that does: it is run once
         more without the files that it read.
         """
-        read = {path for path in first.needed & first.read if not path.endswith(".py")} - first.bring
+        codes = [*reading.codes(self.notebook), files.tagged(self.notebook, "parameters").source]
+        read = {path for path in first.needed & first.read if not path.endswith(".py")} | self._named(first)
+        read -= first.bring
         if first.executed.status != "completed" or not read or first.executed.duration_s > _LONG_S:
             return set()
-        codes = [*reading.codes(self.notebook), files.tagged(self.notebook, "parameters").source]
         modules = (first.surroundings.top / path for path in first.needed if path.endswith(".py"))
         codes += [path.read_text(encoding="utf-8", errors="replace") for path in modules if path.is_file()]
         if not any(_LOOKS.search(code) for code in codes):
@@ -353,6 +354,13 @@ class _Making:
                 own |= again.written & {path}
         return own
 
+    def _named(self, first: FirstRun) -> set[str]:
+        """Return files that were neither read nor written, and whose names stand in the code."""
+        codes = [*reading.codes(self.notebook), files.tagged(self.notebook, "parameters").source]
+        there = first.existing - first.written - first.needed
+        found = named(codes, first.surroundings.here, there)
+        return {path for path in found if not path.endswith((".ipynb", ".py"))}
+
     def _alike(self, first: FirstRun) -> set[str]:
         """Return files that were not read, and that would be with other values of the parameters; they are told."""
         codes, there = reading.codes(self.notebook), sorted(first.existing - first.written - first.needed)
@@ -360,6 +368,7 @@ class _Making:
         for path in sorted(first.needed & first.read):
             for other in sorted(alike(path, self.parameters, codes, there)):
                 found.setdefault(other, path)
+        found = dict.fromkeys(sorted(self._named(first)), "") | found
         left = _MOST_ALIKE
         for other in list(found):
             left -= (first.surroundings.top / other).stat().st_size
@@ -368,9 +377,10 @@ class _Making:
                 return set()
         if found:
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            instead = [path for path in dict.fromkeys(found.values()) if path]
+            why = f", as they may be read instead of {', '.join(instead[:3])}" if instead else ""
             self.notes.append(
-                f"brought along for other values of the parameters: {', '.join(list(found)[:3])}{more}, as they may be "
-                f"read instead of {', '.join(list(dict.fromkeys(found.values()))[:3])}"
+                f"brought along for other values of the parameters: {', '.join(list(found)[:3])}{more}{why}"
             )
         return set(found)
 
