@@ -19,15 +19,21 @@ from cmbagent_nb.skills.model import Parameter
 _NUMBER = r"\d+(?:\.\d+)?"
 
 
-def alike(path: str, parameters: Iterable[Parameter], codes: Collection[str], there: Iterable[str]) -> set[str]:
+def alike(
+    path: str, parameters: Iterable[Parameter], codes: Collection[str], there: Iterable[str], here: str = ""
+) -> set[str]:
     """Return the files among ``there`` that may be read instead of one, with other values of the parameters.
+
+    A parameter that is the file's own path, as it is seen from the folder ``here``, is given another path: it stands
+    for no others.
 
     >>> survey = Parameter("survey", "str", "planck")
     >>> sorted(alike("data/planck.csv", [survey], ["read(f'data/{survey}.csv')"], ["data/act.csv", "data/act.txt"]))
     ['data/act.csv']
     """
     values = [value for item in parameters for value in _values(item.default)]
-    texts = sorted({value for value in values if isinstance(value, str)}, key=len, reverse=True)
+    own = posixpath.relpath(path, here or ".")
+    texts = sorted({value for value in values if isinstance(value, str) and value != own}, key=len, reverse=True)
     numbers = {float(value) for value in values if not isinstance(value, str)}
     parts, found = [], False
     for part in path.split("/"):
@@ -68,7 +74,7 @@ def _pattern(part: str, texts: list[str], numbers: set[float]) -> str:
     for match in re.finditer("|".join([*map(re.escape, texts), _NUMBER]), part):
         text = match.group()
         if text in texts:
-            other = "[^/]+"
+            other = "[^/]+" + re.escape(posixpath.splitext(text)[1])
         elif re.fullmatch(_NUMBER, text) and float(text) in numbers:
             other = _NUMBER
         else:

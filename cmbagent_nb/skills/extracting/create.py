@@ -363,10 +363,12 @@ class _Making:
 
     def _alike(self, first: FirstRun) -> set[str]:
         """Return files that were not read, and that would be with other values of the parameters; they are told."""
-        codes, there = reading.codes(self.notebook), sorted(first.existing - first.written - first.needed)
-        found: dict[str, str] = {}
+        there = sorted(first.existing - first.written - first.needed)
+        there = [path for path in there if not path.endswith((".ipynb", ".py"))]
+        codes = reading.codes(self.notebook)
+        here, found = first.surroundings.here, dict[str, str]()
         for path in sorted(first.needed & first.read):
-            for other in sorted(alike(path, self.parameters, codes, there)):
+            for other in sorted(alike(path, self.parameters, codes, there, here)):
                 found.setdefault(other, path)
         found = dict.fromkeys(sorted(self._named(first)), "") | found
         left = _MOST_ALIKE
