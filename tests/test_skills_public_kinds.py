@@ -366,6 +366,17 @@ def test_writes_elsewhere_are_allowed_on_request(home: Home, tmp_path: Path) -> 
     assert any("outside of its folder, whenever it runs" in text for text in skill.verification["notes"])
 
 
+def test_a_second_cell_of_parameters_is_told(home: Home, tmp_path: Path) -> None:
+    """Values are given after the first: what the second sets stays as it is."""
+    place = laid_out(Kind("second", ("n = 2", "m = 3", "open('o.txt', 'w').write(str(n * m))")), tmp_path / "disk")
+    notebook: Any = nbformat.read(str(place), 4)
+    notebook.cells[1].metadata["tags"] = ["parameters"]
+    place.write_text(nbformat.writes(notebook), encoding="utf-8")
+    skill = create(home.db, home.writer, home.path, place, name="second", liveness_s=0)
+    assert [item.name for item in skill.parameters] == ["n"]
+    assert any("only the first of the cells tagged" in text for text in skill.verification["notes"])
+
+
 def test_files_can_be_brought_along(home: Home, tmp_path: Path) -> None:
     """Also a folder; one that is not there is told."""
     kind = Kind("brought", ("n = 2", "import os\nopen('o.txt', 'w').write(str(n * os.path.getsize('far/a.bin')))"))

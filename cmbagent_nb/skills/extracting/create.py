@@ -268,6 +268,9 @@ class _Making:
                 "Tag the cell that sets them with `parameters` (View → Cell toolbar → Tags).",
                 path=str(self.place),
             )
+        tagged = [item for item in self.notebook.cells if "parameters" in item.metadata.get("tags", [])]
+        if sum(item.cell_type == "code" for item in tagged) > 1:
+            self.notes.append("only the first of the cells tagged `parameters` sets them: what the others set is fixed")
         parent = self.about.parent
         known = parent.parameters if parent is not None else ()
         others = reading.codes(self.notebook)
