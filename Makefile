@@ -87,7 +87,7 @@ lab: $(VENV)/.demo
 
 # Most tests wait for a process that starts: one worker a core, up to four; a file's tests stay together. What drives
 # a browser has the machine for itself.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Tests that hold numbers, dates or texts: they pass on a machine that is set up for another country, too.
 ELSEWHERE := tests/test_datasets.py tests/test_store_json.py tests/test_store_frames.py tests/test_store_values.py \

@@ -15,6 +15,12 @@ from cmbagent_nb.workspace import Workspace
 #: Variables of the machine that would change what a test does.
 FOREIGN = ("CMBAGENT_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_API_KEY", "OLLAMA_")
 
+#: Files that take long for their few tests: with several workers they begin first, so that none is left at the end.
+LONG = (
+    *("package_demo", "package_build", "copies", "crashes", "compose", "extraction", "skills_public_kinds", "resume"),
+    *("learning_optimize", "ends", "playbooks", "starter", "shared_names", "state_machine", "skills_end_to_end"),
+)
+
 _confined = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 
@@ -46,6 +52,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Delete what the tests wrote in place of the user's files."""
     if _confined in config.stash:
         config.stash[_confined].cleanup()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(autouse=True)
