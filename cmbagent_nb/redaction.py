@@ -67,21 +67,25 @@ _SHAPES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     (
         "PASSWORD",
         ("://",),
-        re.compile(r"(?<=://)(?P<keep>[^\s/:@\"'<>]{0,256}:)" + _NEW + r"[^\s/@\"'<>]{1,512}(?=@)"),
+        re.compile(r"(?<=://)(?P<keep>[^\s/:@\"'<>]{0,256}:)" + _NEW + r"[^\s/\"'<>]{1,512}(?=@)"),
     ),
     # A user name alone stays (ssh://git@host): what is masked is long and holds a digit.
     ("TOKEN", ("://",), re.compile(r"(?<=://)(?=[^\s/:@]*\d)[A-Za-z0-9_.~%+-]{12,512}(?=@)")),
     (
         "PRIVATE_KEY",
-        ("PRIVATE KEY-----",),
-        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^\"]*?-----END [A-Z ]*PRIVATE KEY-----"),
+        ("PRIVATE KEY",),
+        # Also a key that was cut, or whose lines are strings of code: after its beginning, all that looks like base64.
+        re.compile(
+            r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:[^\"]*?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
+            r"|(?:(?:[\s\"'>|#(),]|\\+[nr]?)*[A-Za-z0-9+/]{16,}={0,2})+)"
+        ),
     ),
 )
 
 #: Finds any of the marks above, by the rarest of its characters: nearly all texts hold no mark, and many not even this
 #: character. Looking for one character is some fifty times as fast as looking for all marks at once.
 _RARE: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("-", re.compile(r"-(?:(?<=sk-)|(?<=xai-)|(?<=glpat-)|(?<=PRIVATE KEY-)----)")),
+    ("-", re.compile(r"-(?:(?<=sk-)|(?<=xai-)|(?<=glpat-)|(?<=PRIVATE KEY-)----|(?<=PRIVATE KEY BLOCK-)----)")),
     ("_", re.compile(r"_(?:(?<=gh[pousr]_)|(?<=github_pat_)|(?<=hf_)|(?<=gsk_))")),
     ("A", re.compile(r"A(?:KIA|SIA|Iza)")),
     ("J", re.compile(r"J(?<=eyJ)")),
@@ -259,14 +263,22 @@ def _passwords_in(url: str) -> list[str]:
 
 def _forms_of(value: str) -> set[str]:
     """Return a value as it appears in text, Python output, URLs, HTML, base64 and JSON nested three deep."""
-    quoted = {quote(value), quote(value, safe="")}
+    quoted = {quote(value), quote(value, safe=""), quote(quote(value, safe=""), safe="")}
     lower = {re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), form) for form in quoted}
     forms = newest = {value, repr(value)[1:-1], html.escape(value), html.escape(value, quote=False), *quoted, *lower}
     for _ in range(3):
         newest = {json.dumps(form, ensure_ascii=plain)[1:-1] for form in newest for plain in (True, False)} - forms
         forms = forms | newest
-    if len(value) >= LONG:  # what is coded in a header; whatever follows changes only the last characters
-        forms.add(base64.b64encode(value.encode("utf-8", "surrogateescape")).decode().rstrip("=")[:-1])
+    # Encoders of other languages escape more than Python's: slashes, and what HTML would read.
+    forms |= {form.replace("/", "\\/") for form in forms}
+    forms |= {form.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e") for form in forms}
+    if (
+        len(value) >= LONG
+    ):  # what is coded in a header, also after a user's name: what is around it changes its ends only
+        for before in range(3):
+            coded = base64.b64encode(b"\0" * before + value.encode("utf-8", "surrogateescape")).decode()
+            coded = coded.rstrip("=")[(0, 2, 3)[before] : -1]
+            forms |= {coded, coded.replace("+", "-").replace("/", "_")}
     return forms
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -25,6 +26,7 @@ KEY = 'pl4nted/"key"-Zäh9-0123456789'
         "xoxb-1234567890-abcdef",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijklmnop",
         "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
+        "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQOY\n-----END PGP PRIVATE KEY BLOCK-----",
     ],
 )
 def test_keys_of_vendors_are_known_by_their_shape(secret: str) -> None:
@@ -56,6 +58,38 @@ def test_every_form_of_a_value_is_masked() -> None:
     for form in (KEY, json.dumps(KEY), json.dumps(KEY, ensure_ascii=False), json.dumps({"a": [KEY]})):
         scrubbed = redactor.scrub(f"<{form}>")
         assert "0123456789" not in scrubbed and "[redacted:MY_TOKEN]" in scrubbed
+
+
+@pytest.mark.parametrize("break_", ["\n", "\\n", "\\\\n", '"\n    "', '\\n"\n"', "\n  "])
+def test_a_private_key_that_was_cut_is_masked(break_: str) -> None:
+    """Its end is missing, or its lines are strings of code."""
+    lines = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"]
+    scrubbed = Redactor({}).scrub(break_.join(["key = -----BEGIN PRIVATE KEY-----", *lines]) + "\nand then")
+    assert scrubbed == "key = [redacted:PRIVATE_KEY]\nand then"
+
+
+@pytest.mark.parametrize("user", ["", "me:", "ada:", "user:"])
+def test_a_key_in_basic_credentials_is_masked(user: str) -> None:
+    """Three bytes make four characters, so that what is before the key changes all of them."""
+    key = "wJalrXUtn/EMI+K7MDENG0"
+    for coded in (base64.b64encode, base64.urlsafe_b64encode):
+        written = coded(f"{user}{key}:".encode()).decode()
+        assert "[redacted:MY_KEY]" in Redactor({"MY_KEY": key}).scrub(f"sent {written}")
+
+
+def test_a_key_as_other_encoders_write_it_is_masked() -> None:
+    """JSON of Go and PHP, and a URL that is a parameter of another."""
+    key = "wJalrX&Utn/EMI<K7MDENG0"
+    for written in (
+        r"wJalrX\u0026Utn/EMI\u003cK7MDENG0",
+        r"wJalrX&Utn\/EMI<K7MDENG0",
+        "wJalrX%2526Utn%252FEMI%253CK7MDENG0",
+    ):
+        assert Redactor({"MY_KEY": key}).scrub(f"a {written} b") == "a [redacted:MY_KEY] b"
+
+
+def test_a_password_with_an_at_sign_is_masked_whole() -> None:
+    assert Redactor({}).scrub("postgresql://bob:pa@ss1@host/db") == "postgresql://bob:[redacted:PASSWORD]@host/db"
 
 
 def test_a_password_in_a_url_is_masked() -> None:
