@@ -400,3 +400,8 @@ def test_integers_that_python_refuses() -> None:
     answer = read_body(text)
     assert answer is not None and answer.reply is not None and answer.reply.text == "42"
     assert isinstance(read_structured('{"approved": true, "confidence": ' + "9" * 4301 + "}", Review), Review)
+
+
+def test_a_code_span_that_ends_a_line_of_a_docstring_keeps_its_line_break() -> None:
+    for source in ('"""Units.\n\n``quetta``  :math:`10`\n``ronna``\n"""\n', 'b"""\\\n86)C``\n`\nend\n"""\n'):
+        assert decode(json.dumps(source)[1:-1], PYTHON) == source

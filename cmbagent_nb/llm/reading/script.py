@@ -105,7 +105,11 @@ class _Script:
         if name in POSSIBLE and self.body.count("$") % 2 == 1:
             return True
         quoted = _QUOTED.match(self.raw, token.end)
-        return quoted is not None and re.search(rf"{quoted[1]}(?:\\[nrt])*\Z", self.body) is not None
+        if quoted is None or (
+            quoted[1] == "`" and self.body.count("`") % 2 == 0
+        ):  # a code span that ends with the line
+            return False
+        return re.search(rf"{quoted[1]}(?:\\[nrt])*\Z", self.body) is not None
 
     def _quote(self) -> None:
         r"""Take ``\'``, which no JSON allows: a quote, or one that the script itself escapes."""
