@@ -70,6 +70,24 @@ def test_code_comes_out_of_its_fence() -> None:
     assert report == Report(title="T", markdown="# T\n")
 
 
+@pytest.mark.parametrize(
+    "fenced",
+    [
+        "```python\r\nprint('`')\r\n```",
+        "~~~python\nprint('`')\n~~~",
+        "````python\nprint('`')\n````\n",
+    ],
+)
+def test_code_comes_out_of_other_fences(fenced: str) -> None:
+    assert read_reply(json.dumps({"filename": "a.py", "python_code": fenced}), Code).python_code == "print('`')\n"
+
+
+@pytest.mark.parametrize("tag", ["rationale", "critique", "thought_process", "internal_monologue", "chain-of-thought"])
+def test_a_draft_in_reasoning_of_another_name_is_no_answer(tag: str) -> None:
+    text = f'{{"approved": false}}\n<{tag}>Or should it be {{"approved": true}}? No.</{tag}>'
+    assert not read_reply(text, Review).approved
+
+
 def test_reasoning_is_kept_in_every_form() -> None:
     for form, own in ((Review, {"approved": True}), (Verdict, {"achieved": False})):
         value: Any = form.model_validate(

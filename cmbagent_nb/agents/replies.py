@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from cmbagent_nb.llm.reading.structured import HOLDS_PYTHON
 
-_FENCE = re.compile(r"\A\s*```([\w+-]*)[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL)
+_FENCE = re.compile(r"\A\s*(?P<fence>`{3,}|~{3,})([\w+-]*)[ \t]*\r?\n(.*?)(?:\r?\n)?(?P=fence)\s*\Z", re.DOTALL)
 _FENCE_LINE = re.compile(r"^[ \t]*```(.*)$", re.MULTILINE)
 
 
@@ -26,7 +26,7 @@ def unfenced(text: Any) -> Any:
     'print(1)\\n'
     """
     if isinstance(text, str) and (match := _FENCE.match(text)):
-        return match[2].rstrip("\n") + "\n"
+        return match[3].rstrip("\r\n") + "\n"
     return text
 
 
@@ -41,9 +41,9 @@ def unfenced_markdown(text: Any) -> Any:
     match = _FENCE.match(text) if isinstance(text, str) else None
     if match is None:
         return text
-    inner = _FENCE_LINE.findall(match[2])
-    named = match[1].lower() in ("markdown", "md") and len(inner) % 2 == 0
-    return unfenced(text) if named or (not match[1] and not inner) else text
+    inner = _FENCE_LINE.findall(match[3])
+    named = match[2].lower() in ("markdown", "md") and len(inner) % 2 == 0
+    return unfenced(text) if named or (not match[2] and not inner) else text
 
 
 def _as_list(value: Any) -> Any:

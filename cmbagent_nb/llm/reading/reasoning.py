@@ -24,7 +24,10 @@ from cmbagent_nb.llm.reading.lenient import Effort, NotJSON, read_value
 
 _SURE = r"think|thinking|thought|thoughts|reasoning|antthinking|seed:think|inner_?monologue|chain_of_thought"
 _BRACKETS = "THINK|THINKING|REASONING|think|thinking"
-_OTHER = r"analysis|reflection|scratch_?pad|deliberation|reason|cot|planning"
+_OTHER = (
+    r"analysis|reflections?|scratch_?pad|deliberation|reason|rationale|cot|planning|critique|brainstorm(?:ing)?"
+    r"|(?:internal|inner|thought|thinking|reasoning)[_-]?(?:process|thoughts?|monologue|reasoning)|chain-of-thought"
+)
 _HEADER = r"(?:<\|start\|>\s*\w*)?<\|channel\|>\s*{name}\b[^<]{{0,80}}(?:<\|constrain\|>\s*\w+\s*)?<\|message\|>"
 
 #: Each way of writing reasoning: how it opens, how it closes, and whether it may stand within a text that is no JSON.
