@@ -272,9 +272,7 @@ def _forms_of(value: str) -> set[str]:
     # Encoders of other languages escape more than Python's: slashes, and what HTML would read.
     forms |= {form.replace("/", "\\/") for form in forms}
     forms |= {form.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e") for form in forms}
-    if (
-        len(value) >= LONG
-    ):  # what is coded in a header, also after a user's name: what is around it changes its ends only
+    if len(value) >= LONG:  # what is coded in a header, also after a user's name, which changes its ends only
         for before in range(3):
             coded = base64.b64encode(b"\0" * before + value.encode("utf-8", "surrogateescape")).decode()
             coded = coded.rstrip("=")[(0, 2, 3)[before] : -1]

@@ -405,3 +405,10 @@ def test_integers_that_python_refuses() -> None:
 def test_a_code_span_that_ends_a_line_of_a_docstring_keeps_its_line_break() -> None:
     for source in ('"""Units.\n\n``quetta``  :math:`10`\n``ronna``\n"""\n', 'b"""\\\n86)C``\n`\nend\n"""\n'):
         assert decode(json.dumps(source)[1:-1], PYTHON) == source
+
+
+def test_what_is_between_two_code_spans_is_none() -> None:
+    """A long span is one, too; the line breaks after it are line breaks."""
+    long = "FlatLambdaCDM(H0=67.4, Om0=0.315, Tcmb0=2.7255, Neff=3.046, m_nu=[0.0, 0.0, 0.06], Ob0=0.0493)"
+    text = f"* The model is `{long}`.\n* See `fit.py`.\n\nThe result is `chi2`\nand `n`."
+    assert decode(json.dumps(text)[1:-1], TEXT) == text

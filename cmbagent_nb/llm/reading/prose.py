@@ -30,8 +30,9 @@ _CLASS_AFTER = re.compile(r"[^\]\[\s]{0,12}\][+*{?]")
 _PATH = re.compile(r"(?<![A-Za-z])[A-Za-z]:(?:\\(?![\\\"/])[^\\\s\"'`<>|*?:,;]*)+")
 _CERTAIN_PATH = re.compile(r"\\[^nrt]|\A[CDcd]:.*\.\w{1,5}\Z", re.DOTALL)
 _FENCE = re.compile(r"```[ \t]*([\w+-]*)[ \t]*(?:\\r\\n|\\n|\r?\n)(.*?)(?:\\n|\n)[ \t]*```", re.DOTALL)
-_CODE_SPAN = re.compile(r"(?<!`)`(?!`)((?:[^`\\\n]|\\.){1,80}?)`(?!`)", re.DOTALL)
 _SINGLE_TICK = re.compile("(?<!`)`(?!`)")
+#: Characters of a code span whose backslashes are looked at.
+_LONGEST_SPAN = 80
 _PYTHON_NAMES = frozenset({"", "python", "py", "python3", "ipython", "pycon"})
 _ENVIRONMENT = re.compile(r"(?:begin|end)\{\w+\*?\}(?:\{[^}]*\})?\Z")
 
@@ -91,8 +92,13 @@ class _Prose:
     def _code_spans(self) -> Spans:
         spans: Spans = []
         for start, end in self.outside:
-            if len(_SINGLE_TICK.findall(self.raw, start, end)) % 2 == 0:
-                spans += [match.span(1) for match in _CODE_SPAN.finditer(self.raw, start, end)]
+            ticks = [match.start() for match in _SINGLE_TICK.finditer(self.raw, start, end)]
+            if len(ticks) % 2 == 0:  # in pairs: else what is between two spans would be taken for one
+                spans += [
+                    (opening + 1, closing)
+                    for opening, closing in zip(ticks[::2], ticks[1::2], strict=True)
+                    if closing - opening <= _LONGEST_SPAN + 1 and "\n" not in self.raw[opening:closing]
+                ]
         return spans
 
     def _letters(self, end: int) -> str:

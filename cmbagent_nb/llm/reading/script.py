@@ -105,9 +105,7 @@ class _Script:
         if name in POSSIBLE and self.body.count("$") % 2 == 1:
             return True
         quoted = _QUOTED.match(self.raw, token.end)
-        if quoted is None or (
-            quoted[1] == "`" and self.body.count("`") % 2 == 0
-        ):  # a code span that ends with the line
+        if quoted is None or (quoted[1] == "`" and self.body.count("`") % 2 == 0):  # a code span that ends the line
             return False
         return re.search(rf"{quoted[1]}(?:\\[nrt])*\Z", self.body) is not None
 
