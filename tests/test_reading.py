@@ -412,3 +412,10 @@ def test_what_is_between_two_code_spans_is_none() -> None:
     long = "FlatLambdaCDM(H0=67.4, Om0=0.315, Tcmb0=2.7255, Neff=3.046, m_nu=[0.0, 0.0, 0.06], Ob0=0.0493)"
     text = f"* The model is `{long}`.\n* See `fit.py`.\n\nThe result is `chi2`\nand `n`."
     assert decode(json.dumps(text)[1:-1], TEXT) == text
+
+
+def test_the_last_digit_of_a_unicode_escape_is_no_drive() -> None:
+    r"""What is written as ``\u03bc:\n\u2022`` holds no path."""
+    for text in ("Values of μ:\n• one\n• two", "Values of λ:\ndata.csv", "La durée:\nété.csv, ê:\té"):
+        for numbers in (True, False):
+            assert decode(json.dumps(text, ensure_ascii=numbers)[1:-1], TEXT) == text

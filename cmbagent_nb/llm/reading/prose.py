@@ -27,7 +27,11 @@ _BEFORE_PATTERN = re.compile(r"\\[dDwWsS](?:[+*?]|\{\d+(?:,\d*)?\})?\??\Z|\[\^\Z
 _AFTER_PATTERN = re.compile(r"(?:[+*?]\??|\{\d+(?:,\d*)?\})?\\[dDwWsS](?![A-Za-z])")
 _CLASS_BEFORE = re.compile(r"\[\^?[^\]\[\s]{0,12} ?\Z")
 _CLASS_AFTER = re.compile(r"[^\]\[\s]{0,12}\][+*{?]")
-_PATH = re.compile(r"(?<![A-Za-z])[A-Za-z]:(?:\\(?![\\\"/])[^\\\s\"'`<>|*?:,;]*)+")
+#: The letter of a drive is no end of a word, nor of a character that is written by its number.
+_PATH = re.compile(
+    r"(?<![^\W\d_])(?<!\\u[0-9a-fA-F]{3})(?<!\\u[0-9a-fA-F]{4})"
+    r"[A-Za-z]:(?:\\(?![\\\"/])[^\\\s\"'`<>|*?:,;]*)+"
+)
 _CERTAIN_PATH = re.compile(r"\\[^nrt]|\A[CDcd]:.*\.\w{1,5}\Z", re.DOTALL)
 _FENCE = re.compile(r"```[ \t]*([\w+-]*)[ \t]*(?:\\r\\n|\\n|\r?\n)(.*?)(?:\\n|\n)[ \t]*```", re.DOTALL)
 _SINGLE_TICK = re.compile("(?<!`)`(?!`)")
