@@ -267,6 +267,26 @@ def test_output_is_streamed_in_order_on_the_loop(folder: Path) -> None:
     assert started == [(outcome.pid, outcome.started_at)]
 
 
+def test_a_key_that_is_written_in_two_pieces_is_masked_in_the_stream(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A buffer of 8 KiB ends anywhere, and what is in it is seen before the rest is written."""
+    monkeypatch.setenv("PIECES_API_KEY", "pieces0123456789-abcdefghij")
+    seen: list[str] = []
+    outcome = run(
+        folder,
+        """
+        import time
+        for piece in ("begin\\nkey=pieces01234", "56789-abcd", "efghij;\\rwaiting"):
+            print(piece, end="", flush=True)
+            time.sleep(0.4)
+        """,
+        on_output=lambda stream, text: seen.append(text),
+    )
+    assert outcome.status == "completed"
+    assert seen == ["begin\n", "key=[redacted:PIECES_API_KEY];\r", "waiting"]
+
+
 def test_invalid_utf8_and_surrogates_do_no_harm(folder: Path) -> None:
     outcome = run(
         folder,

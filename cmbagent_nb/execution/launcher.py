@@ -46,6 +46,8 @@ __all__ = ["Limits", "Outcome", "kill_group", "launch", "read_exit"]
 
 #: Seconds between two looks at the output (and whether it was cancelled), and at the memory.
 OUTPUT_EVERY = 0.1
+#: Characters of a line without an end that are held back until it ends.
+LONGEST_LINE = 4096
 MEMORY_EVERY = 0.2
 
 #: Seconds to wait for space on a full disk, and between two looks.
@@ -159,6 +161,7 @@ class _Job:
         self.record = self.folder
         self.on_start: OnStart = lambda pid, started: None
         self.on_output: OnOutput = lambda stream, text: None
+        self.unfinished: dict[str, str] = {}  #: of each stream, the line that has no end yet
         self.cancelled = threading.Event()
         self.peak_mb = 0.0
         self.reason = ""  # why the group was killed: timeout, memory, output, killed
@@ -265,8 +268,12 @@ class _Job:
                         return
 
     def _pass_on(self, streams: dict[str, Follower], *, last: bool = False) -> None:
+        """Pass on what came, by whole lines: a secret that is written in two pieces would not be known."""
         for name, follower in streams.items():
-            text = follower.more(last=last)
+            text = self.unfinished.pop(name, "") + follower.more(last=last)
+            end = max(text.rfind("\n"), text.rfind("\r")) + 1
+            if not last and len(text) - end <= LONGEST_LINE:
+                text, self.unfinished[name] = text[:end], text[end:]
             if text:
                 self.on_output(name, scrub(text))
 
