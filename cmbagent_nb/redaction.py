@@ -47,8 +47,11 @@ _PASSWORD_NAME = re.compile(r"PASSW|PASSPHRASE|SECRET|CREDENTIAL|(^|_)(PWD|PASS)
 _SECRET_NAME = re.compile(_PASSWORD_NAME.pattern + r"|KEY|TOKEN|(^|_)(PAT|AUTH|BEARER|COOKIE|DSN)($|_)")
 _NOT_SECRET = re.compile(r"^(OLD)?PWD$|KEYBOARD|_(FILE|PATH|DIR|URL|HOST|SOCK|NAME|ID|AGENT)$|TOKENIZERS_PARALLELISM")
 
-#: What no masked value begins with: a text is masked once.
-_NEW = r"(?!\[redacted:|\*{3,}(?![^@&\s]))"
+#: What no masked value begins with: a text is masked once, and a placeholder of code holds no secret.
+_NEW = (
+    r"(?!\[redacted:|\*{3,}(?![^@&\s])"
+    r"|(?:\$?\{[^{}\s]{0,80}\}|\$[A-Za-z_]\w{0,40}|%s|%\(\w{1,40}\)s)(?![^@&\s;#\"'\\,]))"
+)
 
 #: Shapes of keys and credentials: a name, texts one of which each match holds, the pattern. A group ``keep`` is what
 #: stands before the secret and stays. The first tier is told from other text by a rare character (``_RARE``).
@@ -109,8 +112,11 @@ _NEAR = 60
 #: Secrets that are known by the name beside them: in code, JSON, YAML and printed dicts, in queries of URLs, in headers
 #: and in connection strings. Tested only where one of :data:`_NAMED_MARKS` stands.
 _ASSIGNED = re.compile(r"(?P<keep>[:=]\s*\\{0,3}(?P<mark>[\"']))(?P<secret>[^\"'\\\s{}]{4,512})(?=\\{0,3}(?P=mark))")
+#: A name that only ends with "key" may be that of a column, so that its value has to look like a key.
 _QUERY = re.compile(
-    r"(?P<keep>[?&;](?i:[a-z0-9_.-]{0,40}(?:key|token|secret|signature|passw(?:or)?d|passphrase|pwd)|sig)=)"
+    r"(?P<keep>[?&;](?:(?i:[a-z0-9_.-]{0,40}(?:(?:api|access|auth|account|secret|private|subscription)[_-]?key|token|secret"
+    r"|signature|passw(?:or)?d|passphrase|pwd)|sig)="
+    r"|(?i:[a-z0-9_.-]{0,40}key)=(?=[^\s&;#\"'<>\\]*\d)(?=[^\s&;#\"'<>\\]*[A-Za-z])(?=[^\s&;#\"'<>\\]{8})))"
     + _NEW
     + r"[^\s&;#\"'<>\\]{4,}"
 )

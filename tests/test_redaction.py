@@ -52,6 +52,30 @@ def test_ordinary_text_stays(text: str) -> None:
     assert Redactor({"HOME": "/home/ada", "SOME_KEY": "short"}).scrub(text) == text
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        'get(f"https://api.org/q?api_key={API_KEY}&limit=5")',
+        'connect(f"postgresql://{user}:{password}@{host}/sky")',
+        'connect(f"mysql://{u}:{quote_plus(p)}@{h}")',
+        'connect("postgres://{}:{}@{}/sky".format(user, password, host))',
+        'connect("https://bob:%s@host/" % password)',
+        'connect(f"host={host} user={user} password={password} dbname=sky")',
+        'run("curl https://api.org/q?token=${TOKEN}")',
+        'get("https://archive.org/q?sort_key=redshift&primary_key=objid&maxkey=10000")',
+    ],
+)
+def test_code_that_names_a_secret_without_having_it_stays(code: str) -> None:
+    """Code is masked before it is shown and run: what is masked in vain is other code."""
+    assert Redactor({}).scrub(code) == code
+
+
+@pytest.mark.parametrize("query", ["?api_key=abcd", "?x=1&key=abc12345", "&access_token={ab}cd1", "?sig=a%2Fb"])
+def test_keys_in_queries_are_masked(query: str) -> None:
+    name = query.rpartition("=")[0]
+    assert Redactor({}).scrub(f"https://host/{query}&y=2") == f"https://host/{name}=[redacted:SECRET]&y=2"
+
+
 def test_every_form_of_a_value_is_masked() -> None:
     """As it is, in JSON, and in a URL."""
     redactor = Redactor({"MY_TOKEN": KEY})
