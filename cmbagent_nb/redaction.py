@@ -104,6 +104,7 @@ _KEY_FIELD = re.compile(
 )
 _PASS_FIELD = re.compile(r"(?:passw(?:or)?d|passphrase|pwd)\\{0,3}[\"']?\s*$", re.IGNORECASE)
 _RANDOM = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[^\[]{8,}")
+_EXPRESSION = re.compile(r"[A-Za-z_][\w.]*(?=[,()\[\s]|\Z)")
 _CONNECTION = re.compile(r"\b(?:host|hostaddr|port|user|dbname)=")
 
 #: What is read around a match to tell what it is.
@@ -156,6 +157,9 @@ def _mask_named(text: str) -> str:
         return f"{match['keep']}[redacted:{name}]" if name else match[0]
 
     def connecting(match: re.Match[str]) -> str:
+        before = match.string[max(0, match.start() - 4 * _NEAR) : match.start()].rstrip()
+        if before.endswith((",", "(")) and _EXPRESSION.match(match.string, match.end("keep")):
+            return match[0]  # an argument of a call, by its name
         around = match.string[max(0, match.start() - 4 * _NEAR) : match.end() + 4 * _NEAR]
         return f"{match['keep']}[redacted:PASSWORD]" if _CONNECTION.search(around) else match[0]
 

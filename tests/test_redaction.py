@@ -62,6 +62,9 @@ def test_ordinary_text_stays(text: str) -> None:
         'connect("https://bob:%s@host/" % password)',
         'connect(f"host={host} user={user} password={password} dbname=sky")',
         'run("curl https://api.org/q?token=${TOKEN}")',
+        "psycopg2.connect(host=host, user=user, password=password)",
+        'connect(host=h, port=5432, password=os.environ["DB_PASSWORD"], dbname=d)',
+        "connect(password=getpass(), host=h)",
         'get("https://archive.org/q?sort_key=redshift&primary_key=objid&maxkey=10000")',
     ],
 )
@@ -74,6 +77,11 @@ def test_code_that_names_a_secret_without_having_it_stays(code: str) -> None:
 def test_keys_in_queries_are_masked(query: str) -> None:
     name = query.rpartition("=")[0]
     assert Redactor({}).scrub(f"https://host/{query}&y=2") == f"https://host/{name}=[redacted:SECRET]&y=2"
+
+
+def test_a_password_of_a_connection_string_is_masked() -> None:
+    for text in ("host=h user=u password=tiger dbname=d", "Login failed (host=h;password=tiger;port=1)"):
+        assert "tiger" not in Redactor({}).scrub(text)
 
 
 def test_every_form_of_a_value_is_masked() -> None:
