@@ -79,8 +79,9 @@ _SHAPES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
         ("PRIVATE KEY",),
         # Also a key that was cut, or whose lines are strings of code: after its beginning, all that looks like base64.
         re.compile(
-            r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:[^\"]*?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
-            r"|(?:(?:[\s\"'>|#(),]|\\+[nr]?)*[A-Za-z0-9+/]{16,}={0,2})+)"
+            r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
+            r"(?:[^\"]{0,16000}?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
+            r"|(?:(?:[\s\"'>|#(),\\]|(?<=\\)[nr])*+[A-Za-z0-9+/]{16,}+={0,2})+)"
         ),
     ),
 )

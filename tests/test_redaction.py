@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,15 @@ def test_a_private_key_that_was_cut_is_masked(break_: str) -> None:
     lines = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"]
     scrubbed = Redactor({}).scrub(break_.join(["key = -----BEGIN PRIVATE KEY-----", *lines]) + "\nand then")
     assert scrubbed == "key = [redacted:PRIVATE_KEY]\nand then"
+
+
+@pytest.mark.parametrize(
+    "after", ["\\" * 50_000, "\n " * 50_000, "A" * 100_000 + "!", "-----BEGIN PRIVATE KEY-----\n" * 500]
+)
+def test_what_only_begins_like_a_private_key_takes_no_time(after: str) -> None:
+    begun = time.monotonic()
+    Redactor({}).scrub("-----BEGIN PRIVATE KEY-----" + after)
+    assert time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize("user", ["", "me:", "ada:", "user:"])
