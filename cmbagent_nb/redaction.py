@@ -118,7 +118,7 @@ _ASSIGNED = re.compile(r"(?P<keep>[:=]\s*\\{0,3}(?P<mark>[\"']))(?P<secret>[^\"'
 _QUERY = re.compile(
     r"(?P<keep>[?&;](?:(?i:[a-z0-9_.-]{0,40}(?:(?:api|access|auth|account|secret|private|subscription)[_-]?key|token|secret"
     r"|signature|passw(?:or)?d|passphrase|pwd)|sig)="
-    r"|(?i:[a-z0-9_.-]{0,40}key)=(?=[^\s&;#\"'<>\\]*\d)(?=[^\s&;#\"'<>\\]*[A-Za-z])(?=[^\s&;#\"'<>\\]{8})))"
+    r"|(?i:[a-z0-9_.-]{0,40}key)=(?=[^\s&;#\"'<>\\]{0,99}\d)(?=[^\s&;#\"'<>\\]{0,99}[A-Za-z])(?=[^\s&;#\"'<>\\]{8})))"
     + _NEW
     + r"[^\s&;#\"'<>\\]{4,}"
 )
