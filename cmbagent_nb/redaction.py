@@ -40,6 +40,8 @@ LONG = 16
 #: The shortest values that are masked: shorter ones would hit ordinary words and numbers.
 SHORTEST_PASSWORD = 4
 SHORTEST_KEY = 8
+#: What every masked secret begins with.
+MARK = "[redacted:"
 #: Seconds for which the environment is taken as unchanged.
 FRESH = 0.5
 

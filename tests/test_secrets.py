@@ -18,6 +18,8 @@ import pytest
 
 from cmbagent_nb.cli import main
 from cmbagent_nb.errors import CMBAgentError, UsageError
+from cmbagent_nb.redaction import redactor
+from cmbagent_nb.workflow.attempt import _secrets_in
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer, Reply, Status
 from tests.rest_server import Server
@@ -227,3 +229,30 @@ def _forget() -> Iterator[None]:
 
     yield
     redaction._redactor = None
+
+
+SHARED = 'password = "c0rrect-horse-battery"\nopen("data/length.txt", "w").write(str(len(password)))\n'
+FROM_ENVIRONMENT = (
+    'import os\npassword = os.environ.get("CATALOG_PASSWORD", "")\n'
+    'open("data/length.txt", "w").write(str(len(password)))\n'
+)
+
+
+def test_code_that_holds_a_secret_is_not_run_masked(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masked, it would compute something else: the engineer is told, and the masked reply is refused on resume, too."""
+    asked: list[str] = []
+
+    def engineer(request: dict[str, Any]) -> Any:
+        asked.append(json.dumps(request))
+        return code(SHARED if len(asked) == 1 else FROM_ENVIRONMENT)
+
+    with OpenAIServer(engineer) as server:
+        monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
+        run = workspace.one_shot("Measure the password.", model="openai:m").wait(60)
+    assert run.status == "completed", run.error
+    assert (run.work_dir / "data/length.txt").read_text() == "0"
+    assert "The code was not run: line 1 holds what looks like a password" in asked[1]
+    assert not found_in("".join(run.messages()["content"].astype(str)).encode())
+    assert "c0rrect-horse" not in "".join(path.read_text() for path in run.work_dir.rglob("*.py"))
+    assert _secrets_in('password = "[redacted:PASSWORD]"', str)
+    assert _secrets_in('password = os.environ["PASSWORD"]', redactor().scrub) is None

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from cmbagent_nb.execution.group import kill_folder
 from cmbagent_nb.execution.launcher import kill_group, launch
 from cmbagent_nb.execution.marks import Mark
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.redaction import MARK
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.store.trouble import is_full
 from cmbagent_nb.workflow import gates, prompts
@@ -241,11 +242,13 @@ class Attempt:
                 return _Written(ready.code, ready.filename, ready.explanation, None, ready=ready)
         from cmbagent_nb.agents.replies import Code
 
-        answer = await self._ask(spec, Code)
+        def check(value: Any) -> str | None:
+            return _secrets_in(value.python_code, context.writer.scrub)
+
+        answer = await self._ask(spec, Code, check)
         reply = answer.value
         reason = reply.modification_summary or reply.explanation
-        code = context.writer.scrub(reply.python_code)
-        return _Written(code, reply.filename, reply.explanation, answer.event_id, reason)
+        return _Written(reply.python_code, reply.filename, reply.explanation, answer.event_id, reason)
 
     async def _code(self, spec: AgentSpec) -> Done | Failure:
         reply = await self._get_code(spec)
@@ -530,6 +533,19 @@ def _text_name(step: Step, default: str) -> str:
     parts = PurePosixPath(name.replace("\\", "/")).parts
     safe = not PurePosixPath(name).is_absolute() and ".." not in parts and all(len(part) < 200 for part in parts)
     return name if safe else default
+
+
+def _secrets_in(code: str, scrub: Callable[[str], str]) -> str | None:
+    """Return why code is not run that holds a secret, or the mark of one: masked, it would do something else."""
+    lines = code.splitlines()
+    found = [str(number) for number, line in enumerate(scrub(code).splitlines(), 1) if MARK in line]
+    if not found:
+        return None
+    where = f"line{'s' if len(found) > 1 else ''} {', '.join(found[:5])}" if len(lines) > 1 else "it"
+    return (
+        f"The code was not run: {where} holds what looks like a password or an API key. Read it from an environment"
+        " variable instead, or name another value."
+    )
 
 
 def _is(path: Path, code_hash: str) -> bool:
