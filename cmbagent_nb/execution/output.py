@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cmbagent_nb.execution.terminal import as_shown, shorten
+from cmbagent_nb.redaction import scrub
 
 #: Characters of an output, as a terminal shows it, that are kept in memory and in the record: beginning and end.
 SHOWN = 64 * 2**10
@@ -100,7 +101,7 @@ def _shown(head: bytes, left_out: int = 0, end: bytes = b"") -> str:
     text = as_shown(head.decode("utf-8", errors="replace"))
     if end:
         text += f"\n[… {left_out:,} bytes left out …]\n{as_shown(end.decode('utf-8', errors='replace'))}"
-    return shorten(text, SHOWN)
+    return shorten(scrub(text), SHOWN)  # first masked: half a secret is not known as one
 
 
 def trim(follower: Follower) -> None:
