@@ -19,9 +19,9 @@ from typing import Any
 from cmbagent_nb.llm.playbook import Playbook
 from cmbagent_nb.skills.library import Skill
 from cmbagent_nb.skills.notebook import notebook_text, read_notebook
-from cmbagent_nb.skills.sharing import about, manifest
+from cmbagent_nb.skills.sharing import manifest, skill_md
 from cmbagent_nb.skills.sharing.export import pack, write_files
-from cmbagent_nb.skills.sharing.package import ABOUT, NOTEBOOK, ROW, Package
+from cmbagent_nb.skills.sharing.package import ABOUT, NOTEBOOK, ROW, SCRIPT, Package
 from cmbagent_nb.skills.starter.install import FOLDER
 from cmbagent_nb.workspace import Workspace
 
@@ -131,7 +131,7 @@ def _run(workspace: Workspace, name: str) -> Any:
 
 
 def _plain(package: Package, skill: Skill) -> Package:
-    """Leave out what differs from one making to the next: ids of a workspace that is gone, and seconds."""
+    """Leave out what differs from one making to the next (ids, seconds) and the script that every export writes."""
     notebook = read_notebook(package.text(NOTEBOOK))
     ours = notebook.metadata["cmbagent_nb"]
     ours["run"].pop("id", None)
@@ -142,9 +142,10 @@ def _plain(package: Package, skill: Skill) -> Package:
     row = json.loads(package.text(ROW))
     row["verification"] = _without_times(row["verification"])
     row["visibility"] = "public"
+    del package.files[SCRIPT]
     package.files[NOTEBOOK] = text.encode()
     package.files[ROW] = (json.dumps(row, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
-    package.files[ABOUT] = about.write(skill, row, row["license"]).encode()
+    package.files[ABOUT] = skill_md.write(skill, row, row["license"]).encode()
     return manifest.seal(package)
 
 

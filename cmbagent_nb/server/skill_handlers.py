@@ -406,13 +406,13 @@ class Make(SkillHandler):
         await self.answer(self._take, packed, name, version_of, self.text(body, "workspace"))
 
     def _take(self, packed: dict[str, Any], name: str | None, version_of: str | None, where: str) -> dict[str, Any]:
+        from cmbagent_nb.skills.sharing.importer import check, import_package
         from cmbagent_nb.skills.sharing.package import from_json
-        from cmbagent_nb.skills.sharing.take import check, take
 
         _, workspace = self.workspace(where)
         taken = check(from_json(json.dumps(packed)))
         place = (workspace.db, workspace.writer, workspace.home)
-        skill, _ = take(*place, taken, name=name, version_of=version_of)
+        skill, _ = import_package(*place, taken, name=name, version_of=version_of)
         return {**skill_reading.about(workspace, skill), "code": str(skill.code())}
 
 

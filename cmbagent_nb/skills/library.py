@@ -9,7 +9,10 @@ from __future__ import annotations
 import html
 import json
 import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,6 +189,18 @@ def list_skills(
     found = db.rows("SELECT * FROM skills ORDER BY name, version DESC")
     skills = [from_row(parsed(row), db, writer, Path(home)) for row in found]
     return [item for item in skills if name in (None, item.name) and status in (None, item.status)]
+
+
+@contextmanager
+def staging(home: Path, prefix: str) -> Iterator[Path]:
+    """Give a new folder in which a skill is made; it is removed at the end, unless :func:`add` has moved it."""
+    making = Path(home) / "skills" / ".making"
+    making.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=making))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def add(

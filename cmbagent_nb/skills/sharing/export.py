@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.settings import user_path
-from cmbagent_nb.skills.sharing import about, manifest
+from cmbagent_nb.skills.sharing import manifest, skill_md
 from cmbagent_nb.skills.sharing.package import (
     ABOUT,
     ASSETS,
@@ -21,6 +21,7 @@ from cmbagent_nb.skills.sharing.package import (
     MANIFEST,
     NOTEBOOK,
     ROW,
+    SCRIPT,
     SHOWN,
     Package,
     read_package,
@@ -54,7 +55,7 @@ def export(
             f"a skill is not exported as {format!r}", f"Choose one of {', '.join(FORMATS)}.", format=format
         )
     target = user_path(path)
-    name = about.slug(skill.name)
+    name = skill_md.slug(skill.name)
     if format == "folder":
         target = target if target.name == name else target / name
     elif target.suffix.lower() != f".{format}":
@@ -86,8 +87,8 @@ def pack(skill: Skill, *, licence: str = "") -> Package:
     if left_out:
         row["expected_left_out"] = left_out
     package.files[ROW] = (json.dumps(row, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
-    package.files[ABOUT] = about.write(skill, row, row["license"]).encode()
-    package.files["scripts/run.py"] = Path(__file__).with_name("runner.py").read_bytes()
+    package.files[ABOUT] = skill_md.write(skill, row, row["license"]).encode()
+    package.files[SCRIPT] = Path(__file__).with_name("runner.py").read_bytes()
     return manifest.seal(package)
 
 

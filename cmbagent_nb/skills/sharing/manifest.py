@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from cmbagent_nb.skills.sharing.package import ASSETS, MANIFEST, NOTEBOOK, Package, newer, refused
+from cmbagent_nb.skills.sharing.package import ASSETS, EXPORT_AGAIN, MANIFEST, NOTEBOOK, Package, newer, refused
 
 FORMAT = 1
 
@@ -40,16 +40,20 @@ def check(package: Package) -> None:
         listed = manifest["files"]
         sums = {str(path): str(item["sha256"]) for path, item in listed.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise refused(f"its {MANIFEST} cannot be read", path=MANIFEST) from None
+        raise refused(f"its {MANIFEST} cannot be read", EXPORT_AGAIN, path=MANIFEST) from None
     newer(manifest.get("format"), f"its {MANIFEST}", FORMAT)
     found = {path: _sha256(content) for path, content in package.files.items() if path != MANIFEST}
     for path in sorted(sums.keys() | found.keys()):
         if path not in found:
-            raise refused(f"{path} is in its manifest but not there", path=path)
+            raise refused(f"{path} is in its manifest but not there", EXPORT_AGAIN, path=path)
         if path not in sums:
-            raise refused(f"{path} is not in its manifest", path=path)
+            raise refused(
+                f"{path} is not in its manifest", "Remove that file, or have the skill exported again.", path=path
+            )
         if sums[path] != found[path]:
-            raise refused(f"{path} was changed after it was exported: its sha256 is not the manifest's", path=path)
+            raise refused(
+                f"{path} was changed after it was exported: its sha256 is not the manifest's", EXPORT_AGAIN, path=path
+            )
 
 
 def digest(files: Mapping[str, bytes]) -> str:

@@ -35,6 +35,8 @@ ROW = "skill.json"
 MANIFEST = "manifest.json"
 ASSETS = "assets/"
 EXPECTED = "expected/"
+#: Runs the notebook with papermill alone; each export gets it from ``runner.py``.
+SCRIPT = "scripts/run.py"
 #: What the cells should show.
 SHOWN = "shown.json"
 
@@ -48,7 +50,12 @@ _JSON_FORMAT = "cmbagent-skill"
 _ODD = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _DAMAGED = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError)
-_FAIR = "Ask whoever made it for another copy; nothing was written."
+_EXPORTS = "Name an exported folder, JSON file or zip archive."
+EXPORT_AGAIN = "Have it exported again, by: cmbagent skill export NAME."
+_COPY_AGAIN = "Copy or download it again; if it is still so, have it exported again."
+_RENAME = "Rename that file where the skill was made, and have it exported again."
+_NO_LINK = "Put the file itself in place of the link, and have the skill exported again."
+_SMALLER = "Take large files out of the skill where it was made, and have it exported again."
 
 
 @dataclass
@@ -62,16 +69,16 @@ class Package:
         try:
             return self.files[path].decode("utf-8")
         except KeyError:
-            raise refused(f"it has no {path}", path=path) from None
+            raise refused(f"it has no {path}", EXPORT_AGAIN, path=path) from None
         except UnicodeDecodeError:
-            raise refused(f"its {path} is not text", path=path) from None
+            raise refused(f"its {path} is not text", EXPORT_AGAIN, path=path) from None
 
     def below(self, prefix: str) -> dict[str, bytes]:
         """Return the files below a folder, by their path in it."""
         return {path[len(prefix) :]: content for path, content in self.files.items() if path.startswith(prefix)}
 
 
-def refused(why: str, next_step: str = _FAIR, **data: Any) -> SkillRefused:
+def refused(why: str, next_step: str, **data: Any) -> SkillRefused:
     """Return the error for a package that is not taken."""
     return SkillRefused(f"the skill was not imported: {why}", next_step, **data)
 
@@ -90,17 +97,17 @@ def read_package(place: str | Path) -> Package:
     if path.is_dir():
         return _collected(_folder(_top(path)))
     if not path.is_file():
-        raise refused(f"there is no {path}", "Name an exported folder, JSON file or zip archive.", path=str(path))
+        raise refused(f"there is no {path}", _EXPORTS, path=str(path))
     if zipfile.is_zipfile(path):
         return _collected(_archive(path))
     if path.stat().st_size > _LARGEST_JSON:
-        raise refused(f"{path.name} is larger than {_LARGEST_JSON >> 20} MB", path=str(path))
+        raise refused(f"{path.name} is larger than {_LARGEST_JSON >> 20} MB", _SMALLER, path=str(path))
     try:
         return from_json(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise refused(
             f"{path.name} is neither a JSON file nor a zip archive",
-            "Name an exported folder, JSON file or zip archive.",
+            _EXPORTS,
             path=str(path),
         ) from None
 
@@ -121,7 +128,7 @@ def check_path(path: str) -> str:
     elif any(part in ("", ".") or part.endswith((" ", ".")) or _DEVICES.fullmatch(part) for part in parts):
         why = "cannot be the name of a file everywhere"
     if why:
-        raise refused(f"the path {path[:_LONGEST_PATH]!r} in it {why}", path=path)
+        raise refused(f"the path {path[:_LONGEST_PATH]!r} in it {why}", _RENAME, path=path)
     return path
 
 
@@ -131,22 +138,22 @@ def _collected(entries: Iterator[tuple[str, int, Any]]) -> Package:
     for path, size, read in entries:
         check_path(path)
         if path.casefold() in seen:
-            raise refused(f"{path} is there twice", path=path)
+            raise refused(f"{path} is there twice", _RENAME, path=path)
         seen.add(path.casefold())
         if len(seen) > MOST_FILES:
-            raise refused(f"it has more than {MOST_FILES} files")
+            raise refused(f"it has more than {MOST_FILES} files", _SMALLER)
         if size > LARGEST_FILE:
-            raise refused(f"{path} is larger than {LARGEST_FILE >> 20} MB", path=path)
+            raise refused(f"{path} is larger than {LARGEST_FILE >> 20} MB", _SMALLER, path=path)
         # What it says of its size need not be true: never more than this is read.
         content: bytes = read(min(LARGEST_FILE, LARGEST - total) + 1)
         total += len(content)
         if len(content) > LARGEST_FILE or total > LARGEST:
-            raise refused(f"it is larger than {LARGEST >> 20} MB", path=path)
+            raise refused(f"it is larger than {LARGEST >> 20} MB", _SMALLER, path=path)
         package.files[path] = content
     folders = {str(parent).casefold() for path in package.files for parent in PurePosixPath(path).parents}
     clash = folders & seen
     if clash:
-        raise refused(f"{sorted(clash)[0]} is a file and a folder at once")
+        raise refused(f"{sorted(clash)[0]} is a file and a folder at once", _RENAME)
     return package
 
 
@@ -169,13 +176,15 @@ def _folder(folder: Path) -> Iterator[tuple[str, int, Any]]:
                 continue
             state = item.lstat()
             if stat.S_ISLNK(state.st_mode):
-                raise refused(f"{inside} is a link", path=inside)
+                raise refused(f"{inside} is a link", _NO_LINK, path=inside)
             if stat.S_ISDIR(state.st_mode):
                 stack.append(item)
             elif stat.S_ISREG(state.st_mode):
                 yield inside, state.st_size, _reader(item)
             else:
-                raise refused(f"{inside} is not a plain file", path=inside)
+                raise refused(
+                    f"{inside} is not a plain file", "Remove it from the folder, and import the rest.", path=inside
+                )
 
 
 def _reader(path: Path) -> Any:
@@ -195,17 +204,21 @@ def _archive(path: Path) -> Iterator[tuple[str, int, Any]]:
                 # The name as it stands in the archive: zipfile itself cuts it at a NUL and changes separators.
                 check_path(info.orig_filename)
                 if stat.S_ISLNK(info.external_attr >> 16):
-                    raise refused(f"{info.filename} is a link", path=info.filename)
+                    raise refused(f"{info.filename} is a link", _NO_LINK, path=info.filename)
                 if info.flag_bits & 0x1:
-                    raise refused(f"{info.filename} is encrypted", path=info.filename)
+                    raise refused(
+                        f"{info.filename} is encrypted",
+                        "Unpack it with its password, and import the folder.",
+                        path=info.filename,
+                    )
             names = [info.filename for info in infos]
             top = names[0].partition("/")[0] + "/" if names and MANIFEST not in names else ""
             if top and not all(name.startswith(top) for name in names):
-                raise refused(f"it has no {MANIFEST}", path=MANIFEST)
+                raise refused(f"it has no {MANIFEST}", EXPORT_AGAIN, path=MANIFEST)
             for info in infos:
                 yield info.filename[len(top) :], info.file_size, _member(archive, info)
     except _DAMAGED as error:
-        raise refused(f"{path.name} is damaged ({error})", path=str(path)) from error
+        raise refused(f"{path.name} is damaged ({error})", _COPY_AGAIN, path=str(path)) from error
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
@@ -214,7 +227,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
             with archive.open(info) as file:
                 return file.read(most)
         except _DAMAGED as error:
-            raise refused(f"{info.filename} in it is damaged ({error})", path=info.filename) from error
+            raise refused(f"{info.filename} in it is damaged ({error})", _COPY_AGAIN, path=info.filename) from error
 
     return read
 
@@ -235,14 +248,14 @@ def from_json(text: str) -> Package:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise refused(f"it cannot be read as JSON ({type(error).__name__})") from None
+        raise refused(f"it cannot be read as JSON ({type(error).__name__})", _COPY_AGAIN) from None
     return from_value(value)
 
 
 def from_value(value: Any) -> Package:
     """Read a package from what its JSON says, as a request to a server holds it."""
     if not isinstance(value, dict) or value.get("format") != _JSON_FORMAT or not isinstance(value.get("files"), dict):
-        raise refused("the JSON is no exported skill", "Take what `skill export --format json` made.")
+        raise refused("the JSON is not an exported skill", "Give what `skill export --format json` wrote.")
     newer(value.get("version"), "the JSON")
     return _collected(_entries(value["files"]))
 
@@ -260,7 +273,7 @@ def _content(path: str, item: Any) -> bytes:
                 return str(item["text"]).encode()
             if isinstance(item.get("base64"), str):
                 return base64.b64decode(item["base64"], validate=True)
-    raise refused(f"{path[:_LONGEST_PATH]!r} in it holds neither text nor base64", path=path)
+    raise refused(f"{path[:_LONGEST_PATH]!r} in it holds neither text nor base64", EXPORT_AGAIN, path=path)
 
 
 def newer(version: Any, what: str, known: int = 1) -> None:
@@ -272,7 +285,7 @@ def newer(version: Any, what: str, known: int = 1) -> None:
         The format is newer, or no number at all.
     """
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise refused(f"{what} does not say in which format it is")
+        raise refused(f"{what} does not say in which format it is", EXPORT_AGAIN)
     if version > known:
         raise refused(
             f"{what} has the format {version}, which is newer than this version of cmbagent_nb knows ({known})",

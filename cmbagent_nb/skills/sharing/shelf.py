@@ -49,10 +49,10 @@ class Shelf:
             A path outside of its folder, a link, a file that is not the manifest's, a newer format, too large: told
             before anything is written.
         """
-        from cmbagent_nb.skills.sharing.take import read, take
+        from cmbagent_nb.skills.sharing.importer import import_package, read
 
         taken = read(source)
-        return take(
+        return import_package(
             self.db,
             self.writer,
             self.home,

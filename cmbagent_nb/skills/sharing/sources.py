@@ -22,8 +22,8 @@ from cmbagent_nb.settings import user_path
 from cmbagent_nb.skills.library import find
 from cmbagent_nb.skills.naming import check_name
 from cmbagent_nb.skills.sharing import git
+from cmbagent_nb.skills.sharing.importer import import_package, read
 from cmbagent_nb.skills.sharing.package import MANIFEST, ROW
-from cmbagent_nb.skills.sharing.take import read, take
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _sync(db: Database, writer: Writer, home: Path, row: dict[str, Any]) -> list
         try:
             taken = read(place)
             others = db.rows("SELECT id FROM skills WHERE name = :name", name=taken.name)
-            skill, new = take(
+            skill, new = import_package(
                 db,
                 writer,
                 home,
@@ -251,6 +251,6 @@ def publish(skill: Skill, visibility: str = "public", *, to: str = "") -> Skill:
 
 
 def _folder_name(skill: Skill) -> str:
-    from cmbagent_nb.skills.sharing.about import slug
+    from cmbagent_nb.skills.sharing.skill_md import slug
 
     return slug(skill.name)

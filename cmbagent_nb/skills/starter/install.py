@@ -75,8 +75,8 @@ def install(db: Database, writer: Writer, home: Path) -> list[str]:
 
 def problems() -> dict[str, str]:
     """Return why a starter skill of this installation cannot be used, by its name; nothing when all is well."""
+    from cmbagent_nb.skills.sharing.importer import check
     from cmbagent_nb.skills.sharing.package import read_package
-    from cmbagent_nb.skills.sharing.take import check
 
     found = {}
     for folder in shipped():
@@ -89,8 +89,8 @@ def problems() -> dict[str, str]:
 
 def _put(db: Database, writer: Writer, home: Path, name: str, before: dict[str, str]) -> bool:
     """Put one into the library, unless the user has deleted it or has a skill of that name."""
+    from cmbagent_nb.skills.sharing.importer import check, import_package
     from cmbagent_nb.skills.sharing.package import read_package
-    from cmbagent_nb.skills.sharing.take import check, take
     from cmbagent_nb.store.json import from_json
 
     rows = db.rows("SELECT meta FROM skills WHERE name = :name", name=name)
@@ -100,7 +100,7 @@ def _put(db: Database, writer: Writer, home: Path, name: str, before: dict[str, 
         return False
     # Its notebook was checked when it was made; what checks one takes seconds to import.
     taken = check(read_package(FOLDER / name), ours=True)
-    _, new = take(db, writer, home, taken, came_from="cmbagent_nb", source=TAG, trusted_how=TAG, tags=(TAG,))
+    _, new = import_package(db, writer, home, taken, came_from="cmbagent_nb", source=TAG, trusted_how=TAG, tags=(TAG,))
     return new
 
 

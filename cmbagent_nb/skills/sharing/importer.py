@@ -14,9 +14,6 @@ from __future__ import annotations
 import ast
 import importlib
 import json
-import keyword
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,23 +24,24 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills import library, naming
 from cmbagent_nb.skills.model import Parameter
-from cmbagent_nb.skills.sharing import manifest, shapes
+from cmbagent_nb.skills.sharing import manifest, schema, skill_md
 from cmbagent_nb.skills.sharing.export import COLUMNS, FORMAT, write_files
 from cmbagent_nb.skills.sharing.package import (
     ABOUT,
     ASSETS,
     EXPECTED,
+    EXPORT_AGAIN,
     MANIFEST,
     NOTEBOOK,
     ROW,
     SHOWN,
     Package,
-    check_path,
     from_value,
     newer,
     read_package,
     refused,
 )
+from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
     from cmbagent_nb.skills.library import Skill
@@ -53,23 +51,17 @@ if TYPE_CHECKING:
 _LARGEST_NOTEBOOK = 16 * 2**20
 _LARGEST_ROW = 4 * 2**20
 _NBFORMAT, _NBFORMAT_MINOR = 4, 5
+_CLEAR = "Clear its outputs where the skill was made, and have the skill exported again."
+_CONVERT = "Convert it with: jupyter nbconvert --to notebook --nbformat 4; then have the skill exported again."
+_TAG = "Give the cell that sets the parameters this tag where the skill was made, and have the skill exported again."
 #: What reading a text as Python may raise.
 _UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
-_TYPES = frozenset({"int", "float", "str", "bool", "list", "dict", "any"})
-_KINDS = frozenset({"value", "input", "output"})
 #: Code that Python runs and nobody can read.
 _COMPILED = (".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib")
-#: What a column of ``skill.json`` must be, if it is there at all.
-_SHAPES: dict[str, type | tuple[type, ...]] = {
-    "name": str, "version": int, "description": str, "tags": list, "task_pattern": str, "input_schema": dict,
-    "output_schema": dict, "preconditions": dict, "postconditions": dict, "source_step_range": (list, str),
-    "dag_template": dict, "agent_sequence": list, "context_requirements": (dict, list), "parameters": list,
-    "verification": dict, "visibility": str,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Taken:
+class ValidatedPackage:
     """A package that has been read and found right: what goes into the library."""
 
     name: str
@@ -81,7 +73,7 @@ class Taken:
     code_hash: str
 
 
-def read(place: str | Path | Mapping[str, Any]) -> Taken:
+def read(place: str | Path | Mapping[str, Any]) -> ValidatedPackage:
     """Read a package (a place, or what an exported JSON file says) and check all of it; writes nothing.
 
     Raises
@@ -92,7 +84,7 @@ def read(place: str | Path | Mapping[str, Any]) -> Taken:
     return check(from_value(dict(place)) if isinstance(place, Mapping) else read_package(place))
 
 
-def check(package: Package, *, ours: bool = False) -> Taken:
+def check(package: Package, *, ours: bool = False) -> ValidatedPackage:
     """Check a package that was read: manifest, formats, parameters; and the notebook, unless it is one of ours."""
     manifest.check(package)
     for path in package.files:
@@ -102,16 +94,16 @@ def check(package: Package, *, ours: bool = False) -> Taken:
     if not ours:
         _notebook(package, about)
     row = {name: about[name] for name in COLUMNS if about.get(name) is not None and name != "version"}
-    return Taken(
+    return ValidatedPackage(
         about["name"], row, about, package, manifest.digest(package.files), manifest.code_digest(package.files)
     )
 
 
-def take(
+def import_package(
     db: Database,
     writer: Writer,
     home: Path,
-    taken: Taken,
+    taken: ValidatedPackage,
     *,
     name: str | None = None,
     version_of: str | None = None,
@@ -134,6 +126,7 @@ def take(
     trusted_how
         Why it is trusted from the start (``starter``, ``source NAME``); untrusted when empty.
     """
+    from cmbagent_nb.skills.notebook import notebook_hash
     from cmbagent_nb.skills.sharing import trust
 
     own_name = naming.check_name(version_of or name or taken.name)
@@ -170,35 +163,30 @@ def take(
         "name": own_name,
         "session_id": session_id,
         "tags": sorted({*taken.row.get("tags", ()), *tags}),
-        "notebook_hash": _hash(taken.package.text(NOTEBOOK)),
+        "notebook_hash": notebook_hash(taken.package.text(NOTEBOOK)),
         "status": "active" if trusted_how and report.get("verified") else "draft",
         "trusted": bool(trusted_how),
         "verification": report,
         "meta": meta,
     }
-    making = Path(home) / "skills" / ".making"
-    making.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{own_name}-", dir=making))
     try:
-        write_files(_kept(taken.package), folder)
-        (folder / library.ASSETS).mkdir(exist_ok=True)
-        library.write_verification(folder, report)
-        row["artifacts"] = _artifacts(taken, folder / library.ASSETS)
-        return library.add(db, writer, Path(home), folder, row, claim=claim), True
+        with library.staging(home, own_name) as folder:
+            write_files(_kept(taken.package), folder)
+            (folder / library.ASSETS).mkdir(exist_ok=True)
+            library.write_verification(folder, report)
+            row["artifacts"] = _artifacts(taken, folder / library.ASSETS)
+            return library.add(db, writer, Path(home), folder, row, claim=claim), True
     except OSError as error:
         raise SkillError(
             f"skill {own_name} cannot be written into the workspace ({error.strerror or error})",
             "Check the disk's space and permissions.",
-            path=str(folder),
+            path=str(home),
         ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def find_same(db: Database, writer: Writer, home: Path, name: str, taken: Taken) -> Skill | None:
+def find_same(db: Database, writer: Writer, home: Path, name: str, taken: ValidatedPackage) -> Skill | None:
     """Return the version of a name that has this very notebook and these assets, made here or imported."""
     from cmbagent_nb.skills.sharing import trust
-    from cmbagent_nb.store.json import from_json
 
     for row in db.rows("SELECT id, meta FROM skills WHERE name = :name ORDER BY version DESC", name=name):
         origin = (from_json(row["meta"]) or {}).get("origin") if row["meta"] else None
@@ -212,90 +200,36 @@ def find_same(db: Database, writer: Writer, home: Path, name: str, taken: Taken)
 
 def _kept(package: Package) -> Package:
     """Return the files that the library keeps; a script of the package is not among them."""
-    return Package(
-        {
-            path: content
-            for path, content in package.files.items()
-            if path in (NOTEBOOK, ABOUT, SHOWN) or path.startswith((ASSETS, EXPECTED))
-        }
-    )
+    kept = (NOTEBOOK, ABOUT, SHOWN), (ASSETS, EXPECTED)
+    return Package({path: data for path, data in package.files.items() if path in kept[0] or path.startswith(kept[1])})
 
 
 def _row(package: Package) -> dict[str, Any]:
-    """Read and check what the package says of the skill."""
+    """Read and check the package's ``skill.json``."""
     text = package.text(ROW)
     if len(text) > _LARGEST_ROW:
-        raise refused(f"its {ROW} is larger than {_LARGEST_ROW >> 20} MB", path=ROW)
+        raise refused(f"its {ROW} is larger than {_LARGEST_ROW >> 20} MB", EXPORT_AGAIN, path=ROW)
     try:
         about = json.loads(text)
     except (ValueError, RecursionError):
-        raise refused(f"its {ROW} cannot be read", path=ROW) from None
+        about = None
     if not isinstance(about, dict):
-        raise refused(f"its {ROW} cannot be read", path=ROW)
+        raise refused(f"its {ROW} cannot be read", EXPORT_AGAIN, path=ROW)
     newer(about.get("format"), f"its {ROW}", FORMAT)
-    for name, kinds in _SHAPES.items():
-        value = about.get(name)
-        needed = name in ("name", "version", "parameters")
-        if (value is None and needed) or (value is not None and not isinstance(value, kinds)):
-            raise refused(f"its {ROW} has no proper {name}", path=ROW)
-    if not all(isinstance(tag, str) for tag in about.get("tags") or []):
-        raise refused(f"its {ROW} has no proper tags", path=ROW)
-    if about.get("visibility") not in (None, "private", "public"):
-        raise refused(f"its {ROW} has no proper visibility", path=ROW)
-    naming.check_name(about["name"])
-    for item in about["parameters"]:
-        _parameter(item)
-    names = [item["name"] for item in about["parameters"]]
-    if len(set(names)) < len(names):
-        raise refused(f"its {ROW} has two parameters of one name", path=ROW)
-    shapes.check(about, ROW)
-    for name in ("license", "made_by"):
-        if not isinstance(about.get(name, ""), str):
-            raise refused(f"its {ROW} has no proper {name}", path=ROW)
-    if not isinstance(about.get("made_on", {}), dict):
-        raise refused(f"its {ROW} has no proper made_on", path=ROW)
+    schema.check(about)
     return about
-
-
-def _parameter(item: Any) -> None:
-    """Check a parameter: its name goes into code, its paths into the file system."""
-    try:
-        parameter = Parameter.from_dict(item)
-        name = parameter.name
-        fine = (
-            isinstance(name, str)
-            and name.isidentifier()
-            and not keyword.iskeyword(name)
-            and not name.startswith("__")
-            and parameter.type in _TYPES
-            and parameter.kind in _KINDS
-            and all(
-                isinstance(text, str) for text in (parameter.help, parameter.unit, parameter.source, parameter.form)
-            )
-            and isinstance(parameter.optional, bool)
-        )
-    except (TypeError, AttributeError, KeyError, ValueError):
-        fine = False
-    if not fine:
-        raise refused(f"its {ROW} has a parameter that cannot be one: {str(item)[:80]}", path=ROW)
-    try:
-        parameter.check(parameter.default)
-    except SkillError as error:
-        raise refused(f"its {ROW} has a parameter whose default is of another type: {name}", path=ROW) from error
-    if parameter.kind != "value":
-        check_path(parameter.default)
 
 
 def _notebook(package: Package, about: dict[str, Any]) -> None:
     """Check the notebook's format and form; its code is not looked at, and not run."""
     text = package.text(NOTEBOOK)
     if len(text) > _LARGEST_NOTEBOOK:
-        raise refused(f"its notebook is larger than {_LARGEST_NOTEBOOK >> 20} MB", path=NOTEBOOK)
+        raise refused(f"its notebook is larger than {_LARGEST_NOTEBOOK >> 20} MB", _CLEAR, path=NOTEBOOK)
     try:
         notebook = json.loads(text)
         major, minor = int(notebook["nbformat"]), int(notebook["nbformat_minor"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise refused("its notebook cannot be read as one", path=NOTEBOOK) from None
+        raise refused("its notebook cannot be read as one", EXPORT_AGAIN, path=NOTEBOOK) from None
     if (major, minor) > (_NBFORMAT, _NBFORMAT_MINOR):
         raise refused(
             f"its notebook has the format {major}.{minor}, "
@@ -305,16 +239,16 @@ def _notebook(package: Package, about: dict[str, Any]) -> None:
             format=f"{major}.{minor}",
         )
     if major < _NBFORMAT:
-        raise refused(f"its notebook has the old format {major}.{minor}", path=NOTEBOOK)
+        raise refused(f"its notebook has the old format {major}.{minor}", _CONVERT, path=NOTEBOOK)
     _valid(notebook)
     ours = notebook["metadata"].get("cmbagent_nb")
     if isinstance(ours, dict) and "format" in ours:
         newer(ours["format"], "its notebook's record of where it came from")
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     if not cells:
-        raise refused("its notebook has no code", path=NOTEBOOK)
+        raise refused("its notebook has no code", EXPORT_AGAIN, path=NOTEBOOK)
     if about["parameters"] and not any("parameters" in cell["metadata"].get("tags", []) for cell in cells):
-        raise refused("its notebook has no cell with the tag parameters", path=NOTEBOOK)
+        raise refused("its notebook has no cell with the tag parameters", _TAG, path=NOTEBOOK)
 
 
 def _valid(notebook: dict[str, Any]) -> None:
@@ -328,11 +262,12 @@ def _valid(notebook: dict[str, Any]) -> None:
     except (nbformat.ValidationError, Warning, ValueError, TypeError, AttributeError, KeyError) as error:
         raise refused(
             f"its notebook is not valid: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            "Open and save it in JupyterLab where the skill was made, and have the skill exported again.",
             path=NOTEBOOK,
         ) from None
 
 
-def _artifacts(taken: Taken, assets: Path) -> list[dict[str, Any]]:
+def _artifacts(taken: ValidatedPackage, assets: Path) -> list[dict[str, Any]]:
     """Return the rows of what the skill consists of, as those of a skill that is made here."""
     from cmbagent_nb.skills.versions import artifacts_of
 
@@ -360,15 +295,7 @@ def _is_python(source: str) -> bool:
     return True
 
 
-def _made_with(taken: Taken) -> str:
+def _made_with(taken: ValidatedPackage) -> str:
     """Return the versions that a skill was verified with, in a few words."""
-    from cmbagent_nb.skills.sharing.about import packages
-
-    said = ", ".join(f"{name} {version}" for name, version in packages(taken.about).items())
+    said = ", ".join(f"{name} {version}" for name, version in skill_md.packages(taken.about).items())
     return said or str(taken.about.get("made_by") or "versions unknown")
-
-
-def _hash(text: str) -> str:
-    from cmbagent_nb.skills.notebook import notebook_hash
-
-    return notebook_hash(text)
