@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from cmbagent_nb._version import __version__ as __version__
 
 _HOMES = {
     "Workspace": "cmbagent_nb.workspace",

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb._version import __version__
 from cmbagent_nb.errors import CMBAgentError
 
 if TYPE_CHECKING:
@@ -95,7 +96,6 @@ class Report:
 
 def examine(home: Path, environ: Mapping[str, str] | None = None) -> Report:
     """Look at the installation and at the workspace in ``home``."""
-    from cmbagent_nb import __version__
     from cmbagent_nb.settings import Settings, load_settings
 
     environ = os.environ if environ is None else environ

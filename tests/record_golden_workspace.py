@@ -15,7 +15,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from cmbagent_nb import __version__
+from cmbagent_nb._version import __version__
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer
 from tests.record_golden import RUNS, team

@@ -94,7 +94,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_version_and_help_of_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    from cmbagent_nb import __version__
+    from cmbagent_nb._version import __version__
 
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"cmbagent_nb {__version__}\n"

@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb._version import __version__
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.notebook.manners import Cells, polite
 from cmbagent_nb.redaction import scrub
@@ -118,7 +119,6 @@ class Line:
 
     def text(self) -> str:
         """The line as it stands."""
-        from cmbagent_nb import __version__
 
         home = str(self.workspace.home)
         own = str(Path.home())

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from cmbagent_nb._version import __version__
 from cmbagent_nb.errors import UsageError
 from cmbagent_nb.verbs.declare import ALIASES, GROUPS, VERBS, Verb
 
@@ -63,8 +64,6 @@ class Parser(argparse.ArgumentParser):
                 words = ["help", *words]
                 break
             if word == "--version":
-                from cmbagent_nb import __version__
-
                 space.help = f"cmbagent_nb {__version__}"
                 return space
             if word not in _ANYWHERE:

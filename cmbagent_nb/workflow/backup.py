@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cmbagent_nb import __version__
+from cmbagent_nb._version import __version__
 from cmbagent_nb.errors import StoreError, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.redaction import scrub

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb._version import __version__
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.notebook import NO_STEPS, PARAMETERS
 
@@ -125,7 +126,6 @@ def composition(planned: Composition) -> dict[str, Any]:
 
 
 def _made_by() -> str:
-    from cmbagent_nb import __version__
 
     return f"cmbagent_nb {__version__}"
 

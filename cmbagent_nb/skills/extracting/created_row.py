@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb._version import __version__
 from cmbagent_nb.skills import library, naming
 from cmbagent_nb.skills.extracting import template
 from cmbagent_nb.skills.extracting.making import Draft
@@ -39,7 +40,6 @@ def make_row(
     folder: Path, about: About, draft: Draft, report: Report, places: dict[str, Path], outside: list[str]
 ) -> dict[str, Any]:
     """Write the folder's files and return the skill's row."""
-    from cmbagent_nb import __version__
     from cmbagent_nb.skills import conditions
     from cmbagent_nb.skills.artifacts import artifact_rows
     from cmbagent_nb.skills.notebook import FORMAT, notebook_hash, notebook_text, package_versions

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb._version import __version__
 from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.skills.extracting import template
 from cmbagent_nb.skills.extracting.assets import Needs, copy_assets, find_needs
@@ -257,7 +258,6 @@ class Source:
 
 def _provenance(record: RunRecord, own: _Range, left_out: dict[str, list[str]]) -> dict[str, Any]:
     """Return where the notebook comes from, for its metadata."""
-    from cmbagent_nb import __version__
     from cmbagent_nb.skills.notebook import FORMAT, code_hash, package_versions
 
     run = record.run

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb._version import __version__
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.settings import user_path
 from cmbagent_nb.skills.sharing import manifest, skill_md
@@ -94,7 +95,6 @@ def pack(skill: Skill, *, licence: str = "") -> Package:
 
 def describe(skill: Skill, licence: str = "") -> dict[str, Any]:
     """Return what the library knows of a skill, as it travels."""
-    from cmbagent_nb import __version__
     from cmbagent_nb.store.lookup import find_skill
 
     found = find_skill(skill.db, skill.id)
