@@ -21,11 +21,11 @@ from cmbagent_nb.errors import SkillError, UsageError
 from cmbagent_nb.skills.extracting.extract import extract
 from cmbagent_nb.skills.library import Skill, find
 from cmbagent_nb.skills.model import Parameter
-from cmbagent_nb.skills.running.cells_done import CellsDone
 from cmbagent_nb.skills.running.check import check_conditions
 from cmbagent_nb.skills.running.deviation import Happened
 from cmbagent_nb.skills.running.deviation import find as deviations
-from cmbagent_nb.skills.running.engine import Executed, execute
+from cmbagent_nb.skills.running.engine import execute
+from cmbagent_nb.skills.running.finished_steps import FinishedSteps
 from cmbagent_nb.skills.running.run import run_skill
 from cmbagent_nb.skills.running.seen import ENOUGH, observe, ranges
 from tests.made_skills import make_skill
@@ -172,6 +172,7 @@ def test_a_killed_execution_goes_on_after_its_last_cell(home: Home, skill: Skill
     assert done.metrics == {"total": 6.0, "per_bin": 3.0, "twice": 12.0}
     assert done.outputs == ["data/count.json", "data/log.txt", "data/report.json"]
     assert "1. Count" not in seen and "2. Report" in seen
+    assert done.notes == ["It resumed after 1 finished step."]
     row = home.db.rows("SELECT * FROM skill_executions WHERE id = :id", id=done.id)[0]
     meta = json.loads(row["meta"])
     assert (row["status"], len(meta["resumed"]), sorted(meta["cells"])[-2:]) == ("completed", 1, ["step_1", "step_2"])
@@ -201,102 +202,25 @@ def children(pid: int) -> list[int]:
     return [item.pid for item in psutil.Process(pid).children(recursive=True)]
 
 
-# Notebooks that somebody wrote: their cells share names.
-SHARED = (
-    """
-import json
-import random
-import warnings
-from pathlib import Path
-
-import numpy as np
-import pandas as pd
-
-random.seed(1)
-np.random.seed(2)
-rng = np.random.default_rng(3)
-warnings.filterwarnings("ignore", category=DeprecationWarning)
-with open("ran.txt", "a") as file:
-    file.write("one ")
-""",
-    """
-values = rng.normal(size=5)
-frame = pd.DataFrame({"x": values, "name": list("abcde")})
-total = frame["x"].sum()
-found = {"total": (float(total), {1, 2}), None: [float("nan")], "place": Path("data/x")}
-
-def scaled(x):
-    return x * total
-EXTRA
-with open("ran.txt", "a") as file:
-    file.write("two ")
-""",
-    """
-with open("ran.txt", "a") as file:
-    file.write("three ")
-if not Path("GO").exists():
-    raise RuntimeError("not yet")
-drawn = [random.random(), float(np.random.rand()), float(rng.normal())]
-USE
-made = [*drawn, float(scaled(values[0])), frame["x"].tolist(), repr(found["total"]), str(total.dtype)]
-Path("result.json").write_text(json.dumps(made))
-""",
-)
-
-
-def notebook_of(go: Path, extra: str = "", use: str = "") -> Any:
+def test_a_notebook_whose_cells_share_names_starts_again(tmp_path: Path) -> None:
+    """From its inputs as they were: what the interrupted attempt wrote is removed."""
     import nbformat
 
-    cells = [nbformat.v4.new_code_cell("SIZE = 3", id="parameters", metadata={"tags": ["parameters"]})]
-    for number, source in enumerate(SHARED):
-        code = source.replace("EXTRA", extra).replace("USE", use).replace("GO", str(go))
-        cells.append(nbformat.v4.new_code_cell(code.strip(), id=f"cell-{number}"))
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "p"}})
-
-
-def in_two_parts(folder: Path, **parts: str) -> tuple[Executed, list[str]]:
-    """Run a notebook whose last cell fails at first, and go on with it; also returns the cells that ran then."""
+    folder, go, seen = tmp_path / "folder", tmp_path / "go", list[str]()
     folder.mkdir()
-    go, seen = folder.parent / "go", list[str]()
-    options: dict[str, Any] = {"save_to": folder / "notebook.ipynb", "timeout_s": 60}
-    first = execute(notebook_of(go, **parts), folder, cells=CellsDone.begin(folder), **options)
-    assert (first.status, first.error) == ("failed", "RuntimeError: not yet")
-    assert (folder / "ran.txt").read_text() == "one two three "
+    (folder / "log.txt").write_text("an input, ")
+    cells = [
+        "from pathlib import Path\nx = 20\nlog = Path('log.txt')\nlog.write_text(log.read_text() + 'one')",
+        f"if not Path({str(go)!r}).exists():\n    raise ValueError('not yet')\nPath('made.txt').write_text(str(2 * x))",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    assert execute(notebook, folder, steps=FinishedSteps.begin(folder)).error == "ValueError: not yet"
+    assert (folder / "log.txt").read_text() == "an input, one"
     go.touch()
-    options["on_progress"] = lambda done, total, label: seen.append(label)
-    done = execute(notebook_of(go, **parts), folder, cells=CellsDone.read(folder), **options)
-    return done, [label for label in seen if label.startswith("cell")]
-
-
-def test_names_come_back_with_their_values(tmp_path: Path) -> None:
-    """Arrays, frames, functions, generators and their states: the last cell finds what a whole run would have left."""
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    (tmp_path / "go").touch()
-    assert execute(notebook_of(tmp_path / "go"), whole, timeout_s=60).status == "completed"
-    (tmp_path / "go").unlink()
-    parts = tmp_path / "parts"
-    done, cells = in_two_parts(parts)
-    assert done.status == "completed", done.error
-    assert cells == ["cell 4"]  # the one that had failed, and no other
-    assert (parts / "ran.txt").read_text() == "one two three "
-    assert (parts / "result.json").read_text() == (whole / "result.json").read_text()
-
-
-@pytest.mark.parametrize(
-    ("extra", "use"),
-    [
-        ("lines = (number for number in range(3))", "assert next(lines) == 0"),
-        ("triple = lambda x: 3 * x", "assert triple(1) == 3"),
-        ("pairs = [values]\nvalues_too = values", "assert values_too is pairs[0]"),
-    ],
-)
-def test_what_cannot_be_kept_is_made_again(tmp_path: Path, extra: str, use: str) -> None:
-    """A generator, a lambda, two names for one array: the cell that made it runs again, and those before do not."""
-    done, cells = in_two_parts(tmp_path / "parts", extra=extra, use=use)
-    assert done.status == "completed", done.error
-    assert cells == ["cell 3", "cell 4"]
-    assert (tmp_path / "parts/ran.txt").read_text() == "one two three "
+    steps = FinishedSteps.read(folder)
+    done = execute(notebook, folder, steps=steps, on_progress=lambda done, total, label: seen.append(label))
+    assert (done.status, steps.kept, seen) == ("completed", 0, ["starting the kernel", "cell 1", "cell 2", "done"])
+    assert ((folder / "log.txt").read_text(), (folder / "made.txt").read_text()) == ("an input, one", "40")
 
 
 def test_an_execution_counts_once_as_it_ended_last(home: Home, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,7 @@ from cmbagent_nb.skills.extracting.calls import documented
 from cmbagent_nb.skills.magics import parsed, plain_python, without_installs
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.notebook import without_values
-from cmbagent_nb.skills.running.names import Names, needed, said_again, share_names
+from cmbagent_nb.skills.running.names import needed, share_names
 
 
 @pytest.mark.parametrize(
@@ -59,14 +58,7 @@ def test_installing_lines_are_left_out() -> None:
     assert parsed(cell) is not None
 
 
-def test_a_notebook_with_magics_goes_on_where_it_stood(tmp_path: Path) -> None:
-    """Magics that set something are said again; the cells that are left may have magics as well."""
-    kept = Names(tmp_path, {"x": {"kind": "value"}})
-    finished = ["%matplotlib inline\nimport numpy as np\nx = np.arange(3)", "files = !ls"]
-    assert kept.suffice(finished, ["%time y = x.sum()", "!echo {y}"])
-    again = said_again(finished)
-    assert "run_line_magic('matplotlib', 'inline')" in again
-    assert "!ls" not in again and "getoutput" not in again
+def test_a_timed_assignment_binds_no_more_than_it_says() -> None:
     assert needed([ast.parse(plain_python("%time y = x"))]) <= {"x"}
 
 

@@ -66,10 +66,10 @@ class Runnable:
         return run_skill(self, parameters or {}, run_id=run_id, **options)
 
     def resume(self: Skill, execution_id: str, **options: Any) -> SkillExecution:  # type: ignore[misc]
-        """Go on with an execution that was killed, stopped or failed, after its last finished cell.
+        """Resume an execution that was killed, stopped or failed, after its last finished step.
 
-        Finished cells are not run again where what they left can be put back, and the files that they made are
-        kept. ``options`` are those of :meth:`execute`.
+        Steps that came from a run are not run again once finished, and their files are kept. A notebook whose cells
+        share names starts again from its first cell. ``options`` are those of :meth:`execute`.
 
         Raises
         ------

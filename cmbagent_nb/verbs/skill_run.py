@@ -92,7 +92,7 @@ def _ended(execution: SkillExecution) -> Output:
     group="skills",
 )
 def resume(call: Call) -> Output:
-    """Go on with an execution that was killed, stopped or failed, after its last finished cell."""
+    """Go on with an execution that was killed, stopped or failed, after its last finished step."""
     from cmbagent_nb.skills.running.executions import find_execution
 
     row = find_execution(call.ws.db, call.ws.writer, call.options.execution)

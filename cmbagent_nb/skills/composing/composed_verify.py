@@ -89,7 +89,7 @@ class _Checked:
         """Run a component by itself, with what earlier ones made as its inputs; returns its folder."""
         from cmbagent_nb.skills.library import NOTEBOOK
         from cmbagent_nb.skills.notebook import read_notebook
-        from cmbagent_nb.skills.running.cells_done import listing
+        from cmbagent_nb.skills.running.finished_steps import listing
         from cmbagent_nb.skills.source_hash import check_notebook
         from cmbagent_nb.skills.verifying.verify import fill
 

@@ -32,14 +32,14 @@ from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.composing import parts
 from cmbagent_nb.skills.learning.cache import Results
 from cmbagent_nb.skills.notebook import NO_STEPS, PREAMBLE
-from cmbagent_nb.skills.running.names import kernel_call
+from cmbagent_nb.skills.running.finished_steps import steps_of_a_run
 from cmbagent_nb.store import forks
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
     from cmbagent_nb.execution.marks import Mark
-    from cmbagent_nb.skills.running.cells_done import CellsDone, Going
+    from cmbagent_nb.skills.running.finished_steps import FinishedSteps
 
 #: ``on_progress(done, total, label)``: cells done, cells in all, what is being done.
 OnProgress = Callable[[int, int, str], Any]
@@ -71,7 +71,7 @@ class _Job:
     deadline: float | None
     report: Callable[[int, int, str], None]
     stop: threading.Event
-    cells: CellsDone | None = None
+    steps: FinishedSteps | None = None
     results: Path | None = None
     notebook: Any = None
     loop: asyncio.AbstractEventLoop | None = None
@@ -100,7 +100,7 @@ def execute(
     timeout_s: float | None = None,
     on_progress: OnProgress | None = None,
     stop: threading.Event | None = None,
-    cells: CellsDone | None = None,
+    steps: FinishedSteps | None = None,
     results: Path | None = None,
 ) -> Executed:
     """Execute a notebook in ``folder`` and return it with its outputs; a cell that fails is told, not raised.
@@ -117,8 +117,8 @@ def execute(
         Called in this thread before each cell and at the end.
     stop
         Set it from another thread to stop the execution.
-    cells
-        Where each finished cell is noted; cells that it knows as finished are not run again.
+    steps
+        Where each finished step is noted; steps that it knows as finished are not run again.
     results
         Where results of cells are kept that an optimized version wants kept; None runs every cell.
     """
@@ -129,7 +129,7 @@ def execute(
         deadline=None if timeout_s is None else time.monotonic() + timeout_s,
         report=lambda done, total, label: events.put((done, total, label)),
         stop=stop or threading.Event(),
-        cells=cells,
+        steps=steps,
         results=results,
     )
     ended: list[Executed | BaseException] = []
@@ -317,23 +317,22 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     # nbclient writes what an output widget shows into the state of the widget, which it keeps only on request.
     client.widget_state = collections.defaultdict(dict)
     job.report(0, len(cells), "starting the kernel")
-    kept = _Kept(client, manager.nb, job)
+    steps = _Steps(manager.nb, job)
     results = Results(client, manager.nb, job.folder, job.results)
     try:
         own = {"env": kernel_environment(scratch, mark, backend_of(manager.nb)), "cwd": str(job.folder)}
         async with client.async_setup_kernel(cleanup_kc=True, stdout=log, stderr=log, **own):
             done = 0
             for index, cell in enumerate(manager.nb.cells):
-                if kept.has(cell) or parts.is_left_out(cell, job.folder):
+                if cell.get("id") in steps.skipped or parts.is_left_out(cell, job.folder):
                     done += runs(cell)
                     continue
                 if runs(cell):
                     job.report(done, len(cells), cell_label(manager.nb.cells, index))
-                    await kept.load(cell)
                 manager.cell_start(cell, index)
                 began = time.monotonic()
                 try:
-                    if kept.used and cell.metadata.get("cmbagent_nb", {}).get("fresh_kernel"):
+                    if steps.used and cell.metadata.get("cmbagent_nb", {}).get("fresh_kernel"):
                         before = [item for item in manager.nb.cells[:index] if parts.sets_up(item, cell)]
                         await _restart(client, before, start_timeout)
                     await results.run(cell, index)
@@ -345,7 +344,7 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
                     _save(manager.nb, job.save_to)
                 if runs(cell):
                     done += 1
-                    await kept.note(cell, time.monotonic() - began)
+                    steps.note(cell, time.monotonic() - began)
             job.report(done, len(cells), "done")
     finally:
         await _end(kernel, log, scratch, mark)
@@ -369,83 +368,40 @@ def runs(cell: Any) -> bool:
     return cell.cell_type == "code" and bool(cell.source.strip())
 
 
-class _Kept:
-    """The checkpoints of a notebook that is executed: what is not run again, and what is noted."""
+class _Steps:
+    """Notes the finished steps of a notebook that is executed; those that had finished before are not run again."""
 
-    def __init__(self, client: Any, notebook: NotebookNode, job: _Job) -> None:
-        self.client, self.notebook, self.job = client, notebook, job
+    def __init__(self, notebook: NotebookNode, job: _Job) -> None:
+        self.noted = job.steps
         #: Whether the kernel has run a cell besides the parameters, imports and folders.
         self.used = False
-        self._going: Going | None = None
-        self._apart: frozenset[str] = frozenset()
-        steps = [cell for cell in notebook.cells if runs(cell) and not NO_STEPS & set(cell.metadata.get("tags", []))]
-        self._last = steps[-1].get("id") if steps else None
-        if job.cells is not None:
-            from cmbagent_nb.skills.running.cells_done import steps_of_a_run
-
-            self._apart = steps_of_a_run(notebook)
-            self._going = job.cells.go_on(notebook, NO_STEPS)
-            self._take_outputs()
-        self._loaded = self._going is None or self._going.names is None
-
-    def has(self, cell: Any) -> bool:
-        """Tell whether a cell has finished before and is not run again."""
-        return self._going is not None and cell.get("id") in self._going.skipped
-
-    async def load(self, cell: Any) -> None:
-        """Put the names back that finished cells left, before the first cell that needs them."""
-        if self._loaded or _is_preamble(cell) or self._going is None or self._going.names is None:
+        self.skipped: set[str] = set()
+        cells = [cell for cell in notebook.cells if runs(cell) and not NO_STEPS & set(cell.metadata.get("tags", []))]
+        self._apart = self.noted is not None and steps_of_a_run(notebook).issuperset(cell.get("id") for cell in cells)
+        if self.noted is None:
             return
-        self._loaded = True
-        if await self._run(self._going.names.code(self._going.sources)):
-            raise RuntimeError("what the finished cells left in the kernel could not be put back")
+        self.skipped = self.noted.resume([(cell["id"], cell.source) for cell in cells] if self._apart else [])
+        if self.skipped and job.save_to is not None:
+            self._take_outputs(notebook, job.save_to)
 
-    async def note(self, cell: Any, seconds: float) -> None:
+    def note(self, cell: Any, seconds: float) -> None:
         """Note that a cell has finished."""
         if NO_STEPS & set(cell.metadata.get("tags", [])):
             return
         self.used = True
-        if self.job.cells is None:
-            return
-        last, names = cell.get("id") == self._last, ""
-        if not last and cell.get("id") not in self._apart:
-            folder = self.job.cells.names_folder()
-            # what a kernel cannot keep is run again when that is needed
-            names = "" if await self._run(kernel_call("save", folder)) else folder.name
-        self.job.cells.finished(cell.get("id", ""), cell.source, seconds, last=last, names=names)
+        if self.noted is not None and self._apart:
+            self.noted.finished(cell.get("id", ""), cell.source, seconds)
 
-    async def _run(self, code: str) -> bool:
-        """Run code of ours in the kernel, unseen; tell whether it failed."""
-        from nbclient.exceptions import DeadKernelError
-
-        channel = self.client.kc
-        request = channel.execute(code, silent=True, store_history=False, allow_stdin=False)
-        while True:
-            try:
-                reply = await channel.get_shell_msg(timeout=1)
-            except queue.Empty:
-                if not await self.client.km.is_alive():
-                    raise DeadKernelError("Kernel died") from None
-                continue
-            if reply["parent_header"].get("msg_id") == request:
-                return bool(reply["content"]["status"] != "ok")
-
-    def _take_outputs(self) -> None:
+    def _take_outputs(self, notebook: NotebookNode, executed: Path) -> None:
         """Give finished cells the outputs that the executed notebook has of them."""
-        if self._going is None or not self._going.skipped or self.job.save_to is None:
-            return
         from cmbagent_nb.skills.notebook import read_notebook
 
-        before = {cell.get("id"): cell for cell in read_notebook(self.job.save_to.read_text(encoding="utf-8")).cells}
-        for cell in self.notebook.cells:
-            if self.has(cell) and cell.get("id") in before:
+        before = {cell.get("id"): cell for cell in read_notebook(executed.read_text(encoding="utf-8")).cells}
+        for cell in notebook.cells:
+            if cell.get("id") in self.skipped & before.keys():
                 cell.outputs = before[cell["id"]].outputs
                 cell.execution_count = before[cell["id"]].execution_count
                 cell.metadata["papermill"] = before[cell["id"]].metadata.get("papermill", {})
-
-
-def _is_preamble(cell: Any) -> bool:
-    return bool(PREAMBLE & set(cell.metadata.get("tags", [])))
 
 
 async def _restart(client: Any, before: list[Any], patience: float) -> None:

@@ -70,6 +70,8 @@ class Ledger:
         if notes:
             self.meta["notes"] = notes
         self.started_at = time.time()
+        #: Whether the execution had begun before and was resumed.
+        self.resumed = False
         #: Seconds that the execution took before it was gone on with.
         self.seconds_before = 0.0
         #: Whether the skill's counters hold a failure of it, from before it was gone on with.
@@ -108,6 +110,7 @@ class Ledger:
             It goes on, or it is complete.
         """
         before: dict[str, Any] = row["meta"] or {}
+        self.resumed = True
         self.started_at = row["started_at"]
         self.seconds_before = row["duration_s"] or 0.0
         self._counted = row["status"] in _FAILED

@@ -5,7 +5,7 @@
 | wrong use starts nothing | :mod:`cmbagent_nb.skills.running.check` has looked at everything before a folder is made |
 | an execution harms no other | each has a new folder ``<home>/skills/<name>/runs/<execution>`` |
 | every execution is in the record | its row is inserted before the kernel starts and closed whatever happens |
-| what is finished stays so | :mod:`.cells_done` notes each cell; a resumed execution goes on after the last |
+| finished steps are not run again | :mod:`.finished_steps` notes each step that was a script of a run |
 | what is unusual is told | :mod:`cmbagent_nb.skills.running.deviation` compares it with what has been seen |
 | no model is called | there is none here |
 """
@@ -23,10 +23,10 @@ from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills import rows
 from cmbagent_nb.skills.library import NOTEBOOK, Skill
 from cmbagent_nb.skills.running import deviation, seen
-from cmbagent_nb.skills.running.cells_done import CellsDone, listing
 from cmbagent_nb.skills.running.check import check_conditions, check_parameters, find_parameter, own_files
 from cmbagent_nb.skills.running.engine import OnProgress, execute
 from cmbagent_nb.skills.running.execution import SkillExecution
+from cmbagent_nb.skills.running.finished_steps import FinishedSteps, listing
 from cmbagent_nb.skills.running.ledger import Belongs, Ended, Ledger, numbers_in
 from cmbagent_nb.skills.sharing.trust import require_trust
 from cmbagent_nb.skills.source_hash import check_notebook
@@ -74,12 +74,12 @@ def run_skill(
             "Check the disk's space and permissions.",
             path=str(folder),
         ) from error
-    cells = CellsDone.begin(folder)
+    steps = FinishedSteps.begin(folder)
     rows.interrupt_executions(skill.db, skill.writer)
     belongs = Belongs(run_id, session_id, mode, trial_id or skill.trial.get("trial_id"), sweep_id)
     ledger = Ledger(skill, execution_id, folder, values, belongs, timeout_s=timeout_s, notes=notes)
     ledger.open()
-    return _execute(skill, ledger, cells, text, notes, on_progress, timeout_s, stop)
+    return _execute(skill, ledger, steps, text, notes, on_progress, timeout_s, stop)
 
 
 def resume_execution(
@@ -91,7 +91,7 @@ def resume_execution(
     timeout_s: float | None = None,
     stop: threading.Event | None = None,
 ) -> SkillExecution:
-    """Go on with an execution after its last finished cell; see :meth:`Skill.resume`."""
+    """Resume an execution after its last finished step, or from its beginning; see :meth:`Skill.resume`."""
     from cmbagent_nb.store.lookup import parsed
 
     require_trust(skill)
@@ -123,7 +123,7 @@ def resume_execution(
     values = dict(row["parameters"] or {})
     ledger = Ledger(skill, execution_id, folder, values, belongs, timeout_s=timeout_s, notes=notes)
     ledger.reopen(row)
-    return _execute(skill, ledger, CellsDone.read(folder), text, notes, on_progress, timeout_s, stop)
+    return _execute(skill, ledger, FinishedSteps.read(folder), text, notes, on_progress, timeout_s, stop)
 
 
 def check_start(skill: Skill, given: Mapping[str, Any]) -> tuple[str, dict[str, Any], list[str]]:
@@ -148,7 +148,7 @@ def _limit(skill: Skill, timeout_s: float | None) -> float | None:
 def _execute(
     skill: Skill,
     ledger: Ledger,
-    cells: CellsDone,
+    steps: FinishedSteps,
     text: str,
     notes: list[str],
     on_progress: OnProgress | None,
@@ -170,13 +170,16 @@ def _execute(
             timeout_s=timeout_s,
             on_progress=on_progress,
             stop=stop,
-            cells=cells,
+            steps=steps,
             results=folder_of(skill.home),
         )
     except BaseException as error:
         ledger.close(Ended("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error)))
         raise
-    outputs = cells.made(listing(folder))
+    if ledger.resumed:
+        many = f"{steps.kept} finished step{'s' if steps.kept != 1 else ''}"
+        notes = [*notes, f"It resumed after {many}." if steps.kept else "It started again from its first cell."]
+    outputs = steps.made(listing(folder))
     found = numbers_in(folder, outputs)
     metrics = {name: number for name, (_, number) in found.items()}
     failed = failed_step(executed.notebook)
@@ -184,20 +187,20 @@ def _execute(
     deviations = deviation.find(skill, happened)
     ended = Ended(
         executed.status,
-        cells.seconds_before + executed.duration_s,
+        steps.seconds_before + executed.duration_s,
         executed.error,
         outputs,
         metrics,
-        cells={**cells.seconds, **executed.cells},
+        cells={**steps.seconds, **executed.cells},
         deviations=[item.as_dict() for item in deviations],
     )
     ledger.close(ended)
     if executed.status == "completed":
-        cells.remove()
+        steps.remove()
         if not deviations:
             seen.observe(skill, values, found, folder)
     else:
-        cells.stopped(ended.duration_s)
+        steps.stopped(ended.duration_s)
     return SkillExecution(
         id=ledger.id,
         skill=skill.name,

@@ -25,7 +25,7 @@ import libcst as cst
 from cmbagent_nb.skills.composing.parts import in_one_script, is_composed
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.notebook import FOLDERS, NO_STEPS
-from cmbagent_nb.skills.running.cells_done import steps_of_a_run
+from cmbagent_nb.skills.running.finished_steps import steps_of_a_run
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

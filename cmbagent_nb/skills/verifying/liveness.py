@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.skills.model import Parameter
-from cmbagent_nb.skills.running.cells_done import listing
+from cmbagent_nb.skills.running.finished_steps import listing
 from cmbagent_nb.skills.verifying import shown as results
 from cmbagent_nb.skills.verifying.compare import compare
 from cmbagent_nb.skills.verifying.look import Look

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.skills.running.cells_done import listing
 from cmbagent_nb.skills.running.engine import OnProgress, execute
+from cmbagent_nb.skills.running.finished_steps import listing
 from cmbagent_nb.skills.verifying import shown as results
 from cmbagent_nb.skills.verifying import unseeded
 from cmbagent_nb.skills.verifying.compare import Comparison, compare
