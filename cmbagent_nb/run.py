@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cmbagent_nb.skills.library import Skill
-    from cmbagent_nb.store.node import NodeDetail
+    from cmbagent_nb.store.node_record import NodeDetail
     from cmbagent_nb.store.snapshot import Snapshot
     from cmbagent_nb.workflow.gates import Answer
     from cmbagent_nb.workflow.history import State
@@ -223,7 +223,7 @@ class Run:
 
     def node(self, node_id: str) -> NodeDetail:
         """Return everything that the record has of one node, by attempt: prompts, code, output, errors, files."""
-        from cmbagent_nb.store.node import read_node
+        from cmbagent_nb.store.node_record import read_node
 
         return read_node(self._host.db, self.id, node_id)
 
@@ -231,7 +231,7 @@ class Run:
     def trouble(self) -> str:
         """What keeps the run or its record waiting in this process, in words: a full disk, say; else an empty text."""
         live = self._live
-        return (live.trouble if live is not None else "") or self._host.writer.trouble
+        return (live.blocked_reason if live is not None else "") or self._host.writer.trouble
 
     # ---- waiting
 

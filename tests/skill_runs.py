@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cmbagent_nb.execution.attempt import prepare, publish
+from cmbagent_nb.execution.attempt_folder import prepare, publish
 from cmbagent_nb.execution.launcher import Limits, launch
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.database import Database

@@ -48,7 +48,7 @@ class Bench:
                 writer=self.writer,
                 work_dir=self.folder,
             )
-            with self.recorder.at("step_1", 1, name):
+            with self.recorder.located_at("step_1", 1, name):
                 return await ask(
                     self.registry[name],
                     prompt,

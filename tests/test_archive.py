@@ -13,7 +13,7 @@ import pytest
 
 from cmbagent_nb.errors import StateError, StoreError, UsageError
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.server import reading
+from cmbagent_nb.server import queries
 from cmbagent_nb.store import archive, archived, frames, pages
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.lineage import lineage
@@ -134,18 +134,18 @@ def test_an_archived_run_is_told_of_by_the_server_as_before(store: tuple[Databas
     gate = frames.decisions(db, record.run).id.iloc[0]
 
     def told() -> dict[str, Any]:
-        parts = {part: reading.page(db, record.run, part, after=0, limit=99) for part in reading.PARTS}
+        parts = {part: queries.page(db, record.run, part, after=0, limit=99) for part in queries.PARTS}
         stood = rows_of_database(db, record.run)
-        run = {**reading.run(db, record.run), "meta": None}
+        run = {**queries.run(db, record.run), "meta": None}
         stood["workflow_runs"] = [{**row, "meta": None} for row in stood["workflow_runs"]]
         return {
             **parts,
             "run": run,
-            "runs": reading.runs(db, limit=9),
-            "events": reading.events(db, record.run, after=0, limit=99),
-            "steps": reading.steps(db, record.run),
-            "graph": reading.graph(db, record.run),
-            "gate": reading.approval(db, gate),
+            "runs": queries.runs(db, limit=9),
+            "events": queries.events(db, record.run, after=0, limit=99),
+            "steps": queries.steps(db, record.run),
+            "graph": queries.graph(db, record.run),
+            "gate": queries.approval(db, gate),
             "stood": stood,
             "at": find_checkpoint(db, record.run, "at the end"),
             "points": frames.checkpoints(db, record.run).to_dict("records"),
@@ -155,7 +155,7 @@ def test_an_archived_run_is_told_of_by_the_server_as_before(store: tuple[Databas
     assert len(before["events"]) == 3 and before["gate"]["run_name"] == "planck" and before["at"] == 9
     archive.archive_run(db, writer, record.run)
     after = told()
-    assert reading.approval(db, new_id()) is None
+    assert queries.approval(db, new_id()) is None
     for name, part in before.items():
         assert repr(after[name]) == repr(part), name  # NaN is not equal to itself
 

@@ -54,7 +54,7 @@ def test_tools_are_recorded_with_their_arguments_and_results(tmp_path: Path) -> 
     with OpenAIServer(in_turn(calls, "done")) as server, recorded_run(tmp_path) as run:
 
         async def work() -> Any:
-            with run.recorder.at("step_1", agent="engineer"):
+            with run.recorder.located_at("step_1", agent="engineer"):
                 return await agent(run.gateway(server.url), "engineer", look).ask("go")
 
         assert in_loop(work()).body == "done"
@@ -82,7 +82,7 @@ def test_a_nested_agent_stands_under_its_step(tmp_path: Path) -> None:
 
         async def work() -> None:
             for attempt in (1, 2):
-                with run.recorder.at("step_1", attempt=attempt, agent="engineer"):
+                with run.recorder.located_at("step_1", attempt=attempt, agent="engineer"):
                     researcher = agent(gateway, "researcher").as_tool(description="delegate")
                     await agent(gateway, "engineer", researcher).ask("go")
 
@@ -117,10 +117,10 @@ def test_an_agent_called_within_anothers_step_is_a_sub_agent(tmp_path: Path) -> 
         gateway = run.gateway(server.url)
 
         async def work() -> None:
-            with run.recorder.at("step_2", agent="engineer"):
+            with run.recorder.located_at("step_2", agent="engineer"):
                 await agent(gateway, "engineer").ask("write")
                 await agent(gateway, "executor").ask("judge")
-            with run.recorder.at("planning", agent="planner"):
+            with run.recorder.located_at("planning", agent="planner"):
                 await agent(gateway, "plan_reviewer").ask("review")
 
         in_loop(work())
@@ -148,7 +148,7 @@ def test_the_record_of_parallel_steps_is_complete_and_exact(tmp_path: Path, monk
         gateway = run.gateway(server.url)
 
         async def step(node_id: str) -> str:
-            with run.recorder.at(node_id, agent="engineer"):
+            with run.recorder.located_at(node_id, agent="engineer"):
                 researcher = agent(gateway, "researcher").as_tool(description="delegate")
                 return (await agent(gateway, "engineer", look, researcher).ask(f"do {node_id}")).body
 
@@ -191,7 +191,7 @@ def test_a_bare_turn_costs_less_than_a_third_of_a_millisecond(tmp_path: Path) ->
             captured = Agent("engineer", config=TestConfig("x"), middleware=[Capture])
             bare = Agent("engineer", config=TestConfig("x"))
             found = []
-            with run.recorder.at("step_1", agent="engineer"):
+            with run.recorder.located_at("step_1", agent="engineer"):
                 for _ in range(3):
                     pairs = [(await turn(captured), await turn(bare)) for _ in range(150)]
                     found.append(tenth(pair[0] for pair in pairs) - tenth(pair[1] for pair in pairs))

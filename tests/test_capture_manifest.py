@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from cmbagent_nb.capture.manifest import changes, scan
+from cmbagent_nb.capture.file_scan import changes, scan
 
 
 def test_created_updated_and_deleted_files_are_told_by_content(tmp_path: Path) -> None:

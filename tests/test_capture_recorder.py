@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from cmbagent_nb.capture.recorder import Recorder, current_recorder, current_where
+from cmbagent_nb.capture.recorder import Recorder, current_location, current_recorder
 from tests.recorded_run import recorded_run
 
 
 def test_spans_nest_and_are_ordered_by_their_start(tmp_path: Path) -> None:
     """A span's parent is the span around it; order and depth follow from the nesting."""
     with recorded_run(tmp_path) as run:
-        with run.recorder.at("step_1", attempt=2, agent="engineer"):
+        with run.recorder.located_at("step_1", attempt=2, agent="engineer"):
             with run.recorder.span("agent_call", inputs={"message": "do"}) as outer:
                 with run.recorder.span("code_exec", agent="executor", role="primary") as inner:
                     inner.subtype = "timeout"
@@ -42,7 +42,7 @@ def test_spans_nest_and_are_ordered_by_their_start(tmp_path: Path) -> None:
 def test_a_failure_and_a_cancellation_are_told_and_go_on(tmp_path: Path) -> None:
     """What leaves a span marks it and is raised again."""
     with recorded_run(tmp_path) as run:
-        with pytest.raises(KeyError), run.recorder.at("step_1"), run.recorder.span("tool_call"):
+        with pytest.raises(KeyError), run.recorder.located_at("step_1"), run.recorder.span("tool_call"):
             raise KeyError("column")
         with pytest.raises(asyncio.CancelledError), run.recorder.span("agent_call"):
             raise asyncio.CancelledError
@@ -53,7 +53,7 @@ def test_a_failure_and_a_cancellation_are_told_and_go_on(tmp_path: Path) -> None
 
 def test_what_runs_is_seen_before_it_ends(tmp_path: Path) -> None:
     """A crash leaves an action visible as running: its row is there from its start."""
-    with recorded_run(tmp_path) as run, run.recorder.at("step_1"), run.recorder.span("code_exec") as span:
+    with recorded_run(tmp_path) as run, run.recorder.located_at("step_1"), run.recorder.span("code_exec") as span:
         (event,) = run.events()
         assert (event["id"], event["status"], event["ended_at"]) == (span.id, "running", None)
 
@@ -63,7 +63,7 @@ def test_parallel_tasks_and_threads_keep_their_own_parents(tmp_path: Path) -> No
     with recorded_run(tmp_path) as run:
 
         async def step(number: int) -> None:
-            with run.recorder.at(f"step_{number}"), run.recorder.span("agent_call"):
+            with run.recorder.located_at(f"step_{number}"), run.recorder.span("agent_call"):
                 for _ in range(20):
                     await asyncio.sleep(0)
                     with run.recorder.span("tool_call"):
@@ -91,20 +91,20 @@ def test_two_runs_in_one_context_keep_apart(tmp_path: Path) -> None:
     """A span of another run is never a parent."""
     with recorded_run(tmp_path) as run:
         other = Recorder(run.writer, run.recorder.run_id, run.recorder.session_id, first_order=100)
-        with run.recorder.at("step_1"), run.recorder.span("agent_call"):
+        with run.recorder.located_at("step_1"), run.recorder.span("agent_call"):
             assert current_recorder() is run.recorder
-            with other.at("step_9"), other.span("agent_call") as span:
-                where = current_where()
+            with other.located_at("step_9"), other.span("agent_call") as span:
+                where = current_location()
                 assert where is not None and where.recorder is other
         row = next(event for event in run.events() if event["id"] == span.id)
         assert (row["parent_event_id"], row["execution_order"], row["node_id"]) == (None, 100, "step_9")
-        assert current_where() is None
+        assert current_location() is None
 
 
 def test_messages_carry_their_event_and_node(tmp_path: Path) -> None:
     """A message belongs to the event around it, and its role is the sender's."""
     with recorded_run(tmp_path, roles={"engineer": "primary"}) as run:
-        with run.recorder.at("step_1"), run.recorder.span("agent_call") as span:
+        with run.recorder.located_at("step_1"), run.recorder.span("agent_call") as span:
             run.recorder.message(sender="engineer", recipient="executor", content="hi", tool_calls=[{"name": "x"}])
         (message,) = run.rows("messages")
         assert (message["event_id"], message["node_id"], message["agent_role"]) == (span.id, "step_1", "primary")
@@ -114,7 +114,7 @@ def test_messages_carry_their_event_and_node(tmp_path: Path) -> None:
 def test_capture_off_keeps_what_resume_needs(tmp_path: Path) -> None:
     """Messages and fine-grained events stop; code, files and gates stay, under parents that exist."""
     with recorded_run(tmp_path, enabled=False) as run:
-        with run.recorder.at("step_1"), run.recorder.span("agent_call") as turn:
+        with run.recorder.located_at("step_1"), run.recorder.span("agent_call") as turn:
             assert turn.reference is None
             run.recorder.message(sender="a", recipient="b", content="c")
             with run.recorder.span("code_exec") as code, run.recorder.span("tool_call"):
@@ -138,7 +138,7 @@ class BrokenWriter:
 def test_a_fault_of_capture_never_reaches_the_run() -> None:
     """Its own faults are counted, not raised, from any thread."""
     recorder = Recorder(BrokenWriter(), "run", "session")  # type: ignore[arg-type]
-    with recorder.at("step_1"), recorder.span("agent_call"):
+    with recorder.located_at("step_1"), recorder.span("agent_call"):
         recorder.message(sender="a", recipient="b", content="c")
         thread = threading.Thread(target=recorder.record, args=("info",))
         thread.start()

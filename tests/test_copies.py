@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cmbagent_nb.errors import CMBAgentError, StoreError
-from cmbagent_nb.store.paths import from_record, to_record
+from cmbagent_nb.store.files import from_record, to_record
 from cmbagent_nb.store.private import loose
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer

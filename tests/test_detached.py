@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from cmbagent_nb.execution import marks
-from cmbagent_nb.execution.attempt import prepare
+from cmbagent_nb.execution.attempt_folder import prepare
 from cmbagent_nb.execution.launcher import Limits, Outcome, launch
 from cmbagent_nb.execution.marks import VARIABLE, Mark
 from cmbagent_nb.workspace import Workspace

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cmbagent_nb.execution.attempt import prepare
+from cmbagent_nb.execution.attempt_folder import prepare
 from cmbagent_nb.execution.environment import child_environment
 from cmbagent_nb.execution.launcher import Limits, Outcome, launch
 from cmbagent_nb.execution.marks import VARIABLE

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cmbagent_nb.capture.manifest import changes, scan
+from cmbagent_nb.capture.file_scan import changes, scan
 from cmbagent_nb.errors import InputError, WorkDirError
-from cmbagent_nb.execution import attempt
-from cmbagent_nb.execution.attempt import prepare, publish, sweep
+from cmbagent_nb.execution import attempt_folder
+from cmbagent_nb.execution.attempt_folder import prepare, publish, sweep
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def work_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def made(folder: Path, files: dict[str, str]) -> list[attempt.Entry]:
+def made(folder: Path, files: dict[str, str]) -> list[attempt_folder.Entry]:
     before = scan(folder)
     for name, text in files.items():
         path = folder / name
@@ -61,8 +61,8 @@ def test_a_seed_that_cannot_be_leaves_nothing(work_dir: Path, seed: str) -> None
 
 def test_large_seeds_are_linked_and_a_change_is_seen(work_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large file costs no copy; that the code wrote to it is not missed."""
-    monkeypatch.setattr(attempt, "LINK_ABOVE", 0)
-    monkeypatch.setattr(attempt, "_clone", lambda source, target: False)
+    monkeypatch.setattr(attempt_folder, "LINK_ABOVE", 0)
+    monkeypatch.setattr(attempt_folder, "_clone", lambda source, target: False)
     folder = prepare(work_dir, "step_2", 1, ["data/a.json"])
     assert (folder / "data" / "a.json").stat().st_ino == (work_dir / "data" / "a.json").stat().st_ino
     assert [entry.path for entry in made(folder, {"data/a.json": "other"})] == ["data/a.json"]

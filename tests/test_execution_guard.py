@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cmbagent_nb.execution.attempt import prepare
-from cmbagent_nb.execution.ended import believed
+from cmbagent_nb.execution.attempt_folder import prepare
 from cmbagent_nb.execution.guard import Guard
 from cmbagent_nb.execution.launcher import Limits, launch
 from cmbagent_nb.execution.records import record_folder
+from cmbagent_nb.execution.recovery import load_trusted_exit
 
 KERNEL = """
     import asyncio, sys
@@ -81,7 +81,7 @@ def test_it_is_stopped_when_its_time_is_over(folder: Path) -> None:
     assert gone(started)
     worker = int((folder / "data/worker.txt").read_text())
     assert not psutil.pid_exists(worker) or gone([psutil.Process(worker)])
-    record = believed(folder)
+    record = load_trusted_exit(folder)
     assert record is not None
     assert record["status"] == "timeout" and record["error"]["type"] == "TimeoutError"
     assert record["pid"] == started[0].pid
@@ -91,7 +91,7 @@ def test_it_is_stopped_when_its_time_is_over(folder: Path) -> None:
 def test_it_is_stopped_when_it_takes_too_much_memory(folder: Path) -> None:
     started = killed_kernel(folder, "held = b'x' * 400_000_000\nimport time\ntime.sleep(60)", memory_mb=200)
     assert gone(started)
-    record = believed(folder)
+    record = load_trusted_exit(folder)
     assert record is not None and record["status"] == "memory"
 
 
@@ -106,7 +106,7 @@ def test_it_ends_by_itself_within_its_limits_and_leaves_nothing(folder: Path) ->
         """,
     )
     assert gone(started)
-    record = believed(folder)
+    record = load_trusted_exit(folder)
     assert record is not None and record["status"] == "completed"
     worker = int((record_folder(folder) / "stdout.txt").read_text())
     assert not psutil.pid_exists(worker) or not _lives(psutil.Process(worker))

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cmbagent_nb.execution.attempt import prepare
+from cmbagent_nb.execution.attempt_folder import prepare
 from cmbagent_nb.execution.group import start_time
 from cmbagent_nb.execution.launcher import Limits, Outcome, command, kill_group, launch, read_exit
 from cmbagent_nb.execution.records import begin, record_folder
@@ -202,8 +202,8 @@ def test_only_new_and_changed_files_are_made(folder: Path) -> None:
 
 def test_a_linked_seed_is_copied_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file of the step that made it stays as it was, however the code opens the link."""
-    monkeypatch.setattr("cmbagent_nb.execution.attempt.LINK_ABOVE", 0)
-    monkeypatch.setattr("cmbagent_nb.execution.attempt._clone", lambda source, target: False)
+    monkeypatch.setattr("cmbagent_nb.execution.attempt_folder.LINK_ABOVE", 0)
+    monkeypatch.setattr("cmbagent_nb.execution.attempt_folder._clone", lambda source, target: False)
     (tmp_path / "data").mkdir()
     for name in "abc":
         (tmp_path / "data" / name).write_text("old")
@@ -230,8 +230,8 @@ def test_a_linked_seed_is_copied_before_it_is_written(tmp_path: Path, monkeypatc
 
 def test_a_linked_seed_that_another_program_changed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not opened by Python itself cannot be kept from the link; it is detected."""
-    monkeypatch.setattr("cmbagent_nb.execution.attempt.LINK_ABOVE", 0)
-    monkeypatch.setattr("cmbagent_nb.execution.attempt._clone", lambda source, target: False)
+    monkeypatch.setattr("cmbagent_nb.execution.attempt_folder.LINK_ABOVE", 0)
+    monkeypatch.setattr("cmbagent_nb.execution.attempt_folder._clone", lambda source, target: False)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a").write_text("old")
     folder = prepare(tmp_path, "step_2", 1, ["data"])

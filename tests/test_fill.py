@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmbagent_nb.errors import UsageError
-from cmbagent_nb.notebook.fill import fill
+from cmbagent_nb.notebook.task_variables import fill
 
 
 class Broken:

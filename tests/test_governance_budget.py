@@ -21,7 +21,7 @@ CENT = Reply("x", prompt_tokens=0, completion_tokens=1000)
 
 def ask(run: RecordedRun, gateway: Any) -> None:
     async def work() -> None:
-        with run.recorder.at("step_1"):
+        with run.recorder.located_at("step_1"):
             await Agent("engineer", config=gateway.config()).ask("x")
 
     in_loop(work())
@@ -53,7 +53,7 @@ def test_calls_at_once_count_with_their_estimates(tmp_path: Path) -> None:
         gateway = run.gateway(server.url, "openai:gpt-5", before_call=[budget(0.015)])
 
         async def work() -> None:
-            with run.recorder.at("step_1"):
+            with run.recorder.located_at("step_1"):
                 first = asyncio.ensure_future(Agent("engineer", config=gateway.config()).ask("x"))
                 await asyncio.to_thread(server.wait_for, 1)
                 with pytest.raises(BudgetExceeded):

@@ -16,7 +16,7 @@ from cmbagent_nb import redaction
 from cmbagent_nb.capture.middleware import Capture
 from cmbagent_nb.errors import ModelCallFailed
 from cmbagent_nb.llm import rate_limits, retry
-from cmbagent_nb.llm.call import CallInfo
+from cmbagent_nb.llm.model_call import CallInfo
 from cmbagent_nb.redaction import redactor
 from cmbagent_nb.store.journal import read_journal
 from tests.openai_server import CUT, CUT_BODY, OpenAIServer, Reply, Status, in_turn
@@ -39,7 +39,7 @@ def ask(run: RecordedRun, gateway: Any, prompt: str = "do it", *, name: str = "e
     """Ask an agent of the run at step_1."""
 
     async def work() -> Any:
-        with run.recorder.at("step_1", agent=name):
+        with run.recorder.located_at("step_1", agent=name):
             agent = Agent(name, "You are an engineer.", config=gateway.config(), middleware=[Capture], **options)
             return await agent.ask(prompt)
 
@@ -204,7 +204,7 @@ def test_a_cancelled_call_is_one_cancelled_event(tmp_path: Path) -> None:
     with OpenAIServer(handler) as server, recorded_run(tmp_path) as run:
 
         async def work() -> None:
-            with run.recorder.at("step_1"):
+            with run.recorder.located_at("step_1"):
                 agent = Agent("engineer", config=run.gateway(server.url).config(), middleware=[Capture])
                 task = asyncio.ensure_future(agent.ask("x"))
                 await asyncio.to_thread(server.wait_for, 1)
@@ -261,7 +261,7 @@ def test_two_loops_and_many_agents_share_connections(tmp_path: Path) -> None:
         gateway = run.gateway(server.url)
 
         async def work() -> None:
-            with run.recorder.at("step_1"):
+            with run.recorder.located_at("step_1"):
                 for number in range(20):
                     await Agent(f"agent_{number}", config=gateway.config()).ask("x")
                     ports.update(connection.getpeername() for connection in server.connections())
@@ -292,7 +292,7 @@ def test_an_agents_own_model_is_used(tmp_path: Path) -> None:
         gateway = run.gateway(server.url)
 
         async def work() -> None:
-            with run.recorder.at("step_1"):
+            with run.recorder.located_at("step_1"):
                 await Agent("a", config=gateway.config("openai:other")).ask("x")
                 await Agent("b", config=gateway.config()).ask("x")
 
@@ -312,7 +312,7 @@ def test_a_users_own_configuration_goes_through_the_gateway(tmp_path: Path) -> N
         async def work() -> None:
             client = shared_client()
             config = OpenAIConfig("mine", api_key="k", base_url=server.url, temperature=0.5, http_client=client)
-            with run.recorder.at("step_1"):
+            with run.recorder.located_at("step_1"):
                 await Agent("a", config=gateway.wrap(config)).ask("x")
 
         in_loop(work())

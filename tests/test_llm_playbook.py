@@ -79,7 +79,7 @@ def test_an_agent_uses_real_tools_by_a_playbook_and_leaves_the_same_record(folde
         gateway = run.gateway(server.url, f"playbook:{folder}")
 
         async def work() -> Any:
-            with run.recorder.at("step_1", agent="engineer"):
+            with run.recorder.located_at("step_1", agent="engineer"):
                 config = gateway.config("openai:gpt-5")
                 return await Agent("engineer", config=config, tools=[look], middleware=[Capture]).ask("go")
 
@@ -99,7 +99,7 @@ def test_a_miss_is_a_failed_call_and_not_tried_again(folder: Path, tmp_path: Pat
         gateway = run.gateway(model=f"playbook:{folder}")
 
         async def work() -> None:
-            with run.recorder.at("step_9"):
+            with run.recorder.located_at("step_9"):
                 await Agent("engineer", config=gateway.config()).ask("go")
 
         with pytest.raises(PlaybookMiss):

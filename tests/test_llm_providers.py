@@ -122,7 +122,7 @@ def test_calls_of_other_providers(tmp_path: Path, server: Server, model: str, pa
         gateway = run.gateway(model=model)
 
         async def work() -> Any:
-            with run.recorder.at("step_1", agent="engineer"):
+            with run.recorder.located_at("step_1", agent="engineer"):
                 return await Agent("engineer", "Work.", config=gateway.config(), middleware=[Capture]).ask("go")
 
         assert in_loop(work()).body == "fine"
@@ -151,7 +151,7 @@ def test_a_model_that_is_not_there(tmp_path: Path, server: Server, model: str, p
     with recorded_run(tmp_path) as run:
 
         async def work() -> None:
-            with run.recorder.at("step_1"):
+            with run.recorder.located_at("step_1"):
                 await Agent("engineer", config=run.gateway(model=model).config()).ask("go")
 
         with pytest.raises(ModelCallFailed, match=f"{model} failed with status 404.*name of the model"):

@@ -31,7 +31,7 @@ def go(run: RecordedRun, url: str, work_dir: Path, tape: Tape | None = None, pro
     async def work() -> Any:
         gateway = run.gateway(url, tape=tape)
         gateway.work_dir = work_dir
-        with run.recorder.at("step_1", agent="engineer"):
+        with run.recorder.located_at("step_1", agent="engineer"):
             who = Agent("engineer", "Work.", config=gateway.config(), tools=[find], middleware=[Capture])
             return (await who.ask(f"{prompt} {work_dir}")).body, gateway
 
@@ -142,7 +142,7 @@ def test_what_a_tool_gave_is_given_again_without_running_it(tmp_path: Path, sour
             gateway = run.gateway(server.url, tape=tape)
             gateway.work_dir = work_dir
             run.recorder.enabled = enabled
-            with run.recorder.at("step_1", agent="engineer"):
+            with run.recorder.located_at("step_1", agent="engineer"):
                 who = Agent("engineer", "Work.", config=gateway.config(), tools=[look], middleware=[Capture])
                 return (await who.ask("Look.")).body, gateway
 

@@ -49,7 +49,7 @@ def look(path: str) -> str:
 
 def ask(run: RecordedRun, gateway: Any, **options: Any) -> Any:
     async def work() -> Any:
-        with run.recorder.at("step_1", agent="engineer"):
+        with run.recorder.located_at("step_1", agent="engineer"):
             agent = Agent("engineer", "You are an engineer.", config=gateway.config(), middleware=[Capture], **options)
             return await agent.ask("do it")
 

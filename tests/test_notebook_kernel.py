@@ -192,7 +192,7 @@ def test_the_buttons_pause_and_resume_without_waiting(nb: Kernel, team: Team) ->
     team.answers["code"] = held = Held(HELLO)
     nb.run("%%cmbagent --name steered\nSay hello.")
     nb.run("from cmbagent_nb.notebook import view\n(shown,) = [v for v in view._open if v.run is run]")
-    nb.run("pause, cancel, note = shown._steering.pause, shown._steering.cancel, shown._steering.note")
+    nb.run("pause, cancel, note = shown._controls.pause, shown._controls.cancel, shown._controls.note")
     nb.until("not pause.disabled")
     # The loop is kept busy: who waited for it within the click would wait, too.
     nb.run("import time; from cmbagent_nb.runtime import Runtime; Runtime.get().call_soon(lambda: time.sleep(1))")
@@ -236,7 +236,7 @@ def test_a_new_kernel_names_the_runs_that_were_interrupted(tmp_path: Path) -> No
             # The view of it can go on with it, says what is in the way, and follows it to its end.
             shown = second.run(
                 "import os; from cmbagent_nb import Workspace; from cmbagent_nb.notebook.view import RunView\n"
-                "old = Workspace().run('torn'); view = RunView(old).show(); button = view._steering.pause"
+                "old = Workspace().run('torn'); view = RunView(old).show(); button = view._controls.pause"
             )
             assert shown.error is None, shown.error
             second.until("not view._followed")
@@ -246,11 +246,11 @@ def test_a_new_kernel_names_the_runs_that_were_interrupted(tmp_path: Path) -> No
                 False,
             )
             second.run("os.rename(old.work_dir, f'{old.work_dir}.away'); button.click()")
-            second.until("'is not there' in view._steering.note.value")
+            second.until("'is not there' in view._controls.note.value")
             second.run("os.rename(f'{old.work_dir}.away', old.work_dir); view._went_on(old)")
             second.until("not view._followed and not button.disabled and 'cmbv-none' not in button._dom_classes")
             second.run("button.click()")
             second.until("view.run is not old and view.snapshot.run['status'] == 'completed'")
             second.until("not view._followed")
-            assert second.value("view._steering.note.value, 'cmbv-none' in button._dom_classes") == ("", True)
+            assert second.value("view._controls.note.value, 'cmbv-none' in button._dom_classes") == ("", True)
             assert second.value("view._result in view._tabs.children")

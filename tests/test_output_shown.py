@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmbagent_nb.execution.attempt import prepare
+from cmbagent_nb.execution.attempt_folder import prepare
 from cmbagent_nb.execution.launcher import Limits, Outcome, launch
 from cmbagent_nb.execution.terminal import as_shown, fold, fold_warnings, report, shorten, trim_traceback
 from cmbagent_nb.workflow.judging import output_of

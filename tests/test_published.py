@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cmbagent_nb.execution.attempt import matches, prepare, publish
+from cmbagent_nb.execution.attempt_folder import matches, prepare, publish
 from cmbagent_nb.execution.launcher import Limits, Outcome, launch
 from cmbagent_nb.execution.records import record_folder
 from cmbagent_nb.execution.trees import make_folders, remove_tree
@@ -259,8 +259,8 @@ def test_a_step_whose_expected_folder_is_empty_is_told(one_step: Any) -> None:
 
 def test_a_link_to_a_shared_seed_is_not_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large file of an earlier step, reached by a link, is made a copy like one that is opened by its name."""
-    monkeypatch.setattr("cmbagent_nb.execution.attempt.LINK_ABOVE", 0)
-    monkeypatch.setattr("cmbagent_nb.execution.attempt._clone", lambda source, target: False)
+    monkeypatch.setattr("cmbagent_nb.execution.attempt_folder.LINK_ABOVE", 0)
+    monkeypatch.setattr("cmbagent_nb.execution.attempt_folder._clone", lambda source, target: False)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a").write_text("old")
     folder = prepare(tmp_path, "step_2", 1, ["data"])
@@ -272,8 +272,8 @@ def test_a_link_to_a_shared_seed_is_not_written_through(tmp_path: Path, monkeypa
 
 def test_a_hard_link_to_a_file_outside_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is published does not change when the user goes on writing to the file that code had linked."""
-    monkeypatch.setattr("cmbagent_nb.execution.attempt.LINK_ABOVE", 0)
-    monkeypatch.setattr("cmbagent_nb.execution.attempt._clone", lambda source, target: False)
+    monkeypatch.setattr("cmbagent_nb.execution.attempt_folder.LINK_ABOVE", 0)
+    monkeypatch.setattr("cmbagent_nb.execution.attempt_folder._clone", lambda source, target: False)
     folder = prepare(tmp_path / "work", "step_1", 1)
     outside = tmp_path / "user.csv"
     outside.write_text("before")
@@ -287,7 +287,7 @@ def test_a_run_of_an_earlier_version_is_read_where_its_records_are(tmp_path: Pat
     """An attempt of an earlier version has its records in its folder: they count, and are no products."""
     import json
 
-    from cmbagent_nb.execution.ended import believed, outcome_of
+    from cmbagent_nb.execution.recovery import load_trusted_exit, outcome_of
 
     folder = tmp_path / "steps" / "step_1" / "attempt_1"
     (folder / "codebase").mkdir(parents=True)
@@ -307,13 +307,13 @@ def test_a_run_of_an_earlier_version_is_read_where_its_records_are(tmp_path: Pat
     }
     listed = [{"path": name, "size": len(text), "mtime_ns": 1, "sha256": name} for name, text in files.items()]
     (folder / "exit.json").write_text(json.dumps({**record, "reads": ["input/x"], "files": listed}))
-    found = believed(folder)
+    found = load_trusted_exit(folder)
     assert found is not None
     outcome = outcome_of(found, folder, folder / "codebase" / "s.py", {}, tmp_path)
     assert sorted(entry.path for entry in outcome.made) == ["codebase/s.py", "data/a.json"]
     assert (outcome.stdout, outcome.reads) == ("1\n", ["input/x"])
     prepare(tmp_path, "step_1", 1)
-    assert believed(folder) is None and not (folder / "exit.json").exists()
+    assert load_trusted_exit(folder) is None and not (folder / "exit.json").exists()
 
 
 def test_open_files_of_a_killed_process_are_not_waited_for(folder: Path) -> None:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from cmbagent_nb.agents.replies import Code, Report, Review
 from cmbagent_nb.llm.reading.body import read_body
-from cmbagent_nb.llm.reading.calls import Call, calls_in, read_arguments, read_call, unique
 from cmbagent_nb.llm.reading.escapes import PYTHON, TEXT, decode, whole
 from cmbagent_nb.llm.reading.lenient import NotJSON, Unreadable, read_value
 from cmbagent_nb.llm.reading.reasoning import split_reasoning
 from cmbagent_nb.llm.reading.structured import read_structured
+from cmbagent_nb.llm.reading.tool_calls import Call, calls_in, read_arguments, read_call, unique
 from tests.mutated_replies import (
     CODE,
     PLAN,

@@ -166,7 +166,7 @@ def test_a_planted_key_appears_nowhere_in_the_record(tmp_path: Path, monkeypatch
     """Not in the database's bytes nor in the journal, wherever it was said."""
     monkeypatch.setenv("PLANTED_API_KEY", KEY)
     with recorded_run(tmp_path) as run:
-        with run.recorder.at("step_1"), run.recorder.span("tool_call", inputs={"argument": KEY}) as span:
+        with run.recorder.located_at("step_1"), run.recorder.span("tool_call", inputs={"argument": KEY}) as span:
             span.outputs = {"result": f"the environment has {KEY}"}
             span.fail(f"bad key {KEY}")
             run.recorder.message(sender="a", recipient="b", content=KEY, tool_calls=[{"arguments": json.dumps([KEY])}])

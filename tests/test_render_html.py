@@ -14,7 +14,7 @@ from cmbagent_nb.render import parts
 from cmbagent_nb.render.html import run_html
 from cmbagent_nb.render.markdown import markdown_html
 from cmbagent_nb.render.node import node_panel
-from cmbagent_nb.store.node import AttemptDetail, NodeDetail
+from cmbagent_nb.store.node_record import AttemptDetail, NodeDetail
 from tests.test_render_graph import MARKUP, node, snapshot
 
 PIXEL = base64.b64decode(

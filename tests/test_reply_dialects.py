@@ -45,7 +45,7 @@ def ask(tmp_path: Path, server: Server, provider: str, *answers: Any, tools: Any
         gateway = run.gateway(model=MODELS[provider])
 
         async def work() -> Any:
-            with run.recorder.at("step_1", agent="engineer"):
+            with run.recorder.located_at("step_1", agent="engineer"):
                 agent = Agent("engineer", "Work.", config=gateway.config(), middleware=[Capture], tools=tools)
                 return await agent.ask("go")
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.server.places import Places
+from cmbagent_nb.server.workspace_pool import WorkspacePool
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.migrate import migrate
 from cmbagent_nb.store.writer import Writer
@@ -395,7 +395,7 @@ def test_the_server_runs_nothing_itself(server: Server, place: Path) -> None:
 def test_places_open_a_replaced_database_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CMBAGENT_WORKSPACES_FILE", str(tmp_path / "workspaces.json"))
     home = tmp_path / "home"
-    places = Places(lambda: [home])
+    places = WorkspacePool(lambda: [home])
 
     def names() -> list[str]:
         found, problems = places.read(lambda workspace: workspace.db.rows("SELECT name FROM workflow_runs"), "names")
@@ -496,7 +496,7 @@ def test_a_workspace_is_opened_for_changes_once(tmp_path: Path, monkeypatch: pyt
         return Workspace(home)
 
     monkeypatch.setattr("cmbagent_nb.workspace.Workspace", counted)
-    places = Places(lambda: [tmp_path])
+    places = WorkspacePool(lambda: [tmp_path])
     try:
         first = places.writable(tmp_path)
         assert all(places.writable(tmp_path) is first for _ in range(3))

@@ -13,8 +13,8 @@ def test_a_shared_file_that_is_changed_in_place_is_an_error_in_the_record(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What Python opens is copied first; what another program changes is the file of the step before."""
-    monkeypatch.setattr("cmbagent_nb.execution.attempt.LINK_ABOVE", 0)
-    monkeypatch.setattr("cmbagent_nb.execution.attempt._clone", lambda source, target: False)
+    monkeypatch.setattr("cmbagent_nb.execution.attempt_folder.LINK_ABOVE", 0)
+    monkeypatch.setattr("cmbagent_nb.execution.attempt_folder._clone", lambda source, target: False)
     changes = "import subprocess\nsubprocess.run(['sh', '-c', 'echo new > data/a.txt'], check=True)"
     steps = {"Make": code("open('data/a.txt', 'w').write('old')", "make.py"), "Change": code(changes, "change.py")}
     team = Team(plan=plan({"title": "Make"}, {"title": "Change", "depends_on": [1]}), review=APPROVED, steps=steps)

@@ -12,7 +12,7 @@ import pytest
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store import columns, frames
 from cmbagent_nb.store.database import Database
-from cmbagent_nb.store.summary import node_summary
+from cmbagent_nb.store.node_summary import node_summary
 from cmbagent_nb.store.tables import Table
 from cmbagent_nb.store.totals import TOTALS
 from cmbagent_nb.store.writer import Writer

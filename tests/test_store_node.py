@@ -7,7 +7,7 @@ import html
 from cmbagent_nb.notebook.timeline import figure
 from cmbagent_nb.render import parts
 from cmbagent_nb.render.node import node_panel
-from cmbagent_nb.store.node import LONGEST, read_node
+from cmbagent_nb.store.node_record import LONGEST, read_node
 from cmbagent_nb.store.snapshot import read_snapshot
 from cmbagent_nb.store.writer import Writer
 from cmbagent_nb.workspace import Workspace

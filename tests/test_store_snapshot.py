@@ -11,7 +11,7 @@ import pytest
 from cmbagent_nb.errors import RunNotFound
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.database import Database
-from cmbagent_nb.store.labels import error_word, event_label
+from cmbagent_nb.store.event_labels import error_word, event_label
 from cmbagent_nb.store.snapshot import read_snapshot
 from cmbagent_nb.store.writer import Writer
 

@@ -23,7 +23,7 @@ from cmbagent_nb.errors import StoreError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.json import to_json
-from cmbagent_nb.store.spill import Unwritten
+from cmbagent_nb.store.spill import SpillFiles
 from cmbagent_nb.store.writer import Writer
 
 from .stored import Record, count, faults
@@ -381,7 +381,7 @@ def test_rows_that_were_taken_in_when_the_process_died_are_not_taken_in_again(
         "cost_records": {**common, "agent_name": "engineer", "total_tokens": 7, "cost_usd": 0.1},
         "state_history": {**common, **change},
     }
-    spilled = Unwritten(tmp_path, lambda text: text)
+    spilled = SpillFiles(tmp_path, lambda text: text)
     spilled.keep([("insert", table, rows[table]) for table in tables])
     (file,) = tmp_path.glob("unwritten-*.jsonl")
     kept = file.read_bytes()
@@ -506,7 +506,7 @@ def test_rows_after_the_close_that_no_file_takes_are_told(db: Database, monkeypa
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Unwritten, "keep", full)
+    monkeypatch.setattr(SpillFiles, "keep", full)
     writer._idle = False
     record.event("tool_call")
     waited = writer.barrier()

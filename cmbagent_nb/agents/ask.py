@@ -84,8 +84,8 @@ async def ask(
     ReplyInvalid
         No reply could be used; ``text`` and ``reason`` are those of the last one.
     """
-    if recorder.here() is None:
-        with recorder.at(spec.name, agent=spec.name):
+    if recorder.current_location() is None:
+        with recorder.located_at(spec.name, agent=spec.name):
             return await _ask(spec, prompt, reply, gateway, tools, check, retries)
     return await _ask(spec, prompt, reply, gateway, tools, check, retries)
 

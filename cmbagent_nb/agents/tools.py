@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from cmbagent_nb.agents.docs import find_docs, packages
 from cmbagent_nb.agents.inspection import inspect_file
-from cmbagent_nb.execution.attempt import RESERVED
+from cmbagent_nb.execution.attempt_folder import RESERVED
 from cmbagent_nb.tool_files import is_tool_file
 
 #: Characters of an answer.

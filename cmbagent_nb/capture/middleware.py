@@ -9,7 +9,7 @@
 ``handoff``        one for each such call, from the caller to the called agent
 =================  ================================================================================
 
-Give every agent ``middleware=[Capture]``. The recorder is found by the place (``recorder.at``) in
+Give every agent ``middleware=[Capture]``. The recorder is found by the place (``recorder.located_at``) in
 which the turn runs; outside of a run nothing is recorded. Model calls are recorded by the gateway,
 since a middleware does not see the calls that AG2 makes by itself (summaries, for instance).
 """
@@ -24,7 +24,7 @@ from ag2.events import ModelResponse, TextInput, ToolErrorEvent, ToolNotFoundEve
 from ag2.middleware import BaseMiddleware
 from ag2.utils import AGENT_CONTEXT_DEPENDENCY_KEY
 
-from cmbagent_nb.capture.recorder import Recorder, Span, Where, current_span, current_where
+from cmbagent_nb.capture.recorder import Location, Recorder, Span, current_location, current_span
 from cmbagent_nb.capture.subagents import sub_agent_node
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Capture(BaseMiddleware):
 
     async def on_turn(self, call_next: AgentTurn, event: BaseEvent, context: Context) -> ModelResponse:
         """Record a turn as an ``agent_call``."""
-        where = current_where()
+        where = current_location()
         if where is None:
             return await call_next(event, context)
         recorder = where.recorder
@@ -79,7 +79,7 @@ class Capture(BaseMiddleware):
 
         They are looked for in the history, since a subscription costs every turn a third of a millisecond.
         """
-        where = current_where()
+        where = current_location()
         if where is None:
             return
         for event in reversed(events):
@@ -98,7 +98,7 @@ class Capture(BaseMiddleware):
         self, call_next: ToolExecution, event: ToolCallEvent, context: Context
     ) -> ToolResultType:
         """Record a tool's execution as a ``tool_call``."""
-        where = current_where()
+        where = current_location()
         if where is None:
             return await call_next(event, context)
         agent = agent_name(context) or where.agent or "agent"
@@ -125,19 +125,19 @@ class Capture(BaseMiddleware):
 
 
 @contextmanager
-def _place(recorder: Recorder, where: Where, agent: str, event: BaseEvent) -> Iterator[None]:
+def _place(recorder: Recorder, where: Location, agent: str, event: BaseEvent) -> Iterator[None]:
     """Put an agent's turn in its place: the node it works in, or a node of its own below another agent's."""
     caller = _caller(recorder, where, agent)
     if caller is None:
-        with recorder.at(where.node_id, where.attempt, agent):
+        with recorder.located_at(where.node_id, where.attempt, agent):
             yield
         return
     recorder.handoff(caller, agent, "called as a sub-agent", bounded(_text(event)))
-    with sub_agent_node(recorder, where, agent) as node_id, recorder.at(node_id, where.attempt, agent):
+    with sub_agent_node(recorder, where, agent) as node_id, recorder.located_at(node_id, where.attempt, agent):
         yield
 
 
-def _caller(recorder: Recorder, where: Where, agent: str) -> str | None:
+def _caller(recorder: Recorder, where: Location, agent: str) -> str | None:
     """Return the agent that called this one, or None when the run's own code did."""
     span: Span | None = current_span()
     while span is not None and span.recorder is recorder:

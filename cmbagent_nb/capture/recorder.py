@@ -4,7 +4,7 @@
 one row an action      inserted when it starts (``running``), updated when it ends
 parent                 the span around it, by a context variable: tasks and threads inherit it
 order                  taken when it starts, from one counter a run: a total order
-place                  ``recorder.at(...)`` names node, attempt and agent for all that is inside
+place                  ``recorder.located_at(...)`` names node, attempt and agent for all that is inside
 no harm                nothing here raises into the run or waits; faults are counted in ``faults``
 capture off            messages and fine-grained events stop; those in ``KEPT`` stay
 =====================  ==========================================================================
@@ -51,7 +51,7 @@ Parent = str | None | _Current
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class Location:
     """The place in a run where something happens."""
 
     recorder: Recorder = field(repr=False)
@@ -60,11 +60,11 @@ class Where:
     agent: str | None = None
 
 
-_where: ContextVar[Where | None] = ContextVar("cmbagent_where", default=None)
+_where: ContextVar[Location | None] = ContextVar("cmbagent_where", default=None)
 _span: ContextVar[Span | None] = ContextVar("cmbagent_span", default=None)
 
 
-def current_where() -> Where | None:
+def current_location() -> Location | None:
     """Return the place in a run that the caller is in, or None outside of a run."""
     return _where.get()
 
@@ -194,18 +194,18 @@ class Recorder:
         #: The ``execution_order`` of the newest event.
         self.newest = first_order - 1
         #: Looks up what a tool gave when the run was recorded: (call, place, agent) to its result or None.
-        self.recall: Callable[[Any, Where, str], Any] = lambda call, where, agent: None
+        self.recall: Callable[[Any, Location, str], Any] = lambda call, where, agent: None
         #: Keeps what a tool gave: (call, place, agent, result).
-        self.keep_result: Callable[[Any, Where, str, Any], None] = lambda call, where, agent, result: None
+        self.keep_result: Callable[[Any, Location, str, Any], None] = lambda call, where, agent, result: None
         #: Changes the status of a sub-agent's node: (connection, node, status). The state machine is above this room.
         self.change_node: Callable[[Connection, str, str], None] = lambda connection, node, status: None
         self._order = itertools.count(first_order)
         self._depths: dict[str, int] = {}
 
     @contextmanager
-    def at(self, node_id: str, attempt: int = 1, agent: str | None = None) -> Iterator[Where]:
+    def located_at(self, node_id: str, attempt: int = 1, agent: str | None = None) -> Iterator[Location]:
         """Say where in the run everything inside the block happens."""
-        where = Where(self, node_id, attempt, agent)
+        where = Location(self, node_id, attempt, agent)
         before = _where.get()
         token = _where.set(where)
         try:
@@ -216,7 +216,7 @@ class Recorder:
             except ValueError:  # left in another context than it was entered in
                 _where.set(before)
 
-    def here(self) -> Where | None:
+    def current_location(self) -> Location | None:
         """Return the place in this run that the caller is in."""
         where = _where.get()
         return where if where is not None and where.recorder is self else None
@@ -238,7 +238,7 @@ class Recorder:
         parent: Parent = CURRENT,
     ) -> Span:
         """Start an action; use it as ``with recorder.span(...) as span:``."""
-        where = self.here()
+        where = self.current_location()
         agent = agent or (where.agent if where else None)
         span = Span(self, event_type, where.node_id if where else None, agent)
         span.subtype, span.meta = subtype, meta
@@ -300,7 +300,7 @@ class Recorder:
         if not self.enabled:
             return
         try:
-            where = self.here()
+            where = self.current_location()
             span = self.current()
             self.writer.insert(
                 "messages",
@@ -339,7 +339,7 @@ class Recorder:
         except Exception as error:
             self._fault(error)
 
-    def _start(self, span: Span, where: Where | None, role: str | None, inputs: Any, parent: Parent) -> None:
+    def _start(self, span: Span, where: Location | None, role: str | None, inputs: Any, parent: Parent) -> None:
         around = self.current()
         span.parent = around
         above = around

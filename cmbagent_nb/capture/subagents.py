@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from cmbagent_nb.capture.recorder import Recorder, Where
+from cmbagent_nb.capture.recorder import Location, Recorder
 from cmbagent_nb.ids import new_id
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _under_way: WeakKeyDictionary[Recorder, Counter[str]] = WeakKeyDictionary()
 
 
 @contextmanager
-def sub_agent_node(recorder: Recorder, where: Where, agent: str) -> Iterator[str]:
+def sub_agent_node(recorder: Recorder, where: Location, agent: str) -> Iterator[str]:
     """Keep the node of ``agent`` under the node of ``where`` running while the block runs; give its id."""
     node_id = f"{where.node_id}.{agent}"
     calls = _under_way.setdefault(recorder, Counter())

@@ -26,21 +26,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cmbagent_nb.capture.manifest import Entry, changes, scan
+from cmbagent_nb.capture.file_scan import Entry, changes, scan
 from cmbagent_nb.errors import ExecutionFailed
 from cmbagent_nb.execution import exits, supervisor
-from cmbagent_nb.execution.attempt import ignored
+from cmbagent_nb.execution.attempt_folder import ignored
 from cmbagent_nb.execution.environment import child_environment
 from cmbagent_nb.execution.exits import Limits
 from cmbagent_nb.execution.group import Group, kill_group, start_time
 from cmbagent_nb.execution.guard import Guard
 from cmbagent_nb.execution.marks import VARIABLE, Mark
-from cmbagent_nb.execution.output import Follower, trim
+from cmbagent_nb.execution.output_tail import Follower, trim
 from cmbagent_nb.execution.records import STDERR, STDOUT, begin, masked, noted_reads, read_exit, redact, write_exit
 from cmbagent_nb.execution.terminal import last_traceback
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.redaction import scrub
-from cmbagent_nb.store.trouble import is_full
+from cmbagent_nb.store.transient_errors import is_full
 
 __all__ = ["Limits", "Outcome", "kill_group", "launch", "read_exit"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cmbagent_nb.capture.manifest import Entry, scan
+from cmbagent_nb.capture.file_scan import Entry, scan
 from cmbagent_nb.execution.supervisor import ERROR_FILE, EXIT_FILE, READS_FILE
 from cmbagent_nb.redaction import scrub
 

@@ -204,7 +204,7 @@ def _manifest(folder: str) -> list[dict[str, Any]]:
     """List the folder's files with size and hash, by the same code as the one who started us uses."""
     import importlib.util
 
-    place = os.path.join(os.path.dirname(HERE), "capture", "manifest.py")
+    place = os.path.join(os.path.dirname(HERE), "capture", "file_scan.py")
     spec = importlib.util.spec_from_file_location("_cmbagent_manifest", place)
     if spec is None or spec.loader is None:
         return []

@@ -9,7 +9,7 @@ be kept for it; a playbook and a model on one's own machine cost nothing and alw
 from __future__ import annotations
 
 from cmbagent_nb.errors import BudgetExceeded
-from cmbagent_nb.llm.call import BeforeCall, CallInfo
+from cmbagent_nb.llm.model_call import BeforeCall, CallInfo
 
 
 def budget(max_cost_usd: float) -> BeforeCall:

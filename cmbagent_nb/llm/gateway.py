@@ -26,12 +26,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.capture.recorder import Recorder, Span, Where
+from cmbagent_nb.capture.recorder import Location, Recorder, Span
 from cmbagent_nb.errors import CMBAgentError, ReplayDiffers
 from cmbagent_nb.llm import http, prices
-from cmbagent_nb.llm.call import BeforeCall, CallInfo, under_way
 from cmbagent_nb.llm.client import GatewayClient, GatewayConfig, warm
-from cmbagent_nb.llm.ledger import Called, Ledger
+from cmbagent_nb.llm.cost_ledger import Called, Ledger
+from cmbagent_nb.llm.model_call import BeforeCall, CallInfo, under_way
 from cmbagent_nb.llm.playbook import Playbook, PlaybookConfig
 from cmbagent_nb.llm.providers import check, offered, without_retries
 from cmbagent_nb.llm.rate_limits import PATIENCE, RateLimit, rate_limit
@@ -193,14 +193,14 @@ class Gateway:
         prompt = list(context.prompt)
         if (clean := without_surrogates(prompt)) is not prompt:
             context.prompt[:] = clean
-        where = self.recorder.here()
+        where = self.recorder.current_location()
         if where is None:
-            with self.recorder.at("run") as where:
+            with self.recorder.located_at("run") as where:
                 return await self._answer(client, where, self._describe(client, where, messages, context, options))
         return await self._answer(client, where, self._describe(client, where, messages, context, options))
 
     def _describe(
-        self, client: GatewayClient, where: Where, messages: Sequence[Any], context: Any, options: dict[str, Any]
+        self, client: GatewayClient, where: Location, messages: Sequence[Any], context: Any, options: dict[str, Any]
     ) -> Asked:
         config = client.config
         agent = _agent(context) or where.agent or "agent"
@@ -234,7 +234,7 @@ class Gateway:
         )
         return Asked(info, request, messages, context, options)
 
-    async def _answer(self, client: GatewayClient, where: Where, asked: Asked) -> ModelResponse:
+    async def _answer(self, client: GatewayClient, where: Location, asked: Asked) -> ModelResponse:
         info = asked.info
         self._asking |= tools_around(self.recorder)
         stored = self.tape.take(where.node_id, where.attempt, info.agent, info.ordinal, info.request_hash)
@@ -340,7 +340,7 @@ class Gateway:
         for call in called.reply.get("tool_calls") or ():
             self._called[info.node_id, info.attempt, info.agent, call["id"]] = called
 
-    def _keep_result(self, call: ToolCallEvent, where: Where, agent: str, result: Any) -> None:
+    def _keep_result(self, call: ToolCallEvent, where: Location, agent: str, result: Any) -> None:
         """Write down what a tool gave, so that it is not run again; what asked a model itself is."""
         called = self._called.pop((where.node_id, where.attempt, agent, call.id), None)
         if called is None or (where.node_id, call.id) in self._asking:
@@ -350,7 +350,7 @@ class Gateway:
             self.ledger.tool_result((where.node_id, where.attempt, agent), called, described)
             self._unsettled = True
 
-    def _recall(self, call: ToolCallEvent, where: Where, agent: str) -> ToolResultEvent | None:
+    def _recall(self, call: ToolCallEvent, where: Location, agent: str) -> ToolResultEvent | None:
         """Return what a tool gave in the run that is gone through again; None when it has to be run."""
         kept = self.tape.result(where.node_id, where.attempt, agent, call.id, call.name, call.arguments)
         return None if kept is None else restore_result(call, kept, self.work_dir)

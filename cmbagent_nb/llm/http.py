@@ -81,7 +81,7 @@ def shared_client() -> httpx2.AsyncClient:
     return client
 
 
-def shared_client_1() -> httpx.AsyncClient:
+def shared_httpx_client() -> httpx.AsyncClient:
     """Return the client of the running loop for Gemini and Ollama, which use the older httpx."""
     import httpx
 

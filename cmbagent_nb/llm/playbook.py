@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import ModelError, PlaybookMiss, UnknownModel
-from cmbagent_nb.llm.call import current_call
+from cmbagent_nb.llm.model_call import current_call
 from cmbagent_nb.llm.spec import HOW_TO_SET
 from cmbagent_nb.settings import user_path
 

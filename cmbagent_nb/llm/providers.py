@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import MissingExtra, MissingKey, ModelError
-from cmbagent_nb.llm.http import shared_client, shared_client_1
+from cmbagent_nb.llm.http import shared_client, shared_httpx_client
 from cmbagent_nb.llm.servers import OLLAMA_URL, Served, chat_models, models_of, ollama_models
 from cmbagent_nb.llm.spec import PROVIDERS, ModelSpec
 from cmbagent_nb.redaction import redactor
@@ -122,11 +122,11 @@ def provider_config(
     if spec.provider == "gemini":
         from ag2.config import GeminiConfig
 
-        return GeminiConfig(model=spec.name, api_key=key, http_client=shared_client_1())
+        return GeminiConfig(model=spec.name, api_key=key, http_client=shared_httpx_client())
     from ag2.config import OllamaConfig
 
     return OllamaConfig(  # type: ignore[abstract]  # it uploads no files
-        model=spec.name, host=ollama_url(environ), http_client=shared_client_1()
+        model=spec.name, host=ollama_url(environ), http_client=shared_httpx_client()
     )
 
 

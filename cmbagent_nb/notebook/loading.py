@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb._version import __version__
 from cmbagent_nb.logs import get_logger
-from cmbagent_nb.notebook.manners import Cells, polite
+from cmbagent_nb.notebook.background_import import Cells, throttled_imports
 from cmbagent_nb.redaction import scrub
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Line:
     def _load(self) -> None:
         from cmbagent_nb.workflow.launch import import_heavy
 
-        with polite(cells):
+        with throttled_imports(cells):
             if self._live:
                 _wake_graph()
             import_heavy()

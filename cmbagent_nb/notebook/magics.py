@@ -11,7 +11,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import StateError, UsageError
-from cmbagent_nb.notebook.fill import fill
+from cmbagent_nb.notebook.task_variables import fill
 from cmbagent_nb.redaction import scrub
 from cmbagent_nb.render.text import visible
 

@@ -61,7 +61,7 @@ class RunView:
     def __init__(self, run: Run) -> None:
         import ipywidgets
 
-        from cmbagent_nb.notebook.steering import Steering
+        from cmbagent_nb.notebook.run_controls import RunControls
 
         self.run = run
         self._wake = threading.Event()
@@ -77,7 +77,7 @@ class RunView:
         self._node_state: tuple[Any, ...] = ()
         self.snapshot: Snapshot = run.snapshot()
         self._status = ipywidgets.HTML()
-        self._steering = Steering(lambda: self.run, self._went_on)
+        self._controls = RunControls(lambda: self.run, self._went_on)
         self._gates = ipywidgets.VBox()
         self._race = ipywidgets.HTML()
         self._race.add_class("cmbv-note")
@@ -99,7 +99,7 @@ class RunView:
         self._apply(self.snapshot)
 
     def _build(self, kit: Any) -> Any:
-        top = kit.Box([self._status, *self._steering.interactive])
+        top = kit.Box([self._status, *self._controls.interactive])
         two = kit.Box([self._events, self._gantt_box])
         self._tabs = kit.Tab(
             [two, self._step, self._files_box, self._messages, self._costs],
@@ -118,7 +118,7 @@ class RunView:
             widget.add_class(name)
         for widget in (self._step, self._files_box, self._messages, self._costs, self._result):
             widget.add_class("cmbv-tab")
-        frame = kit.VBox([top, self._steering.note, self._race, self._gates, self._graph_box, self._tabs, self._footer])
+        frame = kit.VBox([top, self._controls.note, self._race, self._gates, self._graph_box, self._tabs, self._footer])
         frame.add_class("cmbv-frame")
         self._root = kit.VBox([kit.HTML(f"<style>{live_css()}</style>"), frame])
         self._root.add_class("cmbv")
@@ -255,7 +255,7 @@ class RunView:
         theme = self._page.theme if self._page else ""
         run = snapshot.run
         assign(self._status, value=parts.status_line(snapshot))
-        self._steering.update(snapshot)
+        self._controls.update(snapshot)
         self._apply_gates(snapshot)
         self._graph.theme(theme)
         nodes, edges = planned(snapshot)
@@ -328,7 +328,7 @@ class RunView:
     def _interactive(self) -> list[Any]:
         cards = [widget for card in self._cards.values() for widget in card.interactive]
         page = [self._page] if self._page else []
-        return [*self._steering.interactive, self._tabs, *self._graph.interactive(), *cards, *page]
+        return [*self._controls.interactive, self._tabs, *self._graph.interactive(), *cards, *page]
 
     # What people do
 

@@ -10,7 +10,7 @@ from cmbagent_nb.render.gate import code_html
 from cmbagent_nb.render.labels import agents_of, main_nodes, step_number
 from cmbagent_nb.render.parts import content_html, file_table, glyph, items, pill, plan_table, shortened
 from cmbagent_nb.render.text import cut, esc, plural, seconds, size, usd
-from cmbagent_nb.store.node import AttemptDetail, NodeDetail
+from cmbagent_nb.store.node_record import AttemptDetail, NodeDetail
 from cmbagent_nb.store.snapshot import Snapshot
 
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")

@@ -26,8 +26,8 @@ from cmbagent_nb.errors import (
     UsageError,
 )
 from cmbagent_nb.redaction import scrub
-from cmbagent_nb.server import reading
-from cmbagent_nb.server.places import Places, Problem, no_such
+from cmbagent_nb.server import queries
+from cmbagent_nb.server.workspace_pool import Problem, WorkspacePool, no_such
 
 if TYPE_CHECKING:
     from cmbagent_nb.skills.library import Skill
@@ -40,13 +40,13 @@ ORIGIN = "you, over REST"
 
 
 class Handler(APIHandler):
-    """What all handlers share: places, threads and errors."""
+    """What all handlers share: pool, threads and errors."""
 
     auth_resource = "cmbagent"
 
-    def initialize(self, places: Places) -> None:
+    def initialize(self, pool: WorkspacePool) -> None:
         """Take the workspaces that are served."""
-        self.places = places
+        self.pool = pool
 
     async def answer(self, work: Callable[..., Any], *arguments: Any) -> None:
         """Run blocking work in a thread and send what it returns as JSON."""
@@ -158,7 +158,7 @@ class Handler(APIHandler):
     ) -> tuple[Path, Workspace, dict[str, Any]]:
         """Find the one workspace in which a row fits, and the row."""
         wanted = self.get_query_argument("workspace", "")
-        found, _ = self.places.read(lambda workspace: _find(workspace, find))
+        found, _ = self.pool.read(lambda workspace: _find(workspace, find))
         fitting = [
             (home, workspace, fit)
             for home, workspace, fit in found
@@ -184,7 +184,7 @@ class Handler(APIHandler):
 
     def may_change(self, home: Path, workspace: Workspace) -> Workspace:
         """Return the workspace as this request may use it: a GET only looks."""
-        return workspace if self.request.method in ("GET", "HEAD") else self.places.writable(home)
+        return workspace if self.request.method in ("GET", "HEAD") else self.pool.writable(home)
 
     def find_approval(self, reference: str) -> tuple[Workspace, dict[str, Any]]:
         """Find the workspace and the row of a gate by its id.
@@ -194,7 +194,7 @@ class Handler(APIHandler):
         RunNotFound
             No workspace has it.
         """
-        found, _ = self.places.read(lambda workspace: reading.approval(workspace.db, reference))
+        found, _ = self.pool.read(lambda workspace: queries.approval(workspace.db, reference))
         for home, workspace, row in found:
             if row is not None:
                 return self.may_change(home, workspace), {**row, "workspace": str(home)}

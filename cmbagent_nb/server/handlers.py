@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from jupyter_server.utils import url_path_join
 
 from cmbagent_nb.errors import GateNotTaken, RunNotFound, StateError, UsageError
-from cmbagent_nb.server import reading
+from cmbagent_nb.server import queries
 from cmbagent_nb.server.base import ORIGIN, Handler, guarded, shown
-from cmbagent_nb.server.places import Places
+from cmbagent_nb.server.workspace_pool import WorkspacePool
 from cmbagent_nb.workflow.answering import answer_gate
 from cmbagent_nb.workflow.commands import send
 from cmbagent_nb.workflow.ownership import interrupt_orphans
@@ -44,11 +44,11 @@ class Runs(Handler):
         await self.answer(self._list, limit, status)
 
     def _list(self, limit: int, status: str) -> dict[str, Any]:
-        answers, problems = self.places.read(
-            lambda workspace: reading.runs(workspace.db, limit=limit, status=status), ("runs", limit, status)
+        answers, problems = self.pool.read(
+            lambda workspace: queries.runs(workspace.db, limit=limit, status=status), ("runs", limit, status)
         )
         rows = [
-            {**reading.with_life(row, workspace.db), "workspace": str(home)}
+            {**queries.with_life(row, workspace.db), "workspace": str(home)}
             for home, workspace, found in answers
             for row in found
         ]
@@ -77,15 +77,15 @@ class Run(Handler):
         home, workspace, run_id = self.find_run(reference)
         db = workspace.db
         if part == "steps":
-            return {"steps": reading.steps(db, run_id)}
+            return {"steps": queries.steps(db, run_id)}
         if part == "events":
-            found = reading.events(db, run_id, after=after, limit=limit)
+            found = queries.events(db, run_id, after=after, limit=limit)
             return {"events": found, "after": found[-1]["execution_order"] if found else after}
-        if part in reading.PARTS:
-            return reading.page(db, run_id, part, after=after, limit=limit)
+        if part in queries.PARTS:
+            return queries.page(db, run_id, part, after=after, limit=limit)
         if part == "dag":
-            return reading.graph(db, run_id)
-        row = reading.run(db, run_id)
+            return queries.graph(db, run_id)
+        row = queries.run(db, run_id)
         if part == "status":
             return {name: row[name] for name in ("id", "name", "status", "started_at", "ended_at", "error")}
         return {**row, "workspace": str(home)}
@@ -118,7 +118,7 @@ class Hold(Handler):
             raise UsageError("now is neither true nor false", "Send true to stop the code that runs, too.")
         workspace, run_id, sent = await self.thread(self._send, reference, what, now)
         for _ in range(round(PATIENCE / LOOK)):
-            outcome = await self.thread(reading.command, workspace.db, sent)
+            outcome = await self.thread(queries.command, workspace.db, sent)
             if outcome is not None:
                 break
             await asyncio.sleep(LOOK)
@@ -132,13 +132,13 @@ class Hold(Handler):
     def _send(self, reference: str, what: str, now: bool) -> tuple[Workspace, str, str]:
         _, workspace, run_id = self.find_run(reference)
         interrupt_orphans(workspace.db, workspace.writer)
-        row = reading.run(workspace.db, run_id)
+        row = queries.run(workspace.db, run_id)
         if (refusal := _refusal(what, row["name"], row["status"])) is not None:
             raise refusal
         return workspace, run_id, send(workspace.writer, run_id, what, {"now": now} if what == "pause" else {}, ORIGIN)
 
     def _status(self, workspace: Workspace, run_id: str) -> dict[str, Any]:
-        return {"id": run_id, "status": reading.run(workspace.db, run_id)["status"]}
+        return {"id": run_id, "status": queries.run(workspace.db, run_id)["status"]}
 
 
 def _refusal(what: str, name: str, status: str) -> StateError | None:
@@ -156,7 +156,7 @@ def _refusal(what: str, name: str, status: str) -> StateError | None:
         )
     if what == "resume" and status != "paused":
         return StateError(f"run {name} is {status}, not paused", "There is nothing to resume.", status=status)
-    if what == "pause" and (status == "paused" or status not in reading.ACTIVE):
+    if what == "pause" and (status == "paused" or status not in queries.ACTIVE):
         return StateError(f"run {name} is {status}", "Only a run that goes on can be paused.", status=status)
     return None
 
@@ -170,7 +170,7 @@ class Pending(Handler):
         await self.answer(self._list)
 
     def _list(self) -> dict[str, Any]:
-        answers, _ = self.places.read(lambda workspace: reading.pending(workspace.db), "pending")
+        answers, _ = self.pool.read(lambda workspace: queries.pending(workspace.db), "pending")
         rows = [{**row, "workspace": str(home)} for home, _, found in answers for row in found]
         rows.sort(key=lambda row: row["created_at"] or 0.0)
         return {"approvals": rows}
@@ -207,7 +207,7 @@ class Answer(Handler):
         resolution = {"approve": "approved", "reject": "rejected"}.get(how, wanted)
         run = workspace.run(gate["run_id"])
         answer_gate(workspace.host, gate, resolution, comment, by=ORIGIN, hash=seen, patience=PATIENCE)
-        run_again = reading.approval(workspace.db, gate["id"]) or {}
+        run_again = queries.approval(workspace.db, gate["id"]) or {}
         return {**gate, **run_again, "run": run.name}
 
 
@@ -222,18 +222,18 @@ class Missing(Handler):
     post = put = delete = patch = get
 
 
-def routes(base_url: str, places: Places | None = None) -> list[tuple[str, type[Handler], dict[str, Any]]]:
+def routes(base_url: str, pool: WorkspacePool | None = None) -> list[tuple[str, type[Handler], dict[str, Any]]]:
     """Return the handlers with their addresses below ``base_url``."""
     from cmbagent_nb.server.skill_handlers import skill_routes
 
-    shared = {"places": places or Places()}
+    shared = {"pool": pool or WorkspacePool()}
     root = url_path_join(base_url, "cmbagent", "api")
     one = "([^/]+)"
     return [
         (f"{root}/runs", Runs, shared),
         (f"{root}/runs/{one}/cancel", Cancel, shared),
         (f"{root}/runs/{one}/(pause|resume)", Hold, shared),
-        (f"{root}/runs/{one}(?:/(status|steps|events|dag|{'|'.join(reading.PARTS)}))?", Run, shared),
+        (f"{root}/runs/{one}(?:/(status|steps|events|dag|{'|'.join(queries.PARTS)}))?", Run, shared),
         (f"{root}/approvals/pending", Pending, shared),
         (f"{root}/approvals/{one}/(approve|reject|resolve)", Answer, shared),
         (f"{root}/approvals/{one}", Approval, shared),

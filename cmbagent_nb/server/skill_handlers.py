@@ -24,7 +24,7 @@ from cmbagent_nb.server.skill_jobs import Job, Jobs
 from cmbagent_nb.verbs.output import plain
 
 if TYPE_CHECKING:
-    from cmbagent_nb.server.places import Places
+    from cmbagent_nb.server.workspace_pool import WorkspacePool
     from cmbagent_nb.skills.library import Skill
     from cmbagent_nb.workspace import Workspace
 
@@ -35,9 +35,9 @@ PATIENCE, MOST_PATIENCE = 30.0, 600.0
 class SkillHandler(Handler):
     """What the handlers of skills share: reading bodies, finding skills, jobs."""
 
-    def initialize(self, places: Places, jobs: Jobs | None = None) -> None:
+    def initialize(self, pool: WorkspacePool, jobs: Jobs | None = None) -> None:
         """Take the workspaces and the jobs."""
-        super().initialize(places)
+        super().initialize(pool)
         self.jobs = jobs or Jobs()
 
     def texts(self, data: dict[str, Any], name: str) -> list[str]:
@@ -108,7 +108,7 @@ class SkillHandler(Handler):
         UsageError
             There is no such workspace.
         """
-        found, _ = self.places.read(lambda workspace: None)
+        found, _ = self.pool.read(lambda workspace: None)
         known = {home: workspace for home, workspace, _ in found}
         wanted = Path(named) if named else next(iter(known), None)
         if wanted is None or wanted not in known:
@@ -144,7 +144,7 @@ class Skills(SkillHandler):
         await self.answer(self._list, search, tags, status, sort, limit)
 
     def _list(self, search: str, tags: tuple[str, ...], status: str, sort: str, limit: int) -> dict[str, Any]:
-        answers, problems = self.places.read(
+        answers, problems = self.pool.read(
             lambda workspace: skill_reading.skills(workspace, search=search, tags=tags, status=status),
             ("skills", search, tags, status),
         )
@@ -220,7 +220,7 @@ class Execution(SkillHandler):
         await self.answer(self._find, reference, execution, job)
 
     def _find(self, reference: str, execution: str, job: Job | None) -> dict[str, Any]:
-        from cmbagent_nb.server.reading import plain as row_of
+        from cmbagent_nb.server.queries import plain as row_of
         from cmbagent_nb.skills.running.executions import find_execution
 
         _, workspace, skill = self.find_skill(reference)
@@ -433,7 +433,7 @@ class Match(SkillHandler):
 
     def _match(self, task: str, where: str, asked: dict[str, Any]) -> dict[str, Any]:
         wanted = self.workspace(where)[0] if where else None
-        answers, problems = self.places.read(
+        answers, problems = self.pool.read(
             lambda workspace: workspace.match(task, **asked) if wanted in (None, workspace.home) else []
         )
         found = [{**plain(item.as_dict()), "workspace": str(home)} for home, _, items in answers for item in items]
@@ -456,7 +456,7 @@ class Top(SkillHandler):
         if metric not in METRICS:
             raise UsageError(f"{metric!r} is no measure of skills", f"Take one of {', '.join(METRICS)}.")
         column, ascending = METRICS[metric]
-        answers, problems = self.places.read(
+        answers, problems = self.pool.read(
             lambda workspace: skill_reading.records(workspace.skill_analytics().top(metric, limit))
         )
         rows = [{**row, "workspace": str(home)} for home, _, found in answers for row in found]

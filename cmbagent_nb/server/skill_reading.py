@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.server.reading import plain
+from cmbagent_nb.server.queries import plain
 
 if TYPE_CHECKING:
     import pandas as pd

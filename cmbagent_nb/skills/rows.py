@@ -24,8 +24,8 @@ def mark(db: Database) -> str:
 def insert(connection: Connection, db: Database, writer: Writer, table: str, row: dict[str, Any]) -> None:
     """Insert a row; JSON columns take any value."""
     from cmbagent_nb.store.columns import JSON, is_verbatim
+    from cmbagent_nb.store.files import row_to_record
     from cmbagent_nb.store.json import clean, to_json
-    from cmbagent_nb.store.paths import row_to_record
 
     values: list[Any] = []
     row = dict(row_to_record(db.home, table, row)) if db.is_sqlite else row

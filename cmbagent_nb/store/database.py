@@ -29,13 +29,13 @@ from cmbagent_nb.errors import DatabaseTooNew, StoreError, WorkDirError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store import forks, sqlite
 from cmbagent_nb.store.columns import BOOLEAN
+from cmbagent_nb.store.files import COLUMNS as PATHS
+from cmbagent_nb.store.files import from_record
 from cmbagent_nb.store.filesystem import network_file_system
 from cmbagent_nb.store.json import clean
-from cmbagent_nb.store.paths import COLUMNS as PATHS
-from cmbagent_nb.store.paths import from_record
 from cmbagent_nb.store.private import make_folder, tighten_workspace
 from cmbagent_nb.store.sqlite import BUSY_TIMEOUT, patiently
-from cmbagent_nb.store.trouble import is_damage, is_full, is_transient, reason
+from cmbagent_nb.store.transient_errors import is_damage, is_full, is_transient, reason
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,9 +20,9 @@ from cmbagent_nb.store.archived import archived_runs, record_of
 from cmbagent_nb.store.columns import BOOLEAN, JSON
 from cmbagent_nb.store.conflicts import rivals
 from cmbagent_nb.store.database import Database, as_meant, statement
+from cmbagent_nb.store.files import is_missing
 from cmbagent_nb.store.json import from_json_all
-from cmbagent_nb.store.presence import is_missing
-from cmbagent_nb.store.summary import node_summary
+from cmbagent_nb.store.node_summary import node_summary
 from cmbagent_nb.store.totals import TOTALS
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.store.private import make_folder, open_private
 from cmbagent_nb.store.sqlite import kind_of
-from cmbagent_nb.store.trouble import is_full
+from cmbagent_nb.store.transient_errors import is_full
 
 #: The version of the lines that this code writes; it reads this one and older ones.
 VERSION = 1

@@ -12,9 +12,9 @@ from cmbagent_nb.errors import AmbiguousReference, RunNotFound
 from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.conflicts import rivals
 from cmbagent_nb.store.database import Database, rows
-from cmbagent_nb.store.labels import event_label
+from cmbagent_nb.store.event_labels import event_label
+from cmbagent_nb.store.files import is_missing
 from cmbagent_nb.store.lookup import parsed
-from cmbagent_nb.store.presence import is_missing
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

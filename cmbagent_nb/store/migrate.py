@@ -17,7 +17,7 @@ from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.database import VERSIONS
 from cmbagent_nb.store.private import FILE, open_private
 from cmbagent_nb.store.sqlite import connect, patiently
-from cmbagent_nb.store.trouble import is_damage, reason
+from cmbagent_nb.store.transient_errors import is_damage, reason
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -15,9 +15,9 @@ from cmbagent_nb.errors import RunNotFound
 from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.conflicts import CONFLICTING, conflict_lines
 from cmbagent_nb.store.database import Database, rows
-from cmbagent_nb.store.labels import error_word, event_label
+from cmbagent_nb.store.event_labels import error_word, event_label
+from cmbagent_nb.store.files import is_missing, mark_missing
 from cmbagent_nb.store.lookup import parsed
-from cmbagent_nb.store.presence import is_missing, mark_missing
 from cmbagent_nb.store.waiting import WAITING, waits
 
 #: Statuses after which a run does nothing more by itself.

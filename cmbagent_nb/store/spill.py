@@ -33,14 +33,14 @@ def note_fault(home: Path, entry: tuple[str, str, Any], error: str, scrub: Calla
     _append(home / FAULTS, [scrub(to_json(line))])
 
 
-class Unwritten:
+class SpillFiles:
     """The rows of one writer that wait in a file for the database to come back."""
 
     def __init__(self, home: Path, scrub: Callable[[str], str]) -> None:
         self._home = home
         self._scrub = scrub
         self._path = home / f"unwritten-{new_id()}.jsonl"  # names sort by time, and so do their rows
-        self._release()
+        self._recover_acquired()
         #: Whether there may be rows to take in, of this writer or of one that died.
         self.waiting = any(home.glob("unwritten-*.jsonl"))
 
@@ -49,7 +49,7 @@ class Unwritten:
         _append(self._path, [self._scrub(to_json(list(entry))) for entry in entries])
         self.waiting = True
 
-    def claim(self) -> Iterator[tuple[Path, list[Entry]]]:
+    def acquire(self) -> Iterator[tuple[Path, list[Entry]]]:
         """Take hold of the waiting files, the oldest first, so that no other process does; yield their rows."""
         self.waiting = False
         for path in sorted(self._home.glob("unwritten-*.jsonl")):
@@ -66,12 +66,12 @@ class Unwritten:
                 continue
             yield held, entries
 
-    def done(self, held: Path) -> None:
+    def delete(self, held: Path) -> None:
         """Remove a claimed file, whose rows are stored; one that cannot be removed is known by its rows."""
         with contextlib.suppress(OSError):
             held.unlink()
 
-    def give_back(self, held: Path) -> None:
+    def release(self, held: Path) -> None:
         """Put a claimed file back in its place: its rows could not be written yet."""
         self._put_back(held)
         self.waiting = True
@@ -80,7 +80,7 @@ class Unwritten:
         with contextlib.suppress(OSError):  # then it is put back when this process has ended
             held.rename(held.with_name(_original(held)))
 
-    def _release(self) -> None:
+    def _recover_acquired(self) -> None:
         """Put the files back that a process had claimed before it died."""
         for held in self._home.glob("unwritten-*.taken"):
             import psutil

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store import forks
-from cmbagent_nb.store.trouble import is_damage
+from cmbagent_nb.store.transient_errors import is_damage
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

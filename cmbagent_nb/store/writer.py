@@ -33,17 +33,17 @@ from cmbagent_nb.store.batch import Batch
 from cmbagent_nb.store.claims import may_write
 from cmbagent_nb.store.columns import key_of
 from cmbagent_nb.store.database import Database
+from cmbagent_nb.store.files import TABLES as PATH_TABLES
+from cmbagent_nb.store.files import from_record, row_to_record
 from cmbagent_nb.store.images import KIND as IMAGES_KIND
 from cmbagent_nb.store.images import Image
 from cmbagent_nb.store.journal import FILE_NAME as JOURNAL
 from cmbagent_nb.store.journal import JournalFiles
 from cmbagent_nb.store.json import to_json
-from cmbagent_nb.store.paths import TABLES as PATH_TABLES
-from cmbagent_nb.store.paths import from_record, row_to_record
-from cmbagent_nb.store.sink import Sink
-from cmbagent_nb.store.spill import Unwritten, note_fault
-from cmbagent_nb.store.trouble import is_full, is_transient, reason
+from cmbagent_nb.store.spill import SpillFiles, note_fault
+from cmbagent_nb.store.transient_errors import is_full, is_transient, reason
 from cmbagent_nb.store.values import Row, Scrub
+from cmbagent_nb.store.write_connection import WriteConnection
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -143,8 +143,8 @@ class Writer:
         self._late: dict[Path, deque[_Line]] = {}
         self._look_again = self._lost_until = 0.0
         self._journal_of: OrderedDict[str, Path | None] = OrderedDict()
-        self._unwritten = Unwritten(self.db.home, self.scrub)
-        self._sink = Sink(self.db, self.scrub, self._fault, self._breathe)
+        self._spill_files = SpillFiles(self.db.home, self.scrub)
+        self._write_connection = WriteConnection(self.db, self.scrub, self._fault, self._yield_to_producers)
         self._thread = threading.Thread(target=self._main, name="cmbagent-writer", daemon=True)
 
     # -- forks -----------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Writer:
         """Hold the thread still and give its connection back."""
         self._held = self._busy.acquire(timeout=max(0.0, deadline - time.monotonic()))
         if self._held:
-            self._sink.close()
+            self._write_connection.close()
             self._journals.close()
         return self._held
 
@@ -165,7 +165,7 @@ class Writer:
     def after_fork_in_child(self) -> None:
         """Begin anew, with a thread when there is something to write: what waits is the parent's."""
         closed = self._closed
-        _abandoned.append((self._sink, self._journals))
+        _abandoned.append((self._write_connection, self._journals))
         self._begin()
         self._closed, self._idle = closed, True
 
@@ -336,7 +336,7 @@ class Writer:
         try:
             while True:
                 if queue:
-                    self._linger()
+                    self._batch_window()
                     self._awaited.clear()
                     self._step()
                 elif self._closing.is_set():
@@ -357,9 +357,9 @@ class Writer:
                 self._catch_up(batch, last=True)
                 self._write(batch)
             self._journals.close()
-            self._sink.close()
+            self._write_connection.close()
 
-    def _linger(self) -> None:
+    def _batch_window(self) -> None:
         """Wait a little for more rows, and a little more while they come: each group costs those who hand rows over."""
         latest = time.monotonic() + LONGEST_LINGER
         length = 0
@@ -389,11 +389,11 @@ class Writer:
                 self._asked.pop()
                 self._barriers.append(item[1])
             else:
-                self._gather(batch, item)
+                self._add_to_batch(batch, item)
         try:
             if batch:
                 self._write(batch)
-            elif self._barriers and self._unwritten.waiting:
+            elif self._barriers and self._spill_files.waiting:
                 self._take_in()  # whoever waits here reads next: also what a process before this one had left
         except Exception as error:  # a fault of ours: no caller may wait for ever because of it
             log.exception("the writer failed")
@@ -409,7 +409,7 @@ class Writer:
             touches, journal = call[3]
             self._call(call[1], call[2], touches, journal=journal)
 
-    def _breathe(self) -> None:
+    def _yield_to_producers(self) -> None:
         """Let others go on who hand rows over just now: between two statements, they would wait for both."""
         length = len(self._queue)
         more = length - self._seen
@@ -417,7 +417,7 @@ class Writer:
         if more > 0 and not self._asked:
             self._awaited.wait(LONG_BREATH if more > POURING else BREATH)  # unless somebody waits for the rows
 
-    def _gather(self, batch: Batch, item: tuple[int, Any, Any, Any]) -> None:
+    def _add_to_batch(self, batch: Batch, item: tuple[int, Any, Any, Any]) -> None:
         """Put a row into the batch, or a line into its journal."""
         kind, first, second, third = item
         try:
@@ -449,11 +449,11 @@ class Writer:
         except OSError as error:
             if not is_full(error):
                 raise
-            self._put_off(path, line, error)
+            self._defer_journal_line(path, line, error)
 
     def _note_images(self) -> None:
         """Append what was committed to the journals of its runs."""
-        images = self._sink.take_committed()
+        images = self._write_connection.take_committed()
         groups: dict[Path, list[dict[str, Any]]] = {}
         try:
             for image in images:
@@ -478,7 +478,7 @@ class Writer:
         if image.table == "workflow_runs" and "work_dir" in image.columns:
             self._journal_of.pop(run_id, None)
         if run_id not in self._journal_of:
-            stored = self._sink.work_dir(run_id)
+            stored = self._write_connection.work_dir(run_id)
             folder = Path(from_record(self.db.home, stored)) if stored else None
             ours = folder is not None and may_write(self.db.home, folder, run_id)
             self._journal_of[run_id] = folder / JOURNAL if folder is not None and ours else None
@@ -493,7 +493,7 @@ class Writer:
         if checkpoint is not None:
             batch.insert("checkpoints", {**checkpoint, "journal_position": position})
 
-    def _put_off(self, path: Path, line: _Line, error: Exception) -> None:
+    def _defer_journal_line(self, path: Path, line: _Line, error: Exception) -> None:
         """Keep a line here while the disk of its journal is full: the database may be on another."""
         if path not in self._late:
             log.warning("waiting for the journal %s: %s", path, reason(error))
@@ -521,13 +521,13 @@ class Writer:
     def _write(self, batch: Batch) -> None:
         while True:
             lost = time.monotonic() < self._lost_until
-            if not lost and (not self._unwritten.waiting or self._take_in()):
+            if not lost and (not self._spill_files.waiting or self._take_in()):
                 touched = self._persist(batch)
                 if touched is not None:
                     self._tell(touched)
                     return
             try:
-                self._unwritten.keep(batch.rows())
+                self._spill_files.keep(batch.rows())
                 return
             except OSError as error:  # no file either: the rows stay here for as long as this process lives
                 if time.monotonic() > self._deadline:
@@ -559,7 +559,7 @@ class Writer:
         started = time.monotonic()
         while True:
             try:
-                touched = self._sink.write(batch)
+                touched = self._write_connection.write(batch)
             except Exception as error:
                 if self.db.is_lost(error):  # waiting does not help: the rows wait in a file for a repair
                     if not self._trouble:
@@ -593,7 +593,7 @@ class Writer:
 
     def _take_in(self) -> bool:
         """Write the rows that wait in files; False while the database cannot be written."""
-        for held, entries in self._unwritten.claim():
+        for held, entries in self._spill_files.acquire():
             batch = Batch()
             for operation, table, row in entries:
                 try:
@@ -602,16 +602,16 @@ class Writer:
                     self._fault(operation, table, row, error)
             try:
                 # A process may have died between bringing them in, and removing the file; a repair may have had some.
-                batch = self._sink.without_stored(batch)
-                touched = self._sink.write(batch) if batch else set()
+                batch = self._write_connection.without_stored(batch)
+                touched = self._write_connection.write(batch) if batch else set()
             except Exception as error:
                 if is_transient(error) or self.db.is_lost(error):
                     self._trouble = _trouble(error, "the database")
                 if self.db.is_lost(error):
                     self._lost_until = time.monotonic() + LOOK_AGAIN
-                self._unwritten.give_back(held)
+                self._spill_files.release(held)
                 return False
-            self._unwritten.done(held)
+            self._spill_files.delete(held)
             self._note_images()
             self._tell(touched)
         self._trouble = ""
@@ -623,9 +623,9 @@ class Writer:
         started = time.monotonic()
         while True:
             try:
-                if self._unwritten.waiting:
+                if self._spill_files.waiting:
                     self._take_in()  # what was handed over before a call is there when it reads
-                result, touched = self._sink.call(fn, touches, journal=journal)
+                result, touched = self._write_connection.call(fn, touches, journal=journal)
             except BaseException as error:
                 if isinstance(error, Exception) and self.db.is_lost(error):
                     self._trouble = _trouble(error, "the database")
@@ -676,12 +676,12 @@ class Writer:
                 elif kind == _CALL:
                     waiting.append((second, StoreError("the workspace is closed", "Make a new Workspace.")))
                 else:
-                    self._gather(batch, (kind, first, second, third))
+                    self._add_to_batch(batch, (kind, first, second, third))
             self._journals.close()
             refused: StoreError | None = None
             if batch:
                 try:
-                    self._unwritten.keep(batch.rows())
+                    self._spill_files.keep(batch.rows())
                 except (
                     OSError
                 ) as error:  # neither a database nor a file: whoever hands a row over hears of it in the log

@@ -10,7 +10,7 @@ from cmbagent_nb.ids import short
 from cmbagent_nb.render.gate import gate_text
 from cmbagent_nb.render.labels import main_nodes
 from cmbagent_nb.render.text import clock
-from cmbagent_nb.store.labels import error_word
+from cmbagent_nb.store.event_labels import error_word
 from cmbagent_nb.verbs.text import node_line
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError
-from cmbagent_nb.execution.attempt import attempt_folder, prepare
-from cmbagent_nb.execution.ended import believed, outcome_of
+from cmbagent_nb.execution.attempt_folder import attempt_folder, prepare
 from cmbagent_nb.execution.group import kill_folder
 from cmbagent_nb.execution.launcher import kill_group, launch
 from cmbagent_nb.execution.marks import Mark
+from cmbagent_nb.execution.recovery import load_trusted_exit, outcome_of
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.redaction import MARK
 from cmbagent_nb.runtime import in_thread
-from cmbagent_nb.store.trouble import is_full
+from cmbagent_nb.store.transient_errors import is_full
 from cmbagent_nb.workflow import gates, prompts
 from cmbagent_nb.workflow.carry import MODE as CARRYING
 from cmbagent_nb.workflow.carry import Carried, carry
@@ -55,7 +55,7 @@ from cmbagent_nb.workflow.versions import Order
 if TYPE_CHECKING:
     from cmbagent_nb.agents.ask import Answer
     from cmbagent_nb.agents.registry import AgentSpec
-    from cmbagent_nb.capture.manifest import Entry
+    from cmbagent_nb.capture.file_scan import Entry
     from cmbagent_nb.execution.launcher import Outcome
     from cmbagent_nb.workflow.conduct import Ready
     from cmbagent_nb.workflow.context import Context
@@ -158,7 +158,7 @@ class Attempt:
         try:
             spec = context.registry[step.agent]
             work = {"code": self._code, "report": self._report}.get(spec.reply or "text", self._text)
-            with context.recorder.at(step.node_id, attempt=self.number, agent=spec.name):
+            with context.recorder.located_at(step.node_id, attempt=self.number, agent=spec.name):
                 if self.past is None:
                     report_ambiguous(context, step, self._handed)
                 return await work(spec)
@@ -181,7 +181,7 @@ class Attempt:
         if self.past.pid and self.past.process_started_at:
             kill_group(self.past.pid, self.past.process_started_at, self._mark())
         kill_folder(self._folder)
-        return believed(self._folder)
+        return load_trusted_exit(self._folder)
 
     def _mark(self) -> Mark:
         return Mark.of(self.context.run_id, self._id, self._folder)
@@ -565,7 +565,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _entry(path: Path, name: str) -> Entry:
-    from cmbagent_nb.capture.manifest import Entry
+    from cmbagent_nb.capture.file_scan import Entry
 
     status = path.stat()
     return Entry(

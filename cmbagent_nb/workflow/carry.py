@@ -137,7 +137,7 @@ async def _ask(context: Context, step: Step, items: Sequence[Item], room: int, a
     context.hand_over(step.agent, SUMMARIZER, "more was done than fits", handed)
     context.stream.emit("agent_start", agent=SUMMARIZER, node_id=step.node_id, attempt=attempt)
     try:
-        with context.recorder.at(step.node_id, attempt=attempt, agent=step.agent):
+        with context.recorder.located_at(step.node_id, attempt=attempt, agent=step.agent):
             answer = await ask(
                 context.registry[SUMMARIZER],
                 prompt,
@@ -258,7 +258,7 @@ async def _write(context: Context, step: Step, path: Path, text: str) -> None:
     data = text.encode()
     await in_thread(_replace, path, data)
     made = MadeFile(f"context/{path.name}", len(data), hashlib.sha256(data).hexdigest(), "application/json", "context")
-    with context.recorder.at(step.node_id, agent=step.agent):
+    with context.recorder.located_at(step.node_id, agent=step.agent):
         context.credits.credit(made, agent=SUMMARIZER, parent=None, phase="control")
 
 

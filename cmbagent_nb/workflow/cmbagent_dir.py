@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cmbagent_nb.capture.manifest import Entry, scan
+from cmbagent_nb.capture.file_scan import Entry, scan
 from cmbagent_nb.errors import InputError, PlanRefused
 from cmbagent_nb.settings import user_path
 from cmbagent_nb.workflow.plan import PLANNING, Plan

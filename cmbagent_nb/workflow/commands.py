@@ -1,8 +1,8 @@
-"""Commands from other processes, and news of what they wrote.
+"""Commands from other processes, and change_set of what they wrote.
 
 A process that does not own a run never writes its statuses: it inserts a row into ``commands``, and
-the owner acts on it. One watcher a workspace waits for news of what other processes have written
-(:mod:`cmbagent_nb.store.changes`), hands out the commands, and wakes the views of runs that belong to others.
+the owner acts on it. One watcher a workspace waits for change_set of what other processes have written
+(:mod:`cmbagent_nb.store.notifications`), hands out the commands, and wakes the views of runs that belong to others.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from cmbagent_nb.errors import CMBAgentError, StoreError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.runtime import in_thread
-from cmbagent_nb.store.changes import Changes, News, changes
 from cmbagent_nb.store.json import from_json
+from cmbagent_nb.store.notifications import Changes, ChangeSet, changes
 
 if TYPE_CHECKING:
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
-#: Seconds without news after which the commands are looked at all the same: a proxy between here and the
+#: Seconds without change_set after which the commands are looked at all the same: a proxy between here and the
 #: server may keep notifications from us.
 IDLE = 5.0
 
@@ -57,12 +57,12 @@ def send(writer: Writer, run_id: str, command: str, arguments: Mapping[str, Any]
 class Watcher:
     """Looks for commands and for changes by other processes, while anybody is interested."""
 
-    def __init__(self, db: Database, writer: Writer, on_news: Callable[[News], None]) -> None:
+    def __init__(self, db: Database, writer: Writer, on_changes: Callable[[ChangeSet], None]) -> None:
         self._db = db
         self._writer = writer
         self._handlers: dict[str, Handler] = {}
         self._listeners = 0
-        self._on_news = on_news
+        self._on_changes = on_changes
         self._task: asyncio.Task[None] | None = None
 
     def own(self, run_id: str, handler: Handler) -> None:
@@ -95,21 +95,21 @@ class Watcher:
         source: Changes = changes(self._db)
         try:
             while self._handlers or self._listeners:
-                news = await source.wait(IDLE)
-                if news is not None:
-                    self._tell(news)
+                change_set = await source.wait(IDLE)
+                if change_set is not None:
+                    self._tell(change_set)
                 if self._handlers:
                     try:
                         await self._hand_out()
-                    except StoreError as error:  # gone for a while: the next news is that it is back
+                    except StoreError as error:  # gone for a while: the next change_set is that it is back
                         log.warning("commands cannot be read: %s", error.what)
         finally:
             await source.close()
 
-    def _tell(self, news: News) -> None:
-        """Pass news on; whoever listens and fails keeps no command from its run."""
+    def _tell(self, change_set: ChangeSet) -> None:
+        """Pass change_set on; whoever listens and fails keeps no command from its run."""
         try:
-            self._on_news(news)
+            self._on_changes(change_set)
         except Exception:
             log.warning("a callback after a change of another process failed", exc_info=True)
 

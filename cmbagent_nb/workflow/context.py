@@ -86,7 +86,7 @@ class Context:
     #: What looks for a skill that does the task, before anything is planned.
     offer: Offer | None = None
     #: Says in words what keeps the run waiting; an empty text when all is well again.
-    tell_trouble: Callable[[str], None] = lambda text: None
+    set_blocked_reason: Callable[[str], None] = lambda text: None
     #: Whether a person was asked about a skill: then that is where the graph begins.
     was_offered: bool = False
     plan: Plan | None = None

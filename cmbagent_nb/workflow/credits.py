@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.capture.manifest import sha256
+from cmbagent_nb.capture.file_scan import sha256
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow.versions import Conflict, Given, Order, Version
@@ -107,7 +107,7 @@ class Credits:
         A file that a failed attempt left is not ``final`` and does not count among the node's files. A file that
         the same attempt credited before its run was interrupted is not credited again.
         """
-        where = self._recorder.here()
+        where = self._recorder.current_location()
         node_id, attempt = (where.node_id, where.attempt) if where else NOBODY
         known = self._past.pop((made.path, made.sha256, node_id, attempt), None)
         if known is not None:

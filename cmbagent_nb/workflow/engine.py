@@ -62,7 +62,7 @@ async def _go(context: Context) -> tuple[str, str]:
         plan = context.past.plan
         await add_graph(context, plan, start=_start_of(context))
     elif await _is_to_plan(context):
-        with context.recorder.at(PLANNING, agent="planner"):
+        with context.recorder.located_at(PLANNING, agent="planner"):
             made = await _make_plan(context)
         if made is None:
             return "cancelled", "The plan was rejected."
@@ -73,7 +73,7 @@ async def _go(context: Context) -> tuple[str, str]:
         await add_graph(context, plan, start=_start_of(context))
         context.last_node = plan.steps[0].node_id
     context.plan = plan
-    with context.recorder.at(context.last_node):
+    with context.recorder.located_at(context.last_node):
         await reports.write_plan(context, plan)
         if context.conduct is not None:
             await context.conduct.begin(context, plan)
@@ -87,7 +87,7 @@ async def _go(context: Context) -> tuple[str, str]:
 async def _is_to_plan(context: Context) -> bool:
     """Tell whether the run has to make a plan; a skill that does the task, when one is looked for, is a plan."""
     if context.offer is not None and context.conduct is None:
-        with context.recorder.at(SKILL_MATCH, agent="you"):
+        with context.recorder.located_at(SKILL_MATCH, agent="you"):
             await context.offer.decide(context)
     return context.options.mode in PLANNED and context.options.plan is None
 
@@ -119,7 +119,7 @@ async def _make_plan(context: Context) -> Plan | None:
             await summarize(context, PLANNING)
             context.checkpoints.add("step_complete", node_id=PLANNING)
         if "plan" in options.approve:
-            with context.recorder.at(PLAN_APPROVAL, agent="you"):
+            with context.recorder.located_at(PLAN_APPROVAL, agent="you"):
                 decided = await _approve(context, plan)
             if decided is None:
                 return None
@@ -243,7 +243,7 @@ async def _approve(context: Context, plan: Plan) -> Plan | None:
         most = context.options.max_plan_steps
         fewer = [f"Use at most {most} steps."] if answer.resolution == "fewer" else []
         comments = [*fewer, *([answer.feedback] if answer.feedback.strip() else [])]
-        with context.recorder.at(PLANNING, attempt=1, agent="planner"):
+        with context.recorder.located_at(PLANNING, attempt=1, agent="planner"):
             plan = await _propose(context, plan, comments, "you")
     return None
 
@@ -322,13 +322,13 @@ async def _patiently(context: Context, work: Callable[[], Awaitable[T]]) -> T:
             if context.writer.closing:
                 raise
             LOG.warning("the end of run %s waits: %s", context.name, error.what)
-            context.tell_trouble(error.what)
+            context.set_blocked_reason(error.what)
             await asyncio.sleep(LOOK_AGAIN)
 
 
 async def _finish(context: Context, status: str, error: str, started: float) -> None:
     """Write how the run ended: what was open is closed, the reports are written, the result is kept."""
-    with context.recorder.at(context.last_node):
+    with context.recorder.located_at(context.last_node):
         result = None
         try:
             await _patiently(context, lambda: reports.close_nodes(context, status))

@@ -199,7 +199,7 @@ def _same(work_dir: str, real: Path) -> bool:
 
 def _clear(folder: Path, db: Database) -> None:
     """Remove what a run that has ended left in its folder; what a user put there besides stays."""
-    from cmbagent_nb.execution.attempt import FOLDERS, RESERVED
+    from cmbagent_nb.execution.attempt_folder import FOLDERS, RESERVED
 
     made: set[str] = set()
     for row in _runs_in(folder, db):

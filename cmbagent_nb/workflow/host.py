@@ -28,8 +28,8 @@ from cmbagent_nb.workflow.commands import Watcher
 from cmbagent_nb.workflow.stream import Stream
 
 if TYPE_CHECKING:
-    from cmbagent_nb.store.changes import News
     from cmbagent_nb.store.database import Database
+    from cmbagent_nb.store.notifications import ChangeSet
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.checkpoints import Checkpoints
     from cmbagent_nb.workflow.gates import Answer, Gates
@@ -60,7 +60,7 @@ class LiveRun:
         self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
         #: What keeps the run waiting just now, in words.
-        self.trouble = ""
+        self.blocked_reason = ""
         #: What the run is when its task is cancelled.
         self.stopped_as = "cancelled"
 
@@ -80,9 +80,9 @@ class LiveRun:
         self.stopped_as = "interrupted"
         self.cancel()
 
-    def tell_trouble(self, text: str) -> None:
+    def set_blocked_reason(self, text: str) -> None:
         """Take note of what keeps the run waiting; nothing when it goes on."""
-        self.trouble = text
+        self.blocked_reason = text
 
     async def answer(
         self, approval_id: str, resolution: str, feedback: str, by: str, *, hash: str = "", answer_id: str = ""
@@ -278,11 +278,11 @@ class Changes:
         if failures:
             raise failures[0]
 
-    def hear(self, news: News) -> None:
-        """Tell those whom news of other processes concern; where it is not known whom, everybody."""
+    def hear(self, change_set: ChangeSet) -> None:
+        """Tell those whom change_set of other processes concern; where it is not known whom, everybody."""
         with self._lock:
             run_ids = list(self._functions)
-        self.tell(run_ids if news.runs is None else news.runs)
+        self.tell(run_ids if change_set.runs is None else change_set.runs)
 
 
 _hosts: dict[tuple[str, str], Host] = {}

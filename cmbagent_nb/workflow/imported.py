@@ -22,7 +22,7 @@ from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.plan import PLANNING, TERMINATOR, Plan, Step
 
 if TYPE_CHECKING:
-    from cmbagent_nb.capture.manifest import Entry
+    from cmbagent_nb.capture.file_scan import Entry
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.cmbagent_dir import WorkDir

@@ -18,9 +18,9 @@ from typing import Any
 from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.store import sqlite
 from cmbagent_nb.store.columns import key_of
+from cmbagent_nb.store.files import from_record
 from cmbagent_nb.store.images import TABLES
 from cmbagent_nb.store.journal import FILE_NAME
-from cmbagent_nb.store.paths import from_record
 from cmbagent_nb.workflow.ownership import is_alive
 from cmbagent_nb.workflow.rebuild import Rebuilt, rebuild, take_twin
 from cmbagent_nb.workflow.repair import differing, journals, misplaced, unreadable

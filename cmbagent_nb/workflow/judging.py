@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmbagent_nb.execution.attempt import matches, obstacle
+from cmbagent_nb.execution.attempt_folder import matches, obstacle
 from cmbagent_nb.execution.environment import withheld, withheld_text
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.workflow import prompts

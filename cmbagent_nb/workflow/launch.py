@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from cmbagent_nb.agents.registry import Registry
-    from cmbagent_nb.llm.call import CallInfo
+    from cmbagent_nb.llm.model_call import CallInfo
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
     from cmbagent_nb.workflow.conduct import Conduct
@@ -235,8 +235,8 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
     from cmbagent_nb.capture.recorder import Recorder
     from cmbagent_nb.execution.launcher import Limits
     from cmbagent_nb.governance.budget import budget
+    from cmbagent_nb.llm.cost_ledger import spent
     from cmbagent_nb.llm.gateway import Gateway
-    from cmbagent_nb.llm.ledger import spent
     from cmbagent_nb.llm.tape import Tape
     from cmbagent_nb.workflow.checkpoints import Checkpoints
     from cmbagent_nb.workflow.credits import Credits
@@ -301,7 +301,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         motion=motion,
         created_at=created,
         stopped_as=lambda: live.stopped_as,
-        tell_trouble=live.tell_trouble,
+        set_blocked_reason=live.set_blocked_reason,
         past=past,
         conduct=request.conduct,
         offer=request.offer,

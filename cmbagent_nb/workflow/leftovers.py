@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cmbagent_nb.execution import marks
 from cmbagent_nb.execution.group import kill_group
 from cmbagent_nb.store.database import FILE_NAME
-from cmbagent_nb.store.paths import from_record
+from cmbagent_nb.store.files import from_record
 from cmbagent_nb.store.sqlite import connect, odd_part
 from cmbagent_nb.workflow.ownership import is_alive, was_here
 from cmbagent_nb.workflow.states import ENDED

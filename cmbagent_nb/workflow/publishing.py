@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from cmbagent_nb.execution.attempt import destination, ignored, publish, put
+from cmbagent_nb.execution.attempt_folder import destination, ignored, publish, put
 from cmbagent_nb.execution.kinds import file_type, mime
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.workflow.carry import MODE as CARRYING
@@ -21,7 +21,7 @@ from cmbagent_nb.workflow.space import with_space
 from cmbagent_nb.workflow.versions import Given, Order, step_name
 
 if TYPE_CHECKING:
-    from cmbagent_nb.capture.manifest import Entry
+    from cmbagent_nb.capture.file_scan import Entry
     from cmbagent_nb.workflow.context import Context
     from cmbagent_nb.workflow.plan import Step
     from cmbagent_nb.workflow.prompts import Done

@@ -15,10 +15,10 @@ from typing import Any
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.llm.tape import JOURNAL_KIND, RESULT_KIND, add_result
 from cmbagent_nb.store.columns import JSON, key_of
+from cmbagent_nb.store.files import to_record
 from cmbagent_nb.store.images import KIND, TABLES
 from cmbagent_nb.store.journal import Entry, read_journal
 from cmbagent_nb.store.json import from_json
-from cmbagent_nb.store.paths import to_record
 from cmbagent_nb.store.values import prepare
 from cmbagent_nb.workflow.history import REWRITTEN
 from cmbagent_nb.workflow.states import UNFINISHED

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.store import health
 from cmbagent_nb.store.columns import COUNTED, JSON, key_of
+from cmbagent_nb.store.files import from_record, row_to_record
 from cmbagent_nb.store.images import KIND
 from cmbagent_nb.store.images import TABLES as RUN_TABLES
 from cmbagent_nb.store.journal import FILE_NAME, VERSION, open_journal, read_journal
 from cmbagent_nb.store.json import from_json, to_json
-from cmbagent_nb.store.paths import from_record, row_to_record
 from cmbagent_nb.store.private import make_folder, open_private
 from cmbagent_nb.store.sqlite import SUFFIXES, kind_of
 from cmbagent_nb.workflow.history import REWRITTEN, rows_of_database

@@ -32,7 +32,7 @@ async def write_plan(context: Context, plan: Plan) -> None:
     await with_space(context, _write, context.work_dir / PLAN_FILE, text)
     data = text.encode()
     made = MadeFile(PLAN_FILE, len(data), hashlib.sha256(data).hexdigest(), "application/json", "plan")
-    with context.recorder.at("planning", agent="planner"):
+    with context.recorder.located_at("planning", agent="planner"):
         context.credits.credit(made, agent="planner", parent=context.plan_event, phase="planning")
 
 

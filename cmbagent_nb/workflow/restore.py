@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.execution.output import shown
+from cmbagent_nb.execution.output_tail import shown
 from cmbagent_nb.execution.records import STDERR, STDOUT, records_of
 from cmbagent_nb.execution.terminal import last_traceback
 from cmbagent_nb.store.json import from_json

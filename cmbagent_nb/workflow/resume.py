@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import StateError, WorkDirError
-from cmbagent_nb.execution.attempt import sweep
+from cmbagent_nb.execution.attempt_folder import sweep
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.store.archive import unarchive_run
 from cmbagent_nb.store.archived import archived

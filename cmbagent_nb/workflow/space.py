@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cmbagent_nb.errors import CMBAgentError, DiskFull
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.runtime import in_thread
-from cmbagent_nb.store.trouble import is_full
+from cmbagent_nb.store.transient_errors import is_full
 
 if TYPE_CHECKING:
     from cmbagent_nb.workflow.context import Context
@@ -51,12 +51,12 @@ async def with_space(context: Context, function: Callable[..., T], *arguments: A
             if not told:
                 told = True
                 LOG.warning("run %s waits: %s", context.name, text)
-                context.tell_trouble(text)
+                context.set_blocked_reason(text)
                 context.stream.emit("waiting", reason=text)
             await asyncio.sleep(LOOK_AGAIN)
     finally:
         if told:
-            context.tell_trouble("")
+            context.set_blocked_reason("")
 
 
 def full(context: Context) -> DiskFull:

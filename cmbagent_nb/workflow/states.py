@@ -267,7 +267,7 @@ class States:
             )
         )
         if change is not None:
-            with self._recorder.at(node_id):
+            with self._recorder.located_at(node_id):
                 self._record(change, "step" if change.entity_type == "workflow_step" else "node")
         return change
 
@@ -291,7 +291,7 @@ class States:
 
         change = await self._apply(pause)
         if change is not None:
-            with self._recorder.at(node_id):
+            with self._recorder.located_at(node_id):
                 self._record(change, "step" if change.entity_type == "workflow_step" else "node")
         return change is not None
 

@@ -45,7 +45,7 @@ async def run_step(context: Context, step: Step) -> Ending:
     async with context.motion.moving(), context.motion.place() as place:
         await context.motion.hold(step.node_id)
         work = _Step(context, step, place)
-        with context.recorder.at(step.node_id, agent=step.agent):
+        with context.recorder.located_at(step.node_id, agent=step.agent):
             ending = await work.run()
         await summarize(context, step.node_id)
         context.checkpoints.add("error" if ending.status == "failed" else "step_complete", node_id=step.node_id)
@@ -223,7 +223,7 @@ class _Step:
         self.context.stream.emit(kind, node_id=self.step.node_id, attempt=failure.attempt, error=failure.error)
 
     def _record_retry(self, subtype: str, inputs: dict[str, Any]) -> None:
-        with self.context.recorder.at(self.step.node_id, attempt=self.attempts, agent=self.step.agent):
+        with self.context.recorder.located_at(self.step.node_id, attempt=self.attempts, agent=self.step.agent):
             self.context.recorder.record("retry", subtype=subtype, inputs=inputs)
 
 

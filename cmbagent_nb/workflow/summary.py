@@ -18,7 +18,7 @@ async def summarize(context: Context, node_id: str) -> None:
         from sqlalchemy import text
 
         from cmbagent_nb.store.json import to_json
-        from cmbagent_nb.store.summary import node_summary
+        from cmbagent_nb.store.node_summary import node_summary
 
         summary = {"execution_summary": node_summary(connection, context.run_id, node_id)}
         connection.execute(

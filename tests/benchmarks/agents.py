@@ -69,7 +69,7 @@ def _added(run: RecordedRun, make: Callable[[bool], Agent], pairs: int) -> Added
 
     async def work() -> list[Added]:
         found = []
-        with run.recorder.at("step_1", agent="engineer"):
+        with run.recorder.located_at("step_1", agent="engineer"):
             for _ in range(TURNS):
                 turns = [(await one(True), await one(False)) for _ in range(pairs)]
                 with_, without = (

@@ -32,7 +32,7 @@ def barrier() -> Iterator[Figure]:
 
         def settled() -> list[float]:
             waits = []
-            with run.recorder.at("step_1"):
+            with run.recorder.located_at("step_1"):
                 for event in events:
                     before = now()
                     run.recorder.record("info", inputs=event["inputs"], outputs=event["outputs"])
@@ -50,7 +50,7 @@ def checkpoint() -> Iterator[Figure]:
     """A step of a run that grows, an event of 400 characters and a checkpoint: time and bytes, early and late."""
     events = floor.payloads(STEPS)
     times, early, late = [], 0.0, 0.0
-    with folder() as place, recorded_run(place) as run, run.recorder.at("step_1"):
+    with folder() as place, recorded_run(place) as run, run.recorder.located_at("step_1"):
         points = Checkpoints(run.writer, run.work_dir, run.recorder.run_id, run.recorder.session_id)
         for number, event in enumerate(events):
             if number in {10, STEPS // 2}:

@@ -34,7 +34,7 @@ def spans(home: Path, events: list[dict[str, Any]], *, apart: bool = False) -> R
         run.writer.barrier().result()
         begin, waits = run.recorder.span, []
         pending: list[tuple[Span, Any]] = []
-        with run.recorder.at("step_1", agent="engineer"):
+        with run.recorder.located_at("step_1", agent="engineer"):
             begun, worked = now(), time.process_time()
             for number, event in enumerate(events):
                 before = now()
@@ -122,7 +122,7 @@ def kill() -> Iterator[Figure]:
 def _record_and_die(home: Path) -> None:
     events = floor.payloads(KILLED_AFTER)
     home.mkdir()
-    with recorded_run(home) as run, run.recorder.at("step_1", agent="engineer"):
+    with recorded_run(home) as run, run.recorder.located_at("step_1", agent="engineer"):
         begun = now()
         for number, event in enumerate(events):
             with run.recorder.span("tool_call", inputs=event["inputs"], meta=event["usage"]) as span:

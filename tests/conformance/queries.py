@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import event
 
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.server import reading
+from cmbagent_nb.server import queries
 from cmbagent_nb.store import frames
 from cmbagent_nb.store.approvals import open_gates
 from cmbagent_nb.store.database import Database
@@ -161,9 +161,9 @@ def the_views_use_the_indexes(backend: Backend) -> None:
         "commands": lambda: db.rows(UNHANDLED),
         "orphans": lambda: interrupt_orphans(db, writer),
         "run by name": lambda: find_run(db, "run-7"),
-        "panel's runs": lambda: reading.runs(db, limit=20, status=""),
-        "panel's events": lambda: reading.events(db, run, after=10, limit=20),
-        "panel's graph": lambda: reading.graph(db, run),
+        "panel's runs": lambda: queries.runs(db, limit=20, status=""),
+        "panel's events": lambda: queries.events(db, run, after=10, limit=20),
+        "panel's graph": lambda: queries.graph(db, run),
     }
     for name, ask in asked.items():
         for sql, parameters in _statements(db, ask):

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from cmbagent_nb.errors import StateError
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.store.changes import changes
+from cmbagent_nb.store.notifications import changes
 from cmbagent_nb.store.sessions import session_of
 from cmbagent_nb.store.writer import Writer
 from cmbagent_nb.workflow.commands import send
@@ -155,9 +155,9 @@ def news_of_others_arrive(backend: Backend) -> None:
             assert await source.wait(0.3) is None
             for _ in range(5):
                 record.event("info")
-                news = await source.wait(60)
-                assert news is not None
-                assert news.runs in (None, frozenset({record.run}))
+                change_set = await source.wait(60)
+                assert change_set is not None
+                assert change_set.runs in (None, frozenset({record.run}))
             await asyncio.to_thread(send, other, record.run, "cancel", {}, "test")
             assert await source.wait(10) is not None
         finally:

@@ -16,10 +16,10 @@ from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy import text
 
 from cmbagent_nb.errors import StoreError
-from cmbagent_nb.store import changes as changes_module
-from cmbagent_nb.store.changes import changes
+from cmbagent_nb.store import notifications as notifications
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.frames import messages
+from cmbagent_nb.store.notifications import changes
 from cmbagent_nb.store.writer import Writer
 from tests.conformance.backend import Backend
 from tests.postgres import Server, start
@@ -69,7 +69,7 @@ def test_a_commit_that_is_not_heard_of_is_asked_about(
 
 def _pid_of(db: Database, writer: Writer) -> int:
     """Return the process of a writer's connection without another transaction of it."""
-    connection = writer._sink._connection
+    connection = writer._write_connection._connection
     assert connection is not None
     return int(connection.connection.dbapi_connection.info.backend_pid)  # type: ignore[union-attr]
 
@@ -97,7 +97,7 @@ def test_connections_that_are_ended_cost_no_row(on_server: Backend) -> None:
 
 
 def test_notifications_name_the_runs_and_survive_a_restart(on_server: Backend) -> None:
-    """Others' runs are named, one's own commits are no news, and after a restart all runs may have changed."""
+    """Others' runs are named, one's own commits are not reported, and after a restart all runs may have changed."""
     db = on_server.database()
     own, other = on_server.writer(db), on_server.writer()
     mine, theirs = Record(own), Record(other)
@@ -106,28 +106,28 @@ def test_notifications_name_the_runs_and_survive_a_restart(on_server: Backend) -
 
     async def work() -> None:
         source = changes(db)
-        assert await source.wait(5) == changes_module.News(None)
+        assert await source.wait(5) == notifications.ChangeSet(None)
         mine.event("info")
         await own.settled()
         assert await source.wait(0.2) is None
         mine.event("info")
         theirs.event("info")
         await asyncio.gather(own.settled(), other.settled())
-        assert await source.wait(5) == changes_module.News(frozenset({theirs.run}))
+        assert await source.wait(5) == notifications.ChangeSet(frozenset({theirs.run}))
         sql = "SELECT pg_notify(%s, %s), pg_notify(%s, %s)"  # together: theirs, then our own
-        told = (changes_module.CHANNEL, f"x {theirs.run}", changes_module.CHANNEL, f"{db.token} {mine.run}")
+        told = (notifications.CHANNEL, f"x {theirs.run}", notifications.CHANNEL, f"{db.token} {mine.run}")
         with psycopg.connect(on_server.url) as connection:
             connection.execute(sql, told)
         heard = set[str]()
-        while (news := await source.wait(0.2)) is not None:
-            heard |= news.runs or set()
+        while (change_set := await source.wait(0.2)) is not None:
+            heard |= change_set.runs or set()
         assert heard == {theirs.run}
         with on_server.gone():
             assert await source.wait(0.5) is None
-        assert await source.wait(10) == changes_module.News(None)
+        assert await source.wait(10) == notifications.ChangeSet(None)
         theirs.event("info")
         await other.settled()
-        assert await source.wait(10) == changes_module.News(frozenset({theirs.run}))
+        assert await source.wait(10) == notifications.ChangeSet(frozenset({theirs.run}))
         await source.close()
 
     asyncio.run(work())
@@ -144,8 +144,8 @@ def test_many_runs_at_once_are_told_as_any(on_server: Backend) -> None:
         records = [Record(writer, name=str(number)) for number in range(300)]
         await asyncio.to_thread(records[-1].settle)
         told = []
-        while (news := await source.wait(0.3)) is not None:
-            told.append(news.runs)
+        while (change_set := await source.wait(0.3)) is not None:
+            told.append(change_set.runs)
         everything = {record.run for record in records}
         assert None in told or set().union(*told) == everything  # type: ignore[arg-type]
         await source.close()
@@ -156,7 +156,7 @@ def test_many_runs_at_once_are_told_as_any(on_server: Backend) -> None:
 
 def test_a_process_that_holds_a_lock_is_waited_for(on_server: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that is held on and on keeps calls waiting, and it is said; nothing hangs when it goes."""
-    monkeypatch.setattr("cmbagent_nb.store.sink.BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("cmbagent_nb.store.write_connection.BUSY_TIMEOUT", 0.1)
     db = on_server.database()
     writer = on_server.writer(db, patience=0.5)
     record = Record(writer)
@@ -276,7 +276,7 @@ def test_the_messages_can_be_partitioned_by_month(on_server: Backend) -> None:
         run.message(f"{days} days ago", created_at=now - 86_400 * days)
     run.settle()
     before = messages(db, run.run)
-    page = Path(changes_module.__file__).with_name("POSTGRESQL.md").read_text(encoding="utf-8")
+    page = Path(notifications.__file__).with_name("POSTGRESQL.md").read_text(encoding="utf-8")
     (statements,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
     with psycopg.connect(on_server.url, autocommit=True) as other:
         other.execute(statements)

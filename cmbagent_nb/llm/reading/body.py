@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cmbagent_nb.llm.reading.calls import Call, read_call
 from cmbagent_nb.llm.reading.escapes import whole
 from cmbagent_nb.llm.reading.lenient import LONGEST_INTEGER
+from cmbagent_nb.llm.reading.tool_calls import Call, read_call
 
 #: More tokens than any call can have.
 MOST_TOKENS = 10**9

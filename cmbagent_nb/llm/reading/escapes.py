@@ -22,8 +22,8 @@ What is doubled is left as it is.
 
 from __future__ import annotations
 
+from cmbagent_nb.llm.reading.escaped_script import decode_script
 from cmbagent_nb.llm.reading.prose import decode_prose
-from cmbagent_nb.llm.reading.script import decode_script
 from cmbagent_nb.llm.reading.tokens import plain, tokens
 
 PLAIN, TEXT, PYTHON = "plain", "text", "python"

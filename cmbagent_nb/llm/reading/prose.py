@@ -18,8 +18,8 @@ import re
 from bisect import bisect_right
 from itertools import pairwise
 
+from cmbagent_nb.llm.reading.escaped_script import decode_script
 from cmbagent_nb.llm.reading.latex import CERTAIN, OTHERS, POSSIBLE, WORDS, mathematics
-from cmbagent_nb.llm.reading.script import decode_script
 from cmbagent_nb.llm.reading.tokens import CONTROLS, Token, plain, tokens
 
 _LETTERS = re.compile("[A-Za-z]*")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.llm.reading.body import REFUSED, Reply, finish, texts
-from cmbagent_nb.llm.reading.calls import Call, calls_in, read_call, unique
 from cmbagent_nb.llm.reading.escapes import whole
 from cmbagent_nb.llm.reading.reasoning import split_reasoning
+from cmbagent_nb.llm.reading.tool_calls import Call, calls_in, read_call, unique
 
 if TYPE_CHECKING:
     from ag2.events import ModelResponse

@@ -67,7 +67,7 @@ async def fit(
                     return f"The code of {item.step} is no Python ({error})."
         return None
 
-    with context.recorder.at(first.node_id, agent=first.agent):
+    with context.recorder.located_at(first.node_id, agent=first.agent):
         context.stream.emit("agent_start", agent=first.agent, node_id=first.node_id)
         answer = await ask(
             registry[first.agent],

@@ -236,7 +236,7 @@ def _fill(
     skill: Skill, values: dict[str, Any], others: Mapping[str, Any], folder: Path
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
     """Put all files into the run's folder; returns what agents are told of, the values, and the seeds."""
-    from cmbagent_nb.execution.attempt import place
+    from cmbagent_nb.execution.attempt_folder import place
     from cmbagent_nb.execution.inputs import store_inputs
 
     (folder / "input").mkdir(parents=True, exist_ok=True)
@@ -280,7 +280,7 @@ def _is_default(value: Any, default: Any) -> bool:
 
 def _own_copy(default: Any, name: str, value: Any, folder: Path) -> Any:
     """Copy a file that was given into the run, so that the run is whole in its folder."""
-    from cmbagent_nb.execution.attempt import LINK_ABOVE, place
+    from cmbagent_nb.execution.attempt_folder import LINK_ABOVE, place
 
     path = Path(str(value))
     if value == default or not path.is_absolute() or path.is_relative_to(folder) or "/" not in str(default):

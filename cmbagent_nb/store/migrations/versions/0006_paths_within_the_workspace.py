@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context, op
 
+from cmbagent_nb.store.files import from_record, to_record
 from cmbagent_nb.store.journal import FILE_NAME, names_run
-from cmbagent_nb.store.paths import from_record, to_record
 
 revision = "0006"
 down_revision = "0005"

@@ -1,4 +1,4 @@
-"""News of what other processes wrote: one small interface over what each database has for it.
+"""Reports what other processes wrote: one small interface over what each database has for it.
 
 | database | how | what is known |
 |---|---|---|
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmbagent_nb.runtime import in_thread
-from cmbagent_nb.store.trouble import is_transient
+from cmbagent_nb.store.transient_errors import is_transient
 
 if TYPE_CHECKING:
     import psycopg
@@ -36,7 +36,7 @@ _AGAIN = (0.1, 2.0)
 
 
 @dataclass(frozen=True)
-class News:
+class ChangeSet:
     """What has changed: the runs with these ids, or any run where they are not known."""
 
     runs: frozenset[str] | None = None
@@ -45,10 +45,10 @@ class News:
 class Changes(Protocol):
     """What other processes write to a database; for one event loop."""
 
-    async def wait(self, seconds: float) -> News | None:
+    async def wait(self, seconds: float) -> ChangeSet | None:
         """Return what has changed, as soon as something has; None after so many seconds.
 
-        A database that cannot be reached is no news: it is waited for.
+        A database that cannot be reached is waited for.
         """
 
     async def close(self) -> None:
@@ -86,7 +86,7 @@ class _Version:
         self._db = db
         self._seen: int | None = None
 
-    async def wait(self, seconds: float) -> News | None:
+    async def wait(self, seconds: float) -> ChangeSet | None:
         until = time.monotonic() + seconds
         while True:
             try:
@@ -97,7 +97,7 @@ class _Version:
             else:
                 if version != self._seen:
                     self._seen = version
-                    return News()
+                    return ChangeSet()
             left = until - time.monotonic()
             if left <= 0:
                 return None
@@ -115,17 +115,17 @@ class _Notifications:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._pause = _AGAIN[0]
 
-    async def wait(self, seconds: float) -> News | None:
+    async def wait(self, seconds: float) -> ChangeSet | None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             try:
                 if self._connection is None:
                     self._connection = await self._listening()
                     self._pause = _AGAIN[0]
-                    return News()  # what was told before is not known
-                news = await self._heard(self._connection, left)
-                if news is not None:
-                    return news
+                    return ChangeSet()  # what was told before is not known
+                change_set = await self._heard(self._connection, left)
+                if change_set is not None:
+                    return change_set
             except Exception as error:
                 await self.close()
                 if not is_transient(error):
@@ -151,10 +151,10 @@ class _Notifications:
             raise
         return connection
 
-    async def _heard(self, connection: psycopg.AsyncConnection[Any], seconds: float) -> News | None:
+    async def _heard(self, connection: psycopg.AsyncConnection[Any], seconds: float) -> ChangeSet | None:
         """Return what was told within so many seconds; None when that was nothing, or only our own."""
         runs: frozenset[str] | None = frozenset()
         async for notification in connection.notifies(timeout=seconds, stop_after=1):  # and what came together with it
             named = _read(notification.payload, self._db.token)
             runs = None if runs is None or named is None else runs | named
-        return News(runs) if runs is None or runs else None
+        return ChangeSet(runs) if runs is None or runs else None

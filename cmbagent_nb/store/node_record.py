@@ -7,7 +7,7 @@ from typing import Any
 
 from cmbagent_nb.store.archived import record_of
 from cmbagent_nb.store.database import Database, rows
-from cmbagent_nb.store.labels import event_label
+from cmbagent_nb.store.event_labels import event_label
 from cmbagent_nb.store.lookup import parsed
 
 #: Events of a node that are read at most, the newest ones, and the longest payload of one of them.

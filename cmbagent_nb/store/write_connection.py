@@ -5,9 +5,9 @@
 | a batch with a bad row | is written again row by row, each behind a savepoint: good rows go in, bad ones are faults |
 | a caller's function | runs alone: no other process is within one at the same time |
 | the connection breaks during COMMIT | the server is asked whether it took place before anything is done again |
-| what is committed | is told as images of rows, for the journals (:mod:`cmbagent_nb.store.images`) |
+| what is committed | is reported as images of rows, for the journals (:mod:`cmbagent_nb.store.images`) |
 | the database file is replaced | the connection is replaced before the next transaction |
-| PostgreSQL | each commit notifies the other processes of the runs it touched (:mod:`cmbagent_nb.store.changes`) |
+| PostgreSQL | each commit notifies other processes of the runs it touched (:mod:`cmbagent_nb.store.notifications`) |
 
 For the writer's thread only.
 """
@@ -20,14 +20,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.store.batch import Batch, Statement, statements
-from cmbagent_nb.store.changes import CHANNEL, payload
 from cmbagent_nb.store.columns import COUNTED, SOFT_LINKS, key_of
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.images import TABLES as RUN_TABLES
 from cmbagent_nb.store.images import Image, Images
+from cmbagent_nb.store.notifications import CHANNEL, payload
 from cmbagent_nb.store.sqlite import BUSY_TIMEOUT, identity
 from cmbagent_nb.store.totals import TOTALS, drop_totals
-from cmbagent_nb.store.trouble import UnclearError, is_transient
+from cmbagent_nb.store.transient_errors import UnclearError, is_transient
 from cmbagent_nb.store.values import Row, Scrub, prepare
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class MissingRowError(LookupError):
     """A change to a row that is not there."""
 
 
-class Sink:
+class WriteConnection:
     """The one connection that writes."""
 
     def __init__(
@@ -60,10 +60,10 @@ class Sink:
         db: Database,
         scrub: Scrub,
         fault: Callable[[str, str, Any, BaseException], None],
-        breathe: Callable[[], None],
+        yield_to_producers: Callable[[], None],
     ) -> None:
         self._db = db
-        self._breathe = breathe
+        self._yield_to_producers = yield_to_producers
         self._scrub = scrub
         self._fault = fault
         self._connection: Connection | None = None
@@ -279,7 +279,7 @@ class Sink:
         self, connection: Connection, batch: Batch, faults: list[tuple[str, str, Any, BaseException]]
     ) -> set[str]:
         for item in statements(batch, self._scrub, self._mark):
-            self._breathe()
+            self._yield_to_producers()
             for values in self._execute(connection, item):
                 row = dict(zip(item.columns, values, strict=True))
                 faults.append(("update", item.table, row, MissingRowError("no such row")))

@@ -6,7 +6,7 @@
 | looking makes nothing | a folder without a database is passed over, not made into a workspace |
 | one that cannot be read | is a :class:`Problem` in the answer; the others are served |
 | one whose database was replaced | is opened anew |
-| a look writes nothing | it is opened read-only; a change opens it a second time (:meth:`Places.writable`) |
+| a look writes nothing | it is opened read-only; a change opens it a second time (:meth:`WorkspacePool.writable`) |
 | ``CMBAGENT_HOME`` is set | that workspace alone is served |
 | nothing was written since | the last answer is given again: a look costs microseconds |
 """
@@ -52,7 +52,7 @@ class _Open:
     answers: dict[Hashable, tuple[Hashable, Any]] = field(default_factory=dict)
 
 
-class Places:
+class WorkspacePool:
     """All workspaces of the user; safe to use from any thread."""
 
     def __init__(self, homes: Callable[[], list[Path]] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The one door for paths in the record: a path within the workspace is stored relative to it.
+"""Converts paths for the record, relative to the workspace, and reports which files of a run are missing.
 
 A workspace that was copied or moved finds its runs where it lies now, and never writes to the place it came from.
 Paths outside of the workspace stay absolute. A database on a server may serve several workspaces: there all are.
@@ -7,7 +7,7 @@ Paths outside of the workspace stay absolute. A database on a server may serve s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +53,18 @@ def row_to_record(home: Path, table: str, row: Mapping[str, Any]) -> Mapping[str
     if table not in TABLES or not COLUMNS.intersection(row):
         return row
     return {name: to_record(home, value) if name in COLUMNS and value else value for name, value in row.items()}
+
+
+def is_missing(work_dir: str | None, path: str | None) -> bool:
+    """Tell whether a file of a run is not where it was published.
+
+    >>> is_missing("/", "no/such/file"), is_missing(None, "data/a.json")
+    (True, True)
+    """
+    return not (work_dir and path and os.path.exists(os.path.join(work_dir, path)))  # noqa: PTH110, PTH118
+
+
+def mark_missing(work_dir: str | None, files: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return files with ``missing`` set; none is looked for in a folder that is gone."""
+    there = bool(work_dir) and os.path.isdir(work_dir or "")  # noqa: PTH112
+    return [{**item, "missing": not there or is_missing(work_dir, item["file_path"])} for item in files]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.capture.recorder import Recorder, Span, current_span
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.llm import prices
-from cmbagent_nb.llm.call import CallInfo
+from cmbagent_nb.llm.model_call import CallInfo
 from cmbagent_nb.llm.reading.escapes import PYTHON
 from cmbagent_nb.llm.reading.lenient import Unreadable
 from cmbagent_nb.llm.reading.structured import find_json

@@ -38,7 +38,7 @@ _ENDED = frozenset({"interrupted", "failed"})
 _log = get_logger(__name__)
 
 
-class Steering:
+class RunControls:
     """Pause, Resume and Cancel of one run.
 
     Parameters

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from cmbagent_nb.capture.manifest import Entry
+from cmbagent_nb.capture.file_scan import Entry
 from cmbagent_nb.errors import InputError, WorkDirError
 from cmbagent_nb.execution.kinds import file_type, mime
 from cmbagent_nb.execution.records import record_folder

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cmbagent_nb.capture.manifest import Entry, sha256, skipped
+from cmbagent_nb.capture.file_scan import Entry, sha256, skipped
 from cmbagent_nb.execution.exits import judge
 from cmbagent_nb.execution.launcher import Outcome
-from cmbagent_nb.execution.output import shown
+from cmbagent_nb.execution.output_tail import shown
 from cmbagent_nb.execution.records import LEGACY, STDERR, STDOUT, is_legacy, masked, read_exit, records_of, redact
 from cmbagent_nb.redaction import scrub
 
 
-def believed(folder: Path) -> dict[str, Any] | None:
+def load_trusted_exit(folder: Path) -> dict[str, Any] | None:
     """Return how the code in ``folder`` ended, or None when that is not known or we stopped it ourselves."""
     record = read_exit(folder)
     if record is None or (record.get("error") or {}).get("type") == "Cancelled":
