@@ -101,7 +101,7 @@ class SkillRuns:
         plan: Mapping[str, Any] | None,
     ) -> Run:
         """Start a run of the skill that was named for a task; values that the task names are filled in."""
-        from cmbagent_nb.skills.matching.conditions import check
+        from cmbagent_nb.skills.matching.evidence import check_conditions
         from cmbagent_nb.skills.matching.fill import named_values
         from cmbagent_nb.skills.matching.offering import record_named
 
@@ -110,7 +110,7 @@ class SkillRuns:
         self.open_library()
         skill = self.skill(name)
         inputs = dict(options.pop("inputs", None) or {})
-        taken = check(skill, inputs).taken
+        taken = check_conditions(skill, inputs).taken
         own = {parameter: inputs.pop(name) for parameter, name in taken.items() if name in inputs}
         values = {**named_values(task, skill.parameters), **own, **(parameters or {})}
         options["inputs"] = inputs

@@ -218,19 +218,19 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         """
         from cmbagent_nb.run import Run
         from cmbagent_nb.skills.extracting.after import make_after, wanted_skill
-        from cmbagent_nb.skills.matching.wish import read_wish
+        from cmbagent_nb.skills.matching.selection import read_selection
         from cmbagent_nb.workflow import asked
         from cmbagent_nb.workflow.launch import Request, start
 
         settings, registry = self.settings, self.agents()
         task, mode = asked.read_task(task), asked.read_mode(mode)
-        wish = read_wish(skill, auto_match, settings)
+        selection = read_selection(skill, auto_match, settings)
         allow_adaptation = bool(more.pop("allow_adaptation", True))
         max_attempts = more.pop("max_n_attempts", max_attempts)
         may_clear = bool(more.pop("clear_work_dir", False))
         models, instructions = asked.per_agent(more, registry.names(), Workspace.start.__kwdefaults__ or ())
         asked.check_models(models, settings)
-        if wish.name:
+        if selection.name:
             if create_skill or skill_name:
                 raise UsageError("a skill is run and one is to be made", "Leave out skill= or create_skill=.")
             given: dict[str, Any] = {
@@ -243,7 +243,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
             given |= {"mode": "guided" if guided else "direct", "strict_mode": strict_mode}
             given |= {"allow_adaptation": allow_adaptation, "max_attempts": max_attempts, "step_timeout": step_timeout}
             given |= {"models": models, "instructions": instructions}
-            return self.run_named(wish.name, task, skill_parameters, model, given, max_cost_usd, plan)
+            return self.run_named(selection.name, task, skill_parameters, model, given, max_cost_usd, plan)
         if guided or strict_mode or not allow_adaptation:
             what = "guided" if guided else "strict_mode" if strict_mode else "allow_adaptation"
             raise UsageError(f"the option {what} is for a skill that is named", "Name it with skill=.")
@@ -263,7 +263,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
             step_timeout=step_timeout,
         )
         limit = settings.max_cost_usd if max_cost_usd is None else asked.number(max_cost_usd=max_cost_usd)
-        spec, no_model = self._model_of(model, task, may_lack=wish.looks)
+        spec, no_model = self._model_of(model, task, may_lack=selection.search)
         after = wanted_skill(self.db, create_skill, skill_name, task=task)
         host, session_id = self.host, self.session_id()
         # Everything that can be refused has been: from here on something is made.
@@ -286,9 +286,9 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
             after=after,
             then=make_after(host.db, host.writer, self.home, after) if after else None,
         )
-        if wish.looks:
+        if selection.search:
             request = replace(
-                request, offer=wish.offer(host, request, required_tags, skill_parameters, inputs, no_model)
+                request, offer=selection.offer(host, request, required_tags, skill_parameters, inputs, no_model)
             )
         return Run(host, request.run_id, live=start(host, request))
 

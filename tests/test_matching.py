@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 from cmbagent_nb.errors import MissingExtra, SettingsError, SkillError, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.matching import embedder, index, weights
-from cmbagent_nb.skills.matching.feedback import Feedback, alike
+from cmbagent_nb.skills.matching.evidence import Feedback, alike, compare_structure
 from cmbagent_nb.skills.matching.fill import named_values
 from cmbagent_nb.skills.matching.hybrid import fit, rank
 from cmbagent_nb.skills.matching.index import texts, wording
 from cmbagent_nb.skills.matching.lexical import Lexicon
-from cmbagent_nb.skills.matching.structure import compare
 from cmbagent_nb.skills.matching.tfidf import Index
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.workspace import Workspace
@@ -194,10 +193,10 @@ def test_a_plan_and_the_files_asked_for_count() -> None:
     """The structure: kinds of files, and the steps and agents of a plan."""
     graph = {"edges": [["step_1", "step_2"]]}
     plan = {"steps": [{"agent": "engineer"}, {"agent": "researcher", "depends_on": [1]}]}
-    same = compare("Write a report", ["report.md"], graph, ["engineer", "researcher"], plan)
-    other = compare("Write a report", ["data.csv"], {}, ["engineer"] * 5, plan)
+    same = compare_structure("Write a report", ["report.md"], graph, ["engineer", "researcher"], plan)
+    other = compare_structure("Write a report", ["data.csv"], {}, ["engineer"] * 5, plan)
     assert same.share == 1.0 and other.share is not None and other.share < 0.4
-    assert compare("Do it", ["data.csv"], {}, [], None).share is None
+    assert compare_structure("Do it", ["data.csv"], {}, [], None).share is None
 
 
 # ---- how texts are compared

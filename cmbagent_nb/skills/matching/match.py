@@ -23,10 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmbagent_nb.errors import UsageError
-from cmbagent_nb.skills.matching import conditions as at_hand
 from cmbagent_nb.skills.matching import embedder as models
-from cmbagent_nb.skills.matching import structure as shapes
-from cmbagent_nb.skills.matching.feedback import Feedback, decisions
+from cmbagent_nb.skills.matching.evidence import Feedback, check_conditions, compare_structure, decisions
 from cmbagent_nb.skills.matching.hybrid import fit, rank
 from cmbagent_nb.skills.matching.index import library
 from cmbagent_nb.skills.matching.lexical import key, plain, stem, weight, words
@@ -268,8 +266,8 @@ def _judge(
 ) -> Match:
     """Move the score by what is known beside the texts, and say why it is what it is."""
     feedback = Feedback(skill.success_count, skill.failure_count, decided.get(skill.name, ""))
-    structure = shapes.compare(seen.task, list(skill.output_schema), skill.dag_template, agents, plan)
-    conditions = at_hand.check(skill, inputs)
+    structure = compare_structure(seen.task, list(skill.output_schema), skill.dag_template, agents, plan)
+    conditions = check_conditions(skill, inputs)
     named = [tag for tag in skill.tags if _names(seen.asked, tag)]
     moved = _TAG * min(len(named), _MOST_TAGS) + structure.weight + feedback.weight
     score = _moved(seen.score, moved) * (_UNMET if conditions.unmet else 1.0)

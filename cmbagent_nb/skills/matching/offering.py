@@ -46,15 +46,15 @@ _KEPT, _OFFERED = 5, 3
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What was asked for of skills when the run was started; it is kept with the run."""
+class MatchPolicy:
+    """The options of the search for a skill, kept with the run."""
 
     #: Whether a person is asked.
     ask: bool
     required_tags: list[str] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     #: Whether a skill may be used at all without a person (``gates=reject`` says no).
-    alone: bool = True
+    allow_unattended: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,17 @@ class SkillOffer:
         settings: Settings,
         registry: Registry,
         model: ModelSpec,
-        wanted: Wanted,
+        policy: MatchPolicy,
         *,
         inputs: Mapping[str, Any] | None = None,
         no_model: CMBAgentError | None = None,
     ) -> None:
         self._host, self._settings, self._registry, self._model = host, settings, registry, model
-        self._wanted, self._inputs, self._no_model = wanted, inputs, no_model
+        self._policy, self._inputs, self._no_model = policy, inputs, no_model
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is kept with the run, so that another process can look again."""
-        return asdict(self._wanted)
+        return asdict(self._policy)
 
     async def decide(self, context: Context) -> None:
         """Look for a skill, ask or decide, and let the skill stand behind the run when it is to be used."""
@@ -104,7 +104,7 @@ class SkillOffer:
             found, choices = await in_thread(self._look, context)
             match_id = self._record(context, found, choices)
             taken: _Choice | None = None
-            if choices and self._wanted.ask:
+            if choices and self._policy.ask:
                 taken = await self._ask(context, found, choices)
                 shown = taken or choices[0]
                 status = "refused" if taken is None else "accepted"
@@ -125,7 +125,7 @@ class SkillOffer:
     # ---- looking
 
     def _look(self, context: Context) -> tuple[Found, list[_Choice]]:
-        settings, wanted = self._settings, self._wanted
+        settings, policy = self._settings, self._policy
         if settings.starter_skills:
             from cmbagent_nb.skills.starter.install import install_quietly
 
@@ -139,24 +139,24 @@ class SkillOffer:
             self._host.home,
             context.task,
             k=_KEPT,
-            min_similarity=settings.skill_min_similarity if wanted.ask else settings.skill_auto_similarity,
-            required_tags=wanted.required_tags,
+            min_similarity=settings.skill_min_similarity if policy.ask else settings.skill_auto_similarity,
+            required_tags=policy.required_tags,
             inputs=inputs,
             plan=context.options.plan.to_dict() if context.options.plan and not _is_one_shot(context) else None,
             embeddings=settings.embeddings,
         )
-        if not wanted.ask and not wanted.alone:
+        if not policy.ask and not policy.allow_unattended:
             return found, []
         alike = found.alike()
         choices: list[_Choice] = []
         for item in found.fitting:
             if choices and (item not in alike or len(choices) >= _OFFERED):
                 break
-            usable = not item.conditions and (wanted.ask or item.skill.verified)
+            usable = not item.conditions and (policy.ask or item.skill.verified)
             choice = self._prepare(context, item, inputs) if usable else None
             if choice is not None:
                 choices.append(choice)
-        if not wanted.ask and any(not choice.does_as(choices[0]) for choice in choices):
+        if not policy.ask and any(not choice.does_as(choices[0]) for choice in choices):
             return found, []  # which of them is not for us to say
         return found, choices
 
@@ -165,7 +165,7 @@ class SkillOffer:
 
         said = named_values(context.task, found.skill.parameters)
         known = {item.name for item in found.skill.parameters}
-        given = {name: value for name, value in self._wanted.parameters.items() if name in known}
+        given = {name: value for name, value in self._policy.parameters.items() if name in known}
         taken = taken_values(found.taken, inputs)
         files = {item.name for item in found.skill.parameters if item.kind == "input"}
         values = {**said, **{name: value for name, value in taken.items() if name not in files}, **given}
@@ -228,7 +228,7 @@ class SkillOffer:
         from cmbagent_nb.skills.running.start_run import furnish
 
         item = choice.match
-        how = "asked" if self._wanted.ask else "auto"
+        how = "asked" if self._policy.ask else "auto"
         matched = {"match_id": match_id, "score": item.score, "reason": item.reason, "how": how}
 
         def fill() -> tuple[list[dict[str, Any]], Any]:
@@ -271,7 +271,7 @@ class SkillOffer:
             context.task,
             found,
             status="offered" if choice is not None else "abstained",
-            mode="manual" if self._wanted.ask else "auto",
+            mode="manual" if self._policy.ask else "auto",
             skill_id=choice.match.id if choice is not None else None,
             score=best.score if best is not None else None,
         )
@@ -354,6 +354,7 @@ def offer_of(
     host: Host, settings: Settings, registry: Registry, model: ModelSpec, kept: Mapping[str, Any]
 ) -> SkillOffer:
     """Make a run's offer anew, to go on with the run; its inputs are read from where they were stored."""
-    known = {name: value for name, value in kept.items() if name in Wanted.__dataclass_fields__}
+    known = {name: value for name, value in kept.items() if name in MatchPolicy.__dataclass_fields__}
+    known.setdefault("allow_unattended", kept.get("alone", True))  # its name in runs of 0.1
     missing = NoModel("there is no model to plan with", HOW_TO_SET) if model == NO_MODEL else None
-    return SkillOffer(host, settings, registry, model, Wanted(**known), no_model=missing)
+    return SkillOffer(host, settings, registry, model, MatchPolicy(**known), no_model=missing)

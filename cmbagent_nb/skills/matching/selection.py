@@ -1,4 +1,4 @@
-"""What is asked for of skills when a run is started: one by its name, one to be looked for, or none."""
+"""Reads what a run is to do with skills: use one by its name, search for one that fits, or none."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MODES = ("off", "manual", "auto")
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A skill's name, or whether one is looked for, and whether that was asked for of this run."""
+class SkillSelection:
+    """A skill's name, or whether to search for one, and whether that was requested for this run."""
 
     name: str = ""
-    looks: bool = False
-    explicit: bool = False
+    search: bool = False
+    requested: bool = False
 
     def offer(
         self,
@@ -40,26 +40,26 @@ class Wish:
         A person is asked when that was asked for, or when the run opens other gates; not where gates have answers.
         """
         from cmbagent_nb.skills.matching.match import tags_of
-        from cmbagent_nb.skills.matching.offering import SkillOffer, Wanted
+        from cmbagent_nb.skills.matching.offering import MatchPolicy, SkillOffer
 
-        wanted = Wanted(
-            ask=not request.gates and (self.explicit or bool(request.options.approve)),
+        policy = MatchPolicy(
+            ask=not request.gates and (self.requested or bool(request.options.approve)),
             required_tags=tags_of(required_tags),
             parameters=dict(parameters or {}),
-            alone=request.gates != "reject",
+            allow_unattended=request.gates != "reject",
         )
         return SkillOffer(
             host,
             request.settings,
             request.registry,
             request.model,
-            wanted,
+            policy,
             inputs=dict(inputs or {}),
             no_model=no_model,
         )
 
 
-def read_wish(skill: str | None, auto_match: bool, settings: Settings) -> Wish:
+def read_selection(skill: str | None, auto_match: bool, settings: Settings) -> SkillSelection:
     """Read what was asked for; what is not said is taken from the setting ``skill_mode``.
 
     Raises
@@ -77,9 +77,9 @@ def read_wish(skill: str | None, auto_match: bool, settings: Settings) -> Wish:
     if said.lower() in ("off", "auto"):
         if said.lower() == "off" and auto_match:
             raise UsageError("skills are off and one is to be looked for", "Leave one of them out.")
-        return Wish(looks=said.lower() == "auto", explicit=True)
+        return SkillSelection(search=said.lower() == "auto", requested=True)
     if said:
         if auto_match:
             raise UsageError(f"the skill {said} is named and one is to be looked for", "Leave one of them out.")
-        return Wish(name=said, explicit=True)
-    return Wish(looks=auto_match or settings.skill_mode == "auto", explicit=auto_match)
+        return SkillSelection(name=said, requested=True)
+    return SkillSelection(search=auto_match or settings.skill_mode == "auto", requested=auto_match)
