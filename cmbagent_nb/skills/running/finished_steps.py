@@ -23,7 +23,7 @@ FOLDER = ".cells"
 _STATE = "done.json"
 #: Files larger than this are not copied: if a later step changed one, the step that made it runs again.
 LARGEST = 256 * 2**20
-#: :func:`cmbagent_nb.execution.attempt_folder.place` may link files larger than this; a link would change with the file.
+#: :func:`cmbagent_nb.execution.attempt_folder.place` may link larger files; a link would change with the file.
 _LINKED_ABOVE = 64 * 2**20
 
 #: A file in a folder: its size and the time of its last change.
