@@ -1,4 +1,4 @@
-"""The command line: ``cmbagent VERB …``.
+"""Runs the command line: ``cmbagent COMMAND …``.
 
 | exit status | |
 |---|---|

@@ -1,4 +1,4 @@
-"""The demonstration: the quickstart notebook, run headless from start to end, and what came out of it.
+"""Runs the quickstart notebook headless as a demonstration, and checks its results.
 
 It needs no key and, once everything is installed, no network: the model's words come from a playbook, and
 the data are shipped. What it computes is computed: the code of every step really runs.

@@ -1,4 +1,4 @@
-"""What is installed, which model would be used and why, where the workspace is, what this platform cannot do.
+"""Reports the installation: packages, model, workspace, and the limits of this platform.
 
 Looking changes nothing: no folder, no database, no setting is made or migrated.
 """
@@ -59,7 +59,7 @@ class Check:
 
 @dataclass
 class Report:
-    """What was found."""
+    """The findings of a check of the installation."""
 
     home: Path
     version: str

@@ -1,4 +1,4 @@
-"""Every error a user can meet.
+"""Defines every error that a user can meet.
 
 One base, :class:`CMBAgentError`. What went wrong and what to do next are kept apart, and
 what the error is about is an attribute, so that a front end can show or handle it without

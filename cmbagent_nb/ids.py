@@ -1,4 +1,4 @@
-"""Ids: made once, sortable by time, short where a person reads them.
+"""Makes ids that sort by time, and their short forms.
 
 >>> first, second = new_id(), new_id()
 >>> first < second, len(first), len(short(first))

@@ -1,4 +1,4 @@
-"""Loggers that mask secrets in all that they write."""
+"""Provides loggers that mask secrets in everything they write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the side panel is there: what ``cmbagent doctor`` and ``%load_ext`` tell."""
+"""Detects the side panel, for ``cmbagent doctor`` and ``%load_ext``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mask secrets in everything that is written or shown.
+"""Masks secrets in everything that is written or shown.
 
 One function, :func:`scrub`, is the only door: the writer, the journal, error messages, logs, notebooks, previews,
 REST replies and the command line all pass their text through it.

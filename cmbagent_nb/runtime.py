@@ -1,4 +1,4 @@
-"""The one background thread of a process, with the event loop on which every run lives.
+"""Runs the event loop of all runs in one background thread of the process.
 
 The kernel's own thread stays free: a cell that blocks does not stop a run. The loop itself
 never blocks; what would (a commit, a file scan, an import) goes to a thread of its own.

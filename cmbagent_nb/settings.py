@@ -1,4 +1,4 @@
-"""Settings: the environment first, then the workspace's ``config.toml``, then the defaults.
+"""Reads settings: from the environment, then the workspace's ``config.toml``, then the defaults.
 
 A setting ``name`` is read from ``CMBAGENT_NAME``; :meth:`Settings.sources` tells where each
 value came from, which is what ``%cmbagent config`` shows.
@@ -26,7 +26,7 @@ _LONGEST_SHOWN = 200
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set, with the defaults. Durations are in seconds, memory in megabytes."""
+    """All settings with their defaults. Durations are in seconds, memory in megabytes."""
 
     model: str = "auto"
     session: str = "default"

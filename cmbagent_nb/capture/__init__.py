@@ -1,4 +1,4 @@
-"""Capture: what agents do, turned into events. It never harms a run: its own faults are counted, not raised."""
+"""Records agents' actions as events. Capture never harms a run: its own errors are counted, not raised."""
 
 from cmbagent_nb.capture.lazy_ag2 import defer_providers
 

@@ -1,4 +1,4 @@
-"""Manifests: what is in a folder, by content, and what changed between two looks.
+"""Scans a folder by content, and compares two scans.
 
 | what lies there | in the manifest |
 |---|---|
@@ -37,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What happened to a folder's files between two manifests."""
+    """The changes of a folder's files between two scans."""
 
     created: tuple[Entry, ...]
     updated: tuple[Entry, ...]

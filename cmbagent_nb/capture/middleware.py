@@ -1,4 +1,4 @@
-"""The AG2 middleware that records agents' turns and their tools.
+"""Records agents' turns and tool calls as AG2 middleware.
 
 =================  ================================================================================
 ``agent_call``     one for each turn of an agent, with what it was asked and what it answered

@@ -1,4 +1,4 @@
-"""The recorder of a run: every action becomes one event.
+"""Records every action of a run as one event.
 
 =====================  ==========================================================================
 one row an action      inserted when it starts (``running``), updated when it ends

@@ -1,4 +1,4 @@
-"""Nodes of sub-agents: an agent that works within another's step stands under it in the graph.
+"""Adds graph nodes for sub-agents, below the step in which they work.
 
 The node is one for each pair of step and agent: it is made when the agent is first called, runs
 again when it is called again, and ends with the last of the calls that are under way.

@@ -1,4 +1,4 @@
-"""Real, published measurements as tables that say what they hold.
+"""Loads real, published measurements as tables with units and citations.
 
 Every loader gives a pandas object whose ``attrs`` carry the units of its columns, a description and
 the paper to cite. The files come with the package: nothing is downloaded.

@@ -1,4 +1,4 @@
-"""What each data set is, who measured it, and how its columns are read: one place for all of them.
+"""Describes each data set: its content, citation and columns.
 
 The measurements belong to the collaborations that made them. Their citation travels with every
 table, in ``frame.attrs["citation"]``, and is kept when the table is written to Parquet.
@@ -185,7 +185,7 @@ def described(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def list_datasets() -> pd.DataFrame:
-    """What there is: one row a loader of ``cmbagent_nb.datasets``, with its title and citation."""
+    """List the data sets: one row for each loader of ``cmbagent_nb.datasets``, with its title and citation."""
     import pandas as pd
 
     rows = [(name, e.title, e.licence, e.citation) for name, e in CATALOGUE.items()]

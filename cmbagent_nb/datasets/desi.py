@@ -1,4 +1,4 @@
-"""Baryon acoustic oscillations of the Dark Energy Spectroscopic Instrument, second data release."""
+"""Loads the baryon acoustic oscillations of the Dark Energy Spectroscopic Instrument, second data release."""
 
 from __future__ import annotations
 

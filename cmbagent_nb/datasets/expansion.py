@@ -1,4 +1,4 @@
-"""Two more probes of the expansion of the Universe: supernovae and the ages of galaxies."""
+"""Loads two more probes of the expansion of the Universe: supernovae and the ages of galaxies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets that need no cosmology."""
+"""Loads data sets that need no cosmology."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Planck 2018 temperature band powers, as the plik_lite likelihood uses them."""
+"""Loads Planck 2018 temperature band powers, as the plik_lite likelihood uses them."""
 
 from __future__ import annotations
 

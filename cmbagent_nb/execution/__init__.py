@@ -1,1 +1,1 @@
-"""Running code that a model wrote: folders, limits, the environment, and what came of it."""
+"""Runs generated code: folders, limits, environment and outcome."""

@@ -1,4 +1,4 @@
-"""The folder of one attempt: seeded, run in, and published when it succeeded.
+"""Manages the folder of one attempt: seeded, run in, and published when it succeeded.
 
 | invariant | how |
 |---|---|

@@ -1,4 +1,4 @@
-"""The environment of generated code: an allow-list, so that a key is never inherited by accident.
+"""Builds the environment of generated code from an allow-list, so that no API key is inherited by accident.
 
 This is not a sandbox: the code runs as the user, with the user's files. What it does not get
 is the API keys, tokens and passwords that happen to be in the kernel's environment.

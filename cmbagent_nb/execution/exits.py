@@ -1,4 +1,4 @@
-"""How code ended, from its exit status, the exception that was noted, and its error output."""
+"""Classifies the end of a process by its exit status, the recorded exception and its error output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MESSAGE = 500
 
 @dataclass(frozen=True)
 class Limits:
-    """How long code may run, and how much memory and output it may use; 0 means no limit."""
+    """Limits of time, memory and output; 0 means no limit."""
 
     timeout_s: float = 3600.0
     memory_mb: float = 8000.0

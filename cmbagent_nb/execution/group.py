@@ -1,4 +1,4 @@
-"""The process group of an attempt: who is in it, what memory it has, and its end.
+"""Tracks the process group of an attempt: its members and memory, and kills it.
 
 A child gets a session of its own, so that the session's id names its descendants, even those whose parent is gone. It
 is a supervisor (:mod:`cmbagent_nb.execution.supervisor`), which on Linux becomes the parent of all descendants that

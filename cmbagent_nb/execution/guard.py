@@ -1,4 +1,4 @@
-"""The guard: a small process that sees to the limits of code whose starter has been killed.
+"""Enforces the limits of code in a small process of its own, also when the starter has been killed.
 
 | invariant | how |
 |---|---|

@@ -1,4 +1,4 @@
-"""Arrays as files, with what numbers alone do not say: masks, units, the names of fields.
+"""Stores arrays as files, with their masks, units and field names.
 
 | value | file |
 |---|---|

@@ -1,4 +1,4 @@
-"""Tables as Parquet, with all that their columns mean; what has to be changed for that is said.
+"""Stores tables as Parquet without losing the meaning of their columns, and reports what had to change.
 
 A frame is read back after it was written: a column that is not what it was is told, or the frame is refused by the
 column's name.

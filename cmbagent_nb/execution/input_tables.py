@@ -1,4 +1,4 @@
-"""Tables of astropy as Parquet: masked values are missing, units and metadata are attributes."""
+"""Stores astropy tables as Parquet: masked values as missing, units and metadata as attributes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernel variables as files: what a user passes with ``--in`` is stored where the agents' code finds it.
+"""Stores kernel variables passed with ``--in`` as files for the agents' code.
 
 Either all inputs are stored or none is: they are written beside the folder and moved into it at the end.
 """

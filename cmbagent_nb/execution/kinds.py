@@ -1,4 +1,4 @@
-"""What kind of file this is: told by its folder and its suffix.
+"""Determines the kind of a file by its folder and suffix.
 
 >>> file_type("plots/tt.png"), file_type("data/fit.json"), file_type("codebase/fit.py"), file_type("report.md")
 ('plot', 'data', 'code', 'report')

@@ -1,4 +1,4 @@
-"""Runs a script in its folder, within limits, and says what came of it.
+"""Runs a script in its folder within limits, and returns its outcome.
 
 | invariant | how |
 |---|---|
@@ -60,7 +60,7 @@ OnStart = Callable[[int, float], Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a script ended and what it made."""
+    """The end of a script and the files that it made."""
 
     status: str  #: completed, failed, timeout, memory or killed
     exit_code: int  #: as a shell sees it from Python: negative is the number of a signal

@@ -1,4 +1,4 @@
-"""Marks by which the processes of an attempt are found, whatever they did to get away from it.
+"""Marks the processes of an attempt, so that detached ones are found as well.
 
 A mark is a variable of the environment, which descendants inherit: a process that has left its session and its folder,
 and whose parents are gone, still has it. It names the run, the attempt and the folder: a process of another run, or of

@@ -1,4 +1,4 @@
-"""Following a file that another process writes, piece by piece, with bounded memory."""
+"""Follows a file that another process writes, in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our own files about an attempt: ``steps/step_2/attempt_1.record/``, beside the folder in which its code works.
+"""Locates our own files about an attempt: ``steps/step_2/attempt_1.record/``, beside its working folder.
 
 Attempts of earlier versions have these files in their folder, under the names of :data:`LEGACY`; they are read there.
 """

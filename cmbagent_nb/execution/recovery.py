@@ -1,4 +1,4 @@
-"""The outcome of code that ended while nobody waited for it, told from what it left in its folder."""
+"""Rebuilds an `Outcome` from ``exit.json`` after the parent process died."""
 
 from __future__ import annotations
 

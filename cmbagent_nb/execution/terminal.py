@@ -1,4 +1,4 @@
-r"""Text as a terminal shows it, and shortened so that its beginning, its end and its last exception are kept.
+r"""Renders text as a terminal does, and shortens it: start, end and last exception are kept.
 
 >>> as_shown("load\n 10%|#   |\r 50%|##  |\r100%|####|\ndone\n")
 'load\n100%|####|\ndone\n'

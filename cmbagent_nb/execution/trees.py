@@ -1,4 +1,4 @@
-"""Makes and removes trees of folders however deep they are: the standard library gives up at some hundreds."""
+"""Makes and removes folder trees of any depth: the standard library fails at some hundreds."""
 
 from __future__ import annotations
 

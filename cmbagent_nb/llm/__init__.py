@@ -1,3 +1,3 @@
-"""Models: which one answers, what it costs, and the tape that keeps every reply."""
+"""Chooses and calls models, counts their costs, and keeps every reply on the tape."""
 
 import cmbagent_nb.capture  # noqa: F401 (it defers the packages of AG2's providers)

@@ -1,4 +1,4 @@
-"""Make a request in a form that its server can take: what a server refused once is not asked of it again.
+"""Adapts a request to what its server accepts: an option that was refused once is not sent again.
 
 OpenAI-compatible servers differ in what they know. A request that is refused for a parameter is sent again without
 it, and what worked is remembered for the server and the model, so that only the first call of a process finds out.
@@ -40,7 +40,7 @@ SCHEMA, OBJECT, PROMPT = "json_schema", "json_object", "prompt"
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a server and model are known to take: everything, until something was refused."""
+    """Options that a server and model are known to accept: all, until one was refused."""
 
     form: str = SCHEMA
     tools: bool = True

@@ -1,4 +1,4 @@
-"""What AG2 sees of the gateway: a model configuration and a client."""
+"""Presents the gateway to AG2 as a model configuration and a client."""
 
 from __future__ import annotations
 

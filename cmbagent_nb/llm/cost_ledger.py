@@ -1,4 +1,4 @@
-"""The ledger of a run's model calls: the event, the reply, its cost and its messages, and the sums.
+"""Records a run's model calls: the event, the reply, its cost and its messages, and the sums.
 
 What an event holds is short; the whole request and reply are in ``model_replies``. A reply's
 reasoning, given beside it or as its ``reasoning`` field, is kept with the message.
@@ -80,7 +80,7 @@ class Ledger:
 
     @property
     def expected_reply(self) -> int:
-        """How many tokens the next reply may have: the mean of those so far."""
+        """Estimated tokens of the next reply: the mean so far."""
         return self._reply_tokens // self.calls if self._reply_tokens else EXPECTED_REPLY
 
     def span(self, info: CallInfo, request: dict[str, Any], tried: int) -> Span:

@@ -1,4 +1,4 @@
-"""The gateway: every model call of a run goes through here, and none is lost or counted twice.
+"""Routes every model call of a run: none is lost or counted twice.
 
 ======================  =====================================================================
 one call, one event     each HTTP call is one ``model_call`` event; a try that failed is an
@@ -125,27 +125,27 @@ class Gateway:
 
     @property
     def calls(self) -> int:
-        """How many calls were answered by a model or a playbook."""
+        """Number of calls that a model or a playbook answered."""
         return self.ledger.calls
 
     @property
     def failed_calls(self) -> int:
-        """How many tries failed."""
+        """Number of tries that failed."""
         return self.ledger.failed_calls
 
     @property
     def replayed_calls(self) -> int:
-        """How many calls the tape answered."""
+        """Number of calls that the tape answered."""
         return self.ledger.replayed_calls
 
     @property
     def tokens(self) -> int:
-        """How many tokens the calls took, prompts and replies together."""
+        """Tokens of all calls, prompts and replies together."""
         return self.ledger.tokens
 
     @property
     def cost_usd(self) -> float | None:
-        """What the calls have cost in US dollars; None when the price of any is unknown."""
+        """Cost of the calls in US dollars; None when the price of any is unknown."""
         return None if self.ledger.unknown_cost_calls else self.ledger.known_cost_usd
 
     def config(self, agent_model: str | None = None) -> GatewayConfig:

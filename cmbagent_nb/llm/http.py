@@ -1,4 +1,4 @@
-"""The HTTP clients that providers share: one of a kind for each event loop.
+"""Shares HTTP clients among providers: one of each kind per event loop.
 
 An own client for every agent's turn would cost 30 ms and open a new connection each time. The
 clients have no time limit of their own: the gateway sets one around each call. Within :func:`watched` they
@@ -36,7 +36,7 @@ CONNECT_TIMEOUT = 15.0
 
 @dataclass
 class Exchange:
-    """What one model call sent and got over HTTP.
+    """Request and response of one model call over HTTP.
 
     ``patience`` are the seconds that the server may take to its first byte, 0 for no limit; ``stalled`` tells that it
     took longer. ``refused`` are the texts with which the server refused other forms of the request.

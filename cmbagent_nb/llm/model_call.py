@@ -1,4 +1,4 @@
-"""What a model call is, for those who look at it before it is made: budgets, policies, playbooks."""
+"""Describes a model call to hooks that run before it: budgets, policies, playbooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Playbooks: recorded replies that stand in for a model.
+"""Plays recorded replies that stand in for a model.
 
 A playbook is a folder with a ``playbook.yaml`` and, beside it, the code and the reports of its
 replies as files of their own. It answers by agent, node, attempt and ordinal; it never answers
@@ -43,7 +43,7 @@ _REPLY_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class PlaybookInfo:
-    """What a list of playbooks shows."""
+    """One entry of the list of playbooks."""
 
     name: str
     title: str
@@ -100,7 +100,7 @@ class Playbook:
 
     @property
     def info(self) -> PlaybookInfo:
-        """What a list of playbooks shows of it."""
+        """The playbook's entry in the list of playbooks."""
         return PlaybookInfo(self.name, self.title, self.task, self.mode, self.note)
 
     def find(self, agent: str, node_id: str, attempt: int, ordinal: int) -> Recorded:

@@ -1,4 +1,4 @@
-"""What a model call costs, from the price table that is installed with ``genai-prices``.
+"""Computes the cost of a model call from the price table of ``genai-prices``.
 
 The table is on the disk; nothing is fetched. A model that it does not hold has an unknown cost,
 None, which is never shown as zero. A playbook costs nothing, and so does a model on one's own

@@ -1,4 +1,4 @@
-"""From a model's name to something that can be called: keys, extras, AG2 configurations.
+"""Builds AG2 configurations from model names, with keys and extras checked.
 
 :func:`check` finds everything that can be wrong before a run is made, without importing AG2.
 Retries of the providers' own packages are turned off: the gateway retries and records each try.

@@ -1,4 +1,4 @@
-"""Choose the proxy of a request: one rule for the calls of models and for looking which servers answer.
+"""Chooses the proxy of a request: one rule for model calls and for probing servers.
 
 | rule | |
 |---|---|

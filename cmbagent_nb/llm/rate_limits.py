@@ -1,4 +1,4 @@
-"""Wait for the rate limit of a model's server: as long as the server asks, all calls of the process together.
+"""Waits for the rate limit of a model's server, for all calls of the process together.
 
 | what the server says | how long is waited |
 |---|---|

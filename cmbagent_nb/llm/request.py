@@ -1,4 +1,4 @@
-"""A model call in plain data: what is stored of it, and the hash by which it is known again.
+"""Converts a model call to plain data for storage, and hashes it for replay.
 
 =============  ==================================================================================
 ``request``    model, options, system prompts, messages, full tool schemas, full reply schema

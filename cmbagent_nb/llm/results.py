@@ -1,4 +1,4 @@
-"""What tools gave: kept with the reply that called them as soon as they have ended, so that no tool is run twice.
+"""Stores the results of tools with the reply that called them, so that no tool runs twice.
 
 A tool looks at files, which change, or changes something itself. Run again on a resume or in a replay it may give
 something else, and the next question would not be the one whose reply is on the tape.

@@ -1,4 +1,4 @@
-"""When a model call is tried again, when that is pointless, and what to tell the user then.
+"""Decides whether a model call is retried, and explains to the user when it is not.
 
 =====================================  =======================================================
 429, 503, 529, "overloaded"            waited for (``rate_limits``), as long as the server asks or for

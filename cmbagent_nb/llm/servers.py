@@ -1,4 +1,4 @@
-"""Ask model servers which models they have, and choose one that can chat.
+"""Lists the models of a server, and chooses one that can chat.
 
 Servers list models of all kinds. One that embeds, ranks, transcribes, speaks, draws or moderates is told by what the
 server says of it (type, capabilities, family), else by its name.

@@ -1,4 +1,4 @@
-"""Which model: ``provider:name``, ``playbook:NAME`` or ``auto``.
+"""Parses model names: ``provider:name``, ``playbook:NAME`` or ``auto``.
 
 >>> ModelSpec.parse("openai:gpt-5")
 ModelSpec(provider='openai', name='gpt-5')

@@ -1,4 +1,4 @@
-"""The tape: the replies of a run, by which it can be gone through again without spending a token.
+"""Keeps the replies of a run, so that it can be replayed without spending a token.
 
 A reply belongs to (node, attempt, agent) and the ordinal of the call there. It is given again when
 the hash of the request is equal. Where the request for the same ordinal differs, the call is live,

@@ -1,4 +1,4 @@
-"""The notebook front end: the magics, the live view of a run, and how a run displays itself."""
+"""Provides the notebook front end: magics, the live view of a run, and its rich display."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What widgets need so that a click arrives while a cell is running.
+"""Routes widget messages so that a click arrives while a cell is running.
 
 ipykernel 7 answers a widget on the shell that last sent to it; a widget that was made or updated
 in the main shell would then wait for the running cell. Where that attribute is found, it is

@@ -1,4 +1,4 @@
-"""Say in a few words what a variable is: small values as they are, tables and arrays by their shape."""
+"""Describes a variable in a few words: small values as they are, tables and arrays by their shape."""
 
 from __future__ import annotations
 

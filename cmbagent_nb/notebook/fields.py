@@ -1,4 +1,4 @@
-"""A form's field for one parameter of a skill: a control of its type, its unit and its meaning."""
+"""Builds the form field of one parameter of a skill: a control of its type, its unit and its meaning."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Field:
 
     @property
     def value(self) -> Any:
-        """What the field holds, as the parameter's type.
+        """The field's value, in the parameter's type.
 
         Raises
         ------

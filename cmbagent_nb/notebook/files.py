@@ -1,4 +1,4 @@
-"""The files of a run with a look into each: pictures, tables, texts; bounded, and escaped."""
+"""Shows the files of a run with a preview of each: pictures, tables, texts; bounded, and escaped."""
 
 from __future__ import annotations
 

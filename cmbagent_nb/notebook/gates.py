@@ -1,4 +1,4 @@
-"""A gate as a card: what is asked, everything that is decided on, a comment field and a button an answer."""
+"""Shows a gate as a card: the question, its context, a comment field and a button for each answer."""
 
 from __future__ import annotations
 

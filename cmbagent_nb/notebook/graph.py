@@ -1,4 +1,4 @@
-"""The graph of the live view, behind a small protocol so that the renderer can be changed.
+"""Draws the graph of the live view, behind a small protocol so that the renderer can be replaced.
 
 | fact about ipycytoscape 1.3 | what is done |
 |---|---|

@@ -1,4 +1,4 @@
-"""What ``%load_ext cmbagent_nb`` does.
+"""Loads the extension: ``%load_ext cmbagent_nb``.
 
 The line stands at once: it tells what is known without asking anything. The rest (the database,
 ag2, the widgets, whether Ollama answers, runs that were interrupted) is found out in the
@@ -103,7 +103,7 @@ class Line:
         self._model = self._first_model()
 
     def _first_model(self) -> str:
-        """What can be said about the model without asking any server."""
+        """Return the model, as far as it is known without asking a server."""
         from cmbagent_nb.llm.spec import PROVIDERS
 
         settings = self.workspace.settings

@@ -1,4 +1,4 @@
-"""The magics: parse, call the verbs or the public Python API, show.
+"""Defines the magics: parse, call the verbs or the public Python API, show.
 
 What they do can be called from Python alike; the options of ``%%cmbagent`` are those of the verb ``run``.
 """

@@ -1,4 +1,4 @@
-"""A bar for what takes a while in a cell: running a skill.
+"""Shows a progress bar while a skill runs in a cell.
 
 It is plain HTML that is replaced, not a widget: what is left of it in a saved notebook is nothing.
 """

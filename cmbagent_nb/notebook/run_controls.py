@@ -1,4 +1,4 @@
-"""The buttons that steer a run: pause and resume, cancel, and what is said when it cannot be done.
+"""Shows the buttons of a run: pause, resume and cancel, with the reason when one is refused.
 
 | rule | |
 |---|---|

@@ -1,4 +1,4 @@
-"""The card of a skill: what it is, a form for its parameters, what a run of it made, and its history.
+"""Shows a skill as a card: description, a form for its parameters, results of a run, and history.
 
 | rule | |
 |---|---|

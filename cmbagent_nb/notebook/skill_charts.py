@@ -1,4 +1,4 @@
-"""Charts of the library of skills: use, success, time saved, cost, adaptations, and skills that nearly do the same.
+"""Draws charts of the skill library: use, success, time saved, cost, adaptations and near-duplicates.
 
 Figures are plain data in plotly's own form, shown by their mimetype beside a table, which is what a reader
 without plotly shows; in the colours that read on both themes.

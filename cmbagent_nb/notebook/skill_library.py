@@ -1,4 +1,4 @@
-"""The library of skills in a notebook: search by words, match a task, open a skill's card.
+"""Shows the skill library in a notebook: search by words, match a task, open a skill's card.
 
 | rule | |
 |---|---|

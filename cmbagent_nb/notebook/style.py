@@ -1,4 +1,4 @@
-"""The style sheets of the notebook: of the live view, and of the static copy beside it."""
+"""Provides the style sheets of the live view and of its static copy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def live_css() -> str:
 
 @cache
 def _saved_css() -> str:
-    """What hides the static copy while a live view is there, and a dead live view beside a static copy."""
+    """Return the CSS that hides the static copy beside a live view, and a dead live view beside a static copy."""
     return sheet(Path(__file__).with_name("saved.css"))
 
 

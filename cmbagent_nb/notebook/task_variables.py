@@ -1,4 +1,4 @@
-r"""Variables of the notebook in the text of a task: ``{name}`` becomes the variable's value.
+r"""Fills variables of the notebook into the text of a task: ``{name}`` becomes the variable's value.
 
 | in the task | becomes |
 |---|---|

@@ -1,4 +1,4 @@
-"""The timeline: a list of what happened, and who was busy when as a plotly figure.
+"""Shows the timeline: a list of events, and the agents' activity as a plotly figure.
 
 The figure is made as plain data in plotly's own form and shown by its mimetype: plotly is never
 imported in the kernel (a FigureWidget costs 1.8 s and 5 MB of messages; this costs a millisecond

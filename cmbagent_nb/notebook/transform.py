@@ -1,4 +1,4 @@
-"""``--wait``: the cell is rewritten into an ``await``, so that clicks arrive while it waits.
+"""Rewrites a cell with ``--wait`` into an ``await``, so that clicks arrive while it waits.
 
 IPython does not await what a magic returns, and a magic that blocks would keep the buttons from
 being heard on some kernels; an ``await`` in the cell does neither.

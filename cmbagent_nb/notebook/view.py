@@ -1,4 +1,4 @@
-"""The live view of a run.
+"""Shows the live view of a run.
 
 | rule | |
 |---|---|

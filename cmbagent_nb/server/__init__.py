@@ -1,4 +1,4 @@
-"""The Jupyter server's part: REST under ``/cmbagent/api`` for the side panel and for scripts."""
+"""Serves REST under ``/cmbagent/api`` in the Jupyter server, for the side panel and for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all handlers share: who may ask, work in threads, finding a run or a gate, errors as JSON."""
+"""Defines the base handler: authentication, threads, finding a run or a gate, errors as JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ORIGIN = "you, over REST"
 
 
 class Handler(APIHandler):
-    """What all handlers share: pool, threads and errors."""
+    """Base of all handlers: workspace pool, threads and errors."""
 
     auth_resource = "cmbagent"
 

@@ -1,4 +1,4 @@
-"""REST under ``/cmbagent/api``: thin over :class:`~cmbagent_nb.workspace.Workspace`.
+"""Handles the REST requests for runs and gates, thin over :class:`~cmbagent_nb.workspace.Workspace`.
 
 | rule | |
 |---|---|

@@ -1,4 +1,4 @@
-"""What the server tells about runs and gates: plain rows with the names of the tables' columns."""
+"""Reads runs and gates for the server: plain rows with the names of the tables' columns."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def page(db: Database, run_id: str, part: str, *, after: int, limit: int) -> dic
 
 
 def command(db: Database, command_id: str) -> str | None:
-    """What the process that owns a run has made of a command; None as long as it has not acted."""
+    """Return the outcome of a command from the run's owner; None until it has acted."""
     (row,) = db.rows("SELECT handled_at, outcome FROM commands WHERE id = :id", id=command_id)
     return None if row["handled_at"] is None else str(row["outcome"] or "")
 

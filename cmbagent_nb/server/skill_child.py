@@ -1,4 +1,4 @@
-"""Work on a skill that takes long, in a process of its own: the server's child.
+"""Runs a long job on a skill in a child process of the server.
 
 ``python -m cmbagent_nb.server.skill_child`` reads one JSON object from stdin, ``{home, what, skill, arguments}``, and
 writes JSON lines to stdout: ``{"progress": [done, total, label]}`` any number of times, then ``{"result": …}`` or

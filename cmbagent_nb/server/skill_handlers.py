@@ -1,4 +1,4 @@
-"""REST of skills under ``/cmbagent/api``.
+"""Handles the REST requests for skills under ``/cmbagent/api``.
 
 | rule | |
 |---|---|
@@ -33,7 +33,7 @@ PATIENCE, MOST_PATIENCE = 30.0, 600.0
 
 
 class SkillHandler(Handler):
-    """What the handlers of skills share: reading bodies, finding skills, jobs."""
+    """Base of the handlers of skills: reading bodies, finding skills, jobs."""
 
     def initialize(self, pool: WorkspacePool, jobs: Jobs | None = None) -> None:
         """Take the workspaces and the jobs."""

@@ -1,4 +1,4 @@
-"""Work on skills that takes long: each in a process of its own, so that the server stays quick and runs no code.
+"""Starts long jobs on skills in processes of their own, so that the server stays quick and runs no code.
 
 | invariant | how |
 |---|---|

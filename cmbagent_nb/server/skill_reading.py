@@ -1,4 +1,4 @@
-"""What the server tells about skills: plain rows with the names of the tables' columns, times in seconds."""
+"""Reads skills for the server: plain rows with the names of the tables' columns, times in seconds."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def executions(workspace: Workspace, name: str, *, limit: int, after: int = 0) -
 
 
 def artifacts(db: Database, skill_id: str) -> list[dict[str, Any]]:
-    """What a skill consists of."""
+    """Return the files and metadata of a skill."""
     query = "SELECT * FROM skill_artifacts WHERE skill_id = :id ORDER BY artifact_type, name"
     return [plain(row) for row in db.rows(query, id=skill_id)]
 

@@ -1,4 +1,4 @@
-"""The workspaces that the server knows: opened once, kept open, and never in each other's way.
+"""Keeps the user's workspaces open for the server, isolated from each other.
 
 | rule | |
 |---|---|

@@ -1,4 +1,4 @@
-"""Gates as rows: those that wait for an answer, and any one of them."""
+"""Reads gates: the pending ones, or one by its id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moving the rows of a finished run out of the database, into Parquet files, and back.
+"""Moves the rows of a finished run from the database into Parquet files, and back.
 
 | invariant | how |
 |---|---|

@@ -1,4 +1,4 @@
-"""Reading a run that was archived, as if its rows were still in the database.
+"""Reads an archived run as if its rows were still in the database.
 
 The rows of an archived run are in Parquet files (see :mod:`cmbagent_nb.store.archive`). Whoever reads a run asks
 :func:`record_of` for the database that holds it: the workspace's own, or a small one that is made of the archive,

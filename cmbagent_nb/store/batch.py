@@ -1,4 +1,4 @@
-"""What the writer does with a group of rows: coalesce, prepare and order them.
+"""Coalesces, prepares and orders the rows of one batch for the writer.
 
 | rule | |
 |---|---|

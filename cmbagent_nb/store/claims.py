@@ -1,4 +1,4 @@
-"""Work directories outside of a workspace: which workspace writes to them.
+"""Records which workspace writes to a work directory outside of all workspaces.
 
 A workspace that was copied has rows of the same runs, and the same folder outside for them. The folder says in a file
 to which workspace it belongs, so that a copy reads it and does not write to it.

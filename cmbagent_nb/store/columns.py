@@ -1,4 +1,4 @@
-"""What the name of a column says about it, so that nothing heavy is needed to write or read a row.
+"""Derives a column's type from its name, so that rows are read and written without heavy imports.
 
 | rule | |
 |---|---|

@@ -1,4 +1,4 @@
-"""Say which files of a run were written by several steps that do not depend on each other."""
+"""Finds files of a run that were written by several steps without a dependency between them."""
 
 from __future__ import annotations
 

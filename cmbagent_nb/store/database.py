@@ -1,4 +1,4 @@
-"""The database: opened safely, brought to the current schema, read from any thread.
+"""Opens a database safely, migrates it to the current schema, and reads it from any thread.
 
 | rule | |
 |---|---|
@@ -460,7 +460,7 @@ class Database:
 
     @property
     def source(self) -> Path | None:
-        """Where the rows are read: the file itself, or a copy of one that cannot be written."""
+        """The file that is read: the database itself, or a copy of one that cannot be written."""
         return self._source
 
     @property

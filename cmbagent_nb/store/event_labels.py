@@ -1,4 +1,4 @@
-"""Short texts for events and errors, as graph, timeline and lists show them.
+"""Makes the short labels of events and errors for graph, timeline and lists.
 
 >>> event_label({"event_type": "agent_call", "agent_name": "planner"})
 'agent_call planner'

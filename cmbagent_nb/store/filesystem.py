@@ -1,4 +1,4 @@
-"""Which file system a folder is on: SQLite's write-ahead log is not safe on a shared one."""
+"""Detects the file system of a folder: SQLite's write-ahead log is not safe on a shared one."""
 
 from __future__ import annotations
 

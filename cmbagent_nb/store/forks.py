@@ -22,7 +22,7 @@ PATIENCE = 5.0
 
 
 class Forkable(Protocol):
-    """What has to be told of a fork."""
+    """Protocol of objects that are notified of a fork."""
 
     def before_fork(self, deadline: float) -> bool:
         """Close all connections and hold still; tell whether that was done."""
@@ -38,7 +38,7 @@ _known: list[weakref.ref[Forkable]] = []
 
 
 class _State:
-    """What is known of the fork that goes on."""
+    """State of the fork in progress."""
 
     def __init__(self) -> None:
         self.opening = threading.RLock()

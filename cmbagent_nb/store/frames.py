@@ -1,4 +1,4 @@
-"""The record as pandas DataFrames: the tables' columns, JSON as values, times as UTC datetimes.
+"""Returns the record as pandas DataFrames: the tables' columns, JSON as values, times as UTC datetimes.
 
 | rule | |
 |---|---|

@@ -1,4 +1,4 @@
-"""Looks whether an SQLite database is whole, and reads what can be read of one that is not.
+"""Checks the integrity of an SQLite database, and reads the rows that a damaged one still has.
 
 Looking takes bounded time, and changes nothing.
 """

@@ -1,4 +1,4 @@
-"""Images of rows: what a transaction wrote to the tables of a run, for the run's journal.
+"""Collects the rows that a transaction wrote for a run, for the run's journal.
 
 A line ``{"kind": "rows", "data": {"rows": [{"table", "columns", "values"}, …]}}`` holds the rows that a transaction
 inserted or changed, as they are stored: whole ones, or the columns that were changed and the key. ``deleted`` in place

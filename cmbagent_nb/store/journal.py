@@ -1,4 +1,4 @@
-"""The journal: one append-only ``journal.jsonl`` a run, the second copy of its record.
+"""Writes and reads the journal: one append-only ``journal.jsonl`` per run, the second copy of its record.
 
 Each line is ``{"v": 1, "seq": 7, "at": seconds, "kind": "model_reply", "data": …}``. A process that
 dies while it writes leaves at most one torn line: it is skipped by the reader and stands alone,

@@ -1,4 +1,4 @@
-"""The one place where values become JSON text and come back.
+"""Serializes values to JSON text and parses them back: the one place that does.
 
 | what goes in | what comes back |
 |---|---|

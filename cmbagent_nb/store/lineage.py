@@ -1,4 +1,4 @@
-"""Where a file comes from: file ← file_gen ← code_exec ← agent_call ← model_call ← step ← task.
+"""Traces a file to its task: file ← file_gen ← code_exec ← agent_call ← model_call ← step ← task.
 
 Each link is found by the ids of the record: the file's event, the parents of that event, the
 model's reply that came before the code within the same attempt, the step of the plan, the run.

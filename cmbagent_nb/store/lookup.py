@@ -1,4 +1,4 @@
-"""Find a run or a skill by what a person types: an id, a name, the beginning or the end of an id."""
+"""Finds a run or a skill by its id, its name, or a prefix or suffix of its id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring a database to the current schema, with Alembic and under a lock.
+"""Migrates a database to the current schema, with Alembic and under a lock.
 
 Apart from :mod:`cmbagent_nb.store.database`, so that a database that is current is opened
 without loading Alembic.

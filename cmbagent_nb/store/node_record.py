@@ -1,4 +1,4 @@
-"""Everything that the record has of one node, by attempt: read when the node is opened, however long its run is."""
+"""Reads the record of one node by attempt, when the node is opened, in time independent of the run's length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node knows about itself: counts, times, tokens and costs, from the rows of the record.
+"""Summarizes a node: counts, times, tokens and costs, from the rows of the record.
 
 The engine stores it in ``dag_nodes.meta["execution_summary"]`` when a node ends; the frame of the
 nodes computes it for nodes that still run.

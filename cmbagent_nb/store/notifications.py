@@ -1,4 +1,4 @@
-"""Reports what other processes wrote: one small interface over what each database has for it.
+"""Reports what other processes wrote: one small interface over each database's own mechanism.
 
 | database | how | what is known |
 |---|---|---|
@@ -37,13 +37,13 @@ _AGAIN = (0.1, 2.0)
 
 @dataclass(frozen=True)
 class ChangeSet:
-    """What has changed: the runs with these ids, or any run where they are not known."""
+    """The runs that have changed; None for ``runs`` means any."""
 
     runs: frozenset[str] | None = None
 
 
 class Changes(Protocol):
-    """What other processes write to a database; for one event loop."""
+    """Source of changes that other processes write; for one event loop."""
 
     async def wait(self, seconds: float) -> ChangeSet | None:
         """Return what has changed, as soon as something has; None after so many seconds.

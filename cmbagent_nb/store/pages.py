@@ -1,4 +1,4 @@
-"""A run's messages and events a page at a time: memory stays the same however long the run is.
+"""Reads a run's messages and events page by page, in constant memory.
 
 | rule | how |
 |---|---|

@@ -1,4 +1,4 @@
-"""Keeps what holds a run readable by its owner only: 700 for folders, 600 for files.
+"""Restricts the files and folders of runs to their owner: 700 for folders, 600 for files.
 
 Folders above a workspace, links, and a folder of the user's in which there is more than a workspace stay as they are.
 """

@@ -1,4 +1,4 @@
-"""The writer of a workspace that is only readable: it says so in place of writing."""
+"""Refuses writes to a read-only workspace with an error that says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deleting many rows without keeping others from writing."""
+"""Deletes many rows in small batches, so that other writers are not blocked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions by their names."""
+"""Finds and creates sessions by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run at one moment, bounded and ready to draw: the one thing that every view shows.
+"""Reads the state of a run, bounded and ready to draw: the one input of every view.
 
 All that is in a snapshot is read in one transaction, so its parts fit together.
 """

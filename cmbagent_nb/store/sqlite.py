@@ -1,4 +1,4 @@
-"""Opens SQLite files: what is there is looked at before SQLite is, and each wait has an end.
+"""Opens SQLite files: the file is checked before SQLite sees it, and each wait has a limit.
 
 | what is there | what is done |
 |---|---|

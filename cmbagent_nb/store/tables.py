@@ -1,4 +1,4 @@
-"""The tables of the record, as SQLModel classes: the one definition of the schema.
+"""Defines the tables of the record as SQLModel classes: the one definition of the schema.
 
 | rule | |
 |---|---|
@@ -166,7 +166,7 @@ class WorkflowRun(Table, table=True):
 
 
 class Lease(Table, table=True):
-    """Which process owns a run: no other writes the run's statuses."""
+    """The process that owns a run: no other writes the run's statuses."""
 
     __tablename__ = "leases"
     run_id: str = Field(sa_column=Column(_ID, ForeignKey("workflow_runs.id", ondelete="CASCADE"), primary_key=True))
@@ -175,7 +175,7 @@ class Lease(Table, table=True):
 
 
 class Command(Table, table=True):
-    """What another process asks of a run's owner: to cancel it, to take a gate's answer."""
+    """A request of another process to a run's owner: to cancel it, to take a gate's answer."""
 
     __tablename__ = "commands"
     __table_args__ = (
@@ -336,7 +336,7 @@ class ExecutionEvent(Table, table=True):
 
 
 class Message(Table, table=True):
-    """What one agent said to another."""
+    """A message from one agent to another."""
 
     __tablename__ = "messages"
     __table_args__ = (Index("ix_messages_run_id_id", "run_id", "id"),)

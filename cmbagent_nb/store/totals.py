@@ -1,4 +1,4 @@
-"""What runs have spent: added up once when a run ends, and kept with its row.
+"""Adds up what a run has spent, once when it ends, and stores the sums with its row.
 
 A list of a thousand runs would else add up the costs of every call that was ever made.
 """

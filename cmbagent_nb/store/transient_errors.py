@@ -1,4 +1,4 @@
-"""Which errors are about the database or its disk, and not about what is asked of it: those that pass.
+"""Classifies database errors: transient ones, about the database or its disk, and those of the statement itself.
 
 | error | passes |
 |---|---|

@@ -1,4 +1,4 @@
-"""What a column holds: values as every driver takes them, with JSON as text and texts masked and clean.
+"""Converts values for every driver, with JSON as text and strings masked and cleaned.
 
 A group of rows is prepared column by column, with few steps of Python a value: a thread that takes its time here
 keeps all others of the process waiting. What is unusual in a group (a secret, an odd value) is prepared row by row.

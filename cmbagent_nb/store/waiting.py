@@ -1,4 +1,4 @@
-"""Tell what a run that goes on is waiting for: a model's answer, or the rate limit of its server."""
+"""Reports what a running run waits for: a model's reply, or the rate limit of its server."""
 
 from __future__ import annotations
 

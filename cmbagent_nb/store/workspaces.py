@@ -1,4 +1,4 @@
-"""The list of the workspaces that this user has opened, so that the side panel finds them."""
+"""Keeps the list of workspaces that this user has opened, for the side panel."""
 
 from __future__ import annotations
 

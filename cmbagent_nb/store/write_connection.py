@@ -1,4 +1,4 @@
-"""The writing connection: transactions of a batch, of single rows, of a caller's function.
+"""Holds the writing connection: transactions of a batch, of single rows, of a caller's function.
 
 | rule | |
 |---|---|

@@ -1,4 +1,4 @@
-"""The one writer: callers hand rows over and go on; a thread of its own writes them in groups.
+"""Writes rows in batches on its own thread: callers hand rows over and continue.
 
 | invariant | |
 |---|---|
@@ -290,7 +290,7 @@ class Writer:
 
     @property
     def trouble(self) -> str:
-        """What cannot be written just now, in words; empty when all is well."""
+        """The reason why rows cannot be written at the moment; empty when they can."""
         return self._trouble or self._journal_trouble
 
     @property
@@ -300,7 +300,7 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many rows are in the queue."""
+        """The number of rows in the queue."""
         return len(self._queue)
 
     def close(self, timeout: float = 30.0) -> None:

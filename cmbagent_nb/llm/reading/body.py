@@ -51,7 +51,7 @@ _BAD_GATEWAY = 502
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model answered."""
+    """The answer of a model."""
 
     text: str = ""
     reasoning: str = ""
@@ -165,7 +165,7 @@ def _status(value: Any) -> int | None:
 
 @dataclass
 class _Pieces:
-    """What is gathered from the parts of an answer."""
+    """Collects the parts of an answer."""
 
     text: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)

@@ -56,7 +56,7 @@ class NotJSON(Unreadable):
 
 
 class Effort:
-    """How many characters of texts that are no JSON are looked at before it is given up."""
+    """Limit on the characters of invalid JSON that are read."""
 
     def __init__(self, text: str) -> None:
         self.left = 100_000 + len(text)

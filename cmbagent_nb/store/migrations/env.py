@@ -1,4 +1,4 @@
-"""What Alembic runs: the scripts in ``versions`` on the connection that the store gives it."""
+"""Runs the migrations in ``versions`` on the connection that the store passes to Alembic."""
 
 from alembic import context
 

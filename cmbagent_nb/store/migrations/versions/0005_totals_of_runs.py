@@ -1,4 +1,4 @@
-"""What a run that has ended has spent, with its row: a list of runs adds up the costs of those under way only."""
+"""Adds the sums of an ended run to its row: a list of runs adds up the costs of active runs only."""
 
 import sqlalchemy as sa
 from alembic import op
