@@ -1,16 +1,40 @@
-"""What must hold before a skill runs, and what has been seen to hold after: packages, files, columns, value ranges."""
+"""Writes and checks the conditions of a skill: what must hold before it runs, and what held after its first run.
+
+| condition | is |
+|---|---|
+| ``packages``, ``files`` | the versions that it was made with (or a range), the files outside the skill that it reads |
+| ``columns`` | the columns of its inputs that its code names |
+| ``parameters`` | learned from failures: ``{"parameter": "n", "op": ">=", "value": 1, "reason": "…"}`` |
+| ``files`` and ``ranges`` after it | the files that it makes, and the least and largest of the numbers in them |
+
+A condition with an operator that is not known is passed over, since a newer version may know more.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import operator
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills.schema import LARGEST, read_table
+
+if TYPE_CHECKING:
+    from cmbagent_nb.skills.library import Skill
 
 #: Numbers of one file that are kept.
 _MOST = 200
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "!=": operator.ne, "==": operator.eq,
+    "not in": lambda value, among: value not in among,
+}  # fmt: skip
 
 
 def preconditions(
@@ -92,3 +116,136 @@ def _range(values: Any) -> list[float]:
     numbers = np.asarray(values)
     finite = numbers[np.isfinite(numbers)]
     return [finite.min().item(), finite.max().item()] if finite.size else []
+
+
+def check_conditions(skill: Skill) -> list[str]:
+    """Refuse a skill whose preconditions do not hold here; returns notes on what is not as it was.
+
+    Preconditions are ``packages`` (name → the version that the skill was made with, or a range such as ``>=2,<4``)
+    and ``files`` (paths outside the skill that its code reads).
+    """
+    notes: list[str] = []
+    packages: dict[str, Any] = skill.preconditions.get("packages") or {}
+    missing = []
+    for name, wanted in packages.items():
+        found = _version(name)
+        if found is None:
+            missing.append(f"{name} {wanted}".strip())
+        elif problem := _differs(str(wanted), found):
+            if problem == "refused":
+                raise SkillError(
+                    f"skill {skill.name} needs {name} {wanted}, and {found} is installed",
+                    f"Install it with: pip install '{name}{wanted}'.",
+                    package=name,
+                    version=found,
+                )
+            notes.append(f"It was made with {name} {wanted}; {found} is installed.")
+    if missing:
+        raise SkillError(
+            f"skill {skill.name} needs packages that are not installed: {', '.join(missing)}",
+            f"Install them with: pip install {' '.join(item.split()[0] for item in missing)}.",
+            packages=[item.split()[0] for item in missing],
+        )
+    files = [str(path) for path in skill.preconditions.get("files") or ()]
+    gone = [path for path in files if not os.path.exists(path)]  # noqa: PTH110 (a name that is too long is not there)
+    if gone:
+        raise SkillError(
+            f"skill {skill.name} reads {', '.join(gone)}, which is not there",
+            "Put it back: the skill reads it from this place.",
+            files=gone,
+        )
+    return notes
+
+
+def _version(name: str) -> str | None:
+    import platform
+
+    return platform.python_version() if name.casefold() == "python" else _installed(name, _stamp())
+
+
+def _stamp() -> tuple[int, ...]:
+    """Return what changes when a package is installed or removed: when each folder of packages last changed."""
+    stamp = []
+    for path in sys.path:
+        try:
+            stamp.append(Path(path or ".").stat().st_mtime_ns)
+        except OSError:
+            continue
+    return tuple(stamp)
+
+
+@lru_cache(maxsize=4096)
+def _installed(name: str, stamp: tuple[int, ...]) -> str | None:
+    """Return the version of a package, None when it is not there; reading it takes milliseconds, so it is kept."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _differs(wanted: str, found: str) -> str:
+    """Tell how an installed version differs: ``refused`` by a range, ``noted`` when another major one, or not.
+
+    >>> _differs("2.3.0", "3.1.1"), _differs(">=2,<3", "3.1.1"), _differs("2.3.0", "2.4.6")
+    ('noted', 'refused', '')
+    """
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        installed = Version(found)
+        if re.match(r"\s*[<>=!~]", wanted):
+            return "" if SpecifierSet(wanted).contains(installed, prereleases=True) else "refused"
+        return "" if not wanted or Version(wanted).major == installed.major else "noted"
+    except (InvalidSpecifier, InvalidVersion):
+        return ""  # a version that does not follow the rules says nothing
+
+
+def check_values(skill: Skill, values: dict[str, Any]) -> None:
+    """Refuse values with which this skill is known to fail.
+
+    Raises
+    ------
+    SkillError
+        A condition does not hold; it says which, and how often the skill failed so.
+    """
+    failed = unmet(skill.preconditions.get("parameters"), skill.parameters, values)
+    if failed:
+        first = failed[0]
+        raise SkillError(
+            f"skill {skill.name} v{skill.version} fails unless {text(first)} ({first.get('reason', 'learned')})",
+            f"Give another value for {first['parameter']}, or run an older version of {skill.name}.",
+            parameter=first["parameter"],
+            conditions=failed,
+        )
+
+
+def unmet(conditions: Any, parameters: list[Any], values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the conditions that do not hold for values, defaults where none is given."""
+    defaults = {item.name: item.default for item in parameters}
+    return [
+        condition
+        for condition in conditions or []
+        if condition.get("parameter") in defaults
+        and not holds(condition, values.get(condition["parameter"], defaults[condition["parameter"]]))
+    ]
+
+
+def holds(condition: dict[str, Any], value: Any) -> bool:
+    """Tell whether a condition holds for a value; one that cannot be compared is not judged.
+
+    >>> holds({"parameter": "n", "op": ">=", "value": 1}, 0), holds({"parameter": "n", "op": "!=", "value": "a"}, "b")
+    (False, True)
+    """
+    test = OPERATORS.get(condition.get("op", ""))
+    try:
+        return test is None or bool(test(value, condition["value"]))
+    except (TypeError, KeyError):
+        return True
+
+
+def text(condition: dict[str, Any]) -> str:
+    """Return a condition as one reads it."""
+    return f"{condition['parameter']} {condition['op']} {condition['value']!r}"

@@ -91,7 +91,7 @@ class NotebookDiff:
 
 def diff(old: Skill, new: Skill) -> NotebookDiff:
     """Return what changed from one version to another."""
-    from cmbagent_nb.skills.learning.preconditions import text
+    from cmbagent_nb.skills.conditions import text
     from cmbagent_nb.skills.notebook import read_notebook
     from cmbagent_nb.skills.source_hash import check_notebook
 

@@ -332,7 +332,7 @@ class Bench:
 
     def compare(self, changed: Changed) -> dict[str, Any]:
         """Run the sample with a new version, compare, and count what became better; returns the report."""
-        from cmbagent_nb.skills.learning.preconditions import unmet_conditions
+        from cmbagent_nb.skills.conditions import unmet
 
         conditions = changed.preconditions.get("parameters")
         report: dict[str, Any] = {
@@ -343,7 +343,7 @@ class Bench:
             "notes": [],
             "time_saved": None,
         }
-        wrong = [row["id"] for row in self.good if unmet_conditions(conditions, changed.parameters, self.values(row))]
+        wrong = [row["id"] for row in self.good if unmet(conditions, changed.parameters, self.values(row))]
         if wrong:
             report["reason"] = f"its conditions would have refused {len(wrong)} executions that succeeded"
             return self._summed(report)
@@ -393,7 +393,7 @@ class Bench:
 
     def _failures(self, changed: Changed, conditions: Any) -> dict[str, Any]:
         """Replay the parameters of past failures, each once: refused before the start, or run."""
-        from cmbagent_nb.skills.learning.preconditions import unmet_conditions
+        from cmbagent_nb.skills.conditions import unmet
 
         outcomes: dict[str, str] = {}
         before: dict[str, int] = {}
@@ -403,7 +403,7 @@ class Bench:
             before[key] = before.get(key, 0) + 1
             if key in outcomes:
                 continue
-            if unmet_conditions(conditions, changed.parameters, given):
+            if unmet(conditions, changed.parameters, given):
                 outcomes[key] = "told before"
             elif len([item for item in outcomes.values() if item != "told before"]) >= self.sample:
                 outcomes[key] = "failed"  # not tried: counted against the new version

@@ -103,7 +103,7 @@ def _conditions(skill: Skill, rows: list[dict[str, Any]]) -> Iterator[Recommenda
         text = f"{len(bad)} of {len(rows)} executions fail with {kind!r}, none of those with {said}: check that before"
         yield Recommendation("precondition", condition["parameter"], text, evidence, {"condition": condition})
         parameter = next(item for item in skill.parameters if item.name == condition["parameter"])
-        from cmbagent_nb.skills.learning.preconditions import holds
+        from cmbagent_nb.skills.conditions import holds
 
         if parameter.name not in refused and not holds(condition, parameter.default):
             refused.add(parameter.name)

@@ -169,11 +169,11 @@ def check_conditions(skill: Skill, inputs: Mapping[str, Any] | None) -> Conditio
     other parameter takes the input of its name. Where data is given that no parameter can take, the skill would not
     look at it, which is a condition unmet.
     """
-    from cmbagent_nb.skills.running import check
+    from cmbagent_nb.skills import conditions
 
     unmet: list[str] = []
     try:
-        check.check_conditions(skill)
+        conditions.check_conditions(skill)
     except SkillError as error:
         unmet.append(error.what)
     if not inputs:

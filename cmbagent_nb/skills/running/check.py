@@ -16,9 +16,7 @@ import difflib
 import json
 import os
 import re
-import sys
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,91 +25,6 @@ from cmbagent_nb.settings import user_path
 from cmbagent_nb.skills.library import NOTEBOOK, Skill
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.source_hash import check_notebook
-
-
-def check_conditions(skill: Skill) -> list[str]:
-    """Refuse a skill whose preconditions do not hold here; returns notes on what is not as it was.
-
-    Preconditions are ``packages`` (name → the version that the skill was made with, or a range such as ``>=2,<4``)
-    and ``files`` (paths outside the skill that its code reads).
-    """
-    notes: list[str] = []
-    packages: dict[str, Any] = skill.preconditions.get("packages") or {}
-    missing = []
-    for name, wanted in packages.items():
-        found = _version(name)
-        if found is None:
-            missing.append(f"{name} {wanted}".strip())
-        elif problem := _differs(str(wanted), found):
-            if problem == "refused":
-                raise SkillError(
-                    f"skill {skill.name} needs {name} {wanted}, and {found} is installed",
-                    f"Install it with: pip install '{name}{wanted}'.",
-                    package=name,
-                    version=found,
-                )
-            notes.append(f"It was made with {name} {wanted}; {found} is installed.")
-    if missing:
-        raise SkillError(
-            f"skill {skill.name} needs packages that are not installed: {', '.join(missing)}",
-            f"Install them with: pip install {' '.join(item.split()[0] for item in missing)}.",
-            packages=[item.split()[0] for item in missing],
-        )
-    files = [str(path) for path in skill.preconditions.get("files") or ()]
-    gone = [path for path in files if not os.path.exists(path)]  # noqa: PTH110 (a name that is too long is not there)
-    if gone:
-        raise SkillError(
-            f"skill {skill.name} reads {', '.join(gone)}, which is not there",
-            "Put it back: the skill reads it from this place.",
-            files=gone,
-        )
-    return notes
-
-
-def _version(name: str) -> str | None:
-    import platform
-
-    return platform.python_version() if name.casefold() == "python" else _installed(name, _stamp())
-
-
-def _stamp() -> tuple[int, ...]:
-    """Return what changes when a package is installed or removed: when each folder of packages last changed."""
-    stamp = []
-    for path in sys.path:
-        try:
-            stamp.append(Path(path or ".").stat().st_mtime_ns)
-        except OSError:
-            continue
-    return tuple(stamp)
-
-
-@lru_cache(maxsize=4096)
-def _installed(name: str, stamp: tuple[int, ...]) -> str | None:
-    """Return the version of a package, None when it is not there; reading it takes milliseconds, so it is kept."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _differs(wanted: str, found: str) -> str:
-    """Tell how an installed version differs: ``refused`` by a range, ``noted`` when another major one, or not.
-
-    >>> _differs("2.3.0", "3.1.1"), _differs(">=2,<3", "3.1.1"), _differs("2.3.0", "2.4.6")
-    ('noted', 'refused', '')
-    """
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        installed = Version(found)
-        if re.match(r"\s*[<>=!~]", wanted):
-            return "" if SpecifierSet(wanted).contains(installed, prereleases=True) else "refused"
-        return "" if not wanted or Version(wanted).major == installed.major else "noted"
-    except (InvalidSpecifier, InvalidVersion):
-        return ""  # a version that does not follow the rules says nothing
 
 
 def check_parameters(skill: Skill, given: dict[str, Any]) -> dict[str, Any]:

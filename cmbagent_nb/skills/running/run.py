@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills import rows
+from cmbagent_nb.skills.conditions import check_conditions, check_values
 from cmbagent_nb.skills.library import NOTEBOOK, Skill
 from cmbagent_nb.skills.running import deviation, seen
-from cmbagent_nb.skills.running.check import check_conditions, check_parameters, find_parameter, own_files
+from cmbagent_nb.skills.running.check import check_parameters, find_parameter, own_files
 from cmbagent_nb.skills.running.engine import OnProgress, execute
 from cmbagent_nb.skills.running.execution import SkillExecution
 from cmbagent_nb.skills.running.finished_steps import FinishedSteps, listing
@@ -128,12 +129,10 @@ def resume_execution(
 
 def check_start(skill: Skill, given: Mapping[str, Any]) -> tuple[str, dict[str, Any], list[str]]:
     """Check all that can be checked before a start; returns the notebook, the values and notes."""
-    from cmbagent_nb.skills.learning import preconditions
-
     require_trust(skill)
     text = check_notebook(skill)
     values = check_parameters(skill, dict(given))
-    preconditions.check(skill, values)
+    check_values(skill, values)
     return text, values, [*check_conditions(skill), *own_files(skill, values), *seen.unusual(skill, values)]
 
 
