@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PYTHONS = ((3, 11), (3, 13))
 #: Free space in the workspace under which a run may not end well, in bytes.
 LEAST_SPACE = 500e6
-#: Runs whose records are told one by one.
+#: Runs whose records are reported one by one.
 MOST_RUNS = 8
 REPAIR = "Run `cmbagent doctor --repair`: it moves what is damaged aside, and says what was rebuilt and what is lost."
 DISTRIBUTION = "cmbagent-nb"
@@ -347,13 +347,11 @@ def _processes(home: Path) -> Check:
     try:
         found = leftovers(home)
     except sqlite3.Error:
-        return Check("processes", "note", "whether code of ended runs still runs cannot be told from this database")
+        return Check("processes", "note", "this database does not say whether code of ended runs still runs")
     if not found:
         return Check("processes", "ok", "no code of an ended run still runs")
     said = "; ".join(f"{name}: {', '.join(str(item.pid) for item in items)}" for name, items in found.items())
-    step = (
-        "Go on with the run to wait for it, or end it with: cmbagent cancel RUN, or all with: cmbagent doctor --repair."
-    )
+    step = "Resume the run to wait for it, or end it with: cmbagent cancel RUN, or all with: cmbagent doctor --repair."
     return Check("processes", "note", f"code of ended runs still runs ({said})", step)
 
 

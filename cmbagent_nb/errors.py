@@ -74,7 +74,7 @@ class WorkDirError(UsageError):
 
 
 class DiskFull(WorkDirError):
-    """A disk that is full, and nobody made space while a run waited."""
+    """A disk that is full, and no space was made while a run waited."""
 
 
 class RunNotFound(UsageError):
@@ -194,7 +194,7 @@ class StepsNotFound(SkillError):
 
 
 class SkillDeviated(SkillError):
-    """A skill did something else than it has been seen to do, and no agent may or can mend it."""
+    """A skill deviated from its earlier executions, and no agent may or can adapt it."""
 
 
 class SkillNotFound(SkillError):
@@ -208,4 +208,4 @@ class SkillRefused(SkillError):
 
 
 class SkillUntrusted(SkillError):
-    """A skill from elsewhere whose code nobody has trusted yet, or whose files changed since."""
+    """An imported skill whose code is not trusted yet, or whose files have changed since."""

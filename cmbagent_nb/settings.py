@@ -79,7 +79,7 @@ HELP = {
     "first_byte_timeout": "seconds until a model's server sends its first byte; 0 means no limit",
     "max_cost_usd": "US dollars that a run may cost; 0 means no limit",
     "checkpoint_minutes": "minutes between two checkpoints of a run in which something changed",
-    "context_tokens": "tokens of what a step of a deep run is told about the steps before it",
+    "context_tokens": "tokens of the context from earlier steps in a step of a deep run",
     "context_keep": "the newest steps that a deep run tells of as they are; those before are summarized",
     "archive_days": "days after its end until `cmbagent archive` moves a run's rows out of the database",
     "agents_dir": "a folder with agents of your own, as YAML",
@@ -106,7 +106,7 @@ def user_path(text: str | Path, what: str = "") -> Path:
         path = Path(text).expanduser().absolute()
         os.fsencode(path)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
-            path.lstat()  # a name that is too long is told here
+            path.lstat()  # a name that is too long raises here
     except RuntimeError:
         user = Path(text).parts[0]
         raise UsageError(
@@ -172,13 +172,13 @@ def _read_file(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read ({error})", "Mend or remove the file.") from error
+        raise SettingsError(f"{path} cannot be read ({error})", "Correct or remove the file.") from error
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise SettingsError(f"{path} is nested too deeply", "Mend or remove the file.") from None
+        raise SettingsError(f"{path} is nested too deeply", "Correct or remove the file.") from None
     except ValueError as error:  # not TOML, or a number or a date that Python has none for
-        raise SettingsError(f"{path} is not valid TOML: {error}", "Mend or remove the file.") from error
+        raise SettingsError(f"{path} is not valid TOML: {error}", "Correct or remove the file.") from error
 
 
 def _convert(name: str, value: Any, where: str) -> Any:

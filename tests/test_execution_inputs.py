@@ -46,7 +46,7 @@ def test_each_kind_is_stored_and_described(tmp_path: Path) -> None:
         ({1: 2}, "keys"),
         (np.array([{}]), "objects"),
         (pd.DataFrame({"a": [1, "x", object()]}), "DataFrame"),
-        (Path("/no/such/file.csv"), "no file"),
+        (Path("/no/such/file.csv"), "not a file"),
         (pd.Timestamp("2020-01-01"), "Timestamp"),
     ],
 )

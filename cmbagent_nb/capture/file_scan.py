@@ -4,8 +4,8 @@
 |---|---|
 | a file | by its path |
 | a link to a file or folder inside | as the files that it leads to, by the link's path |
-| a link out of the folder, to nothing, to itself, to a folder around it | not; why is told in ``skipped`` |
-| a pipe, a socket, a file that cannot be read, what lies too deep | not; why is told in ``skipped`` |
+| a link out of the folder, to nothing, to itself, to a folder around it | not; the reason is in ``skipped`` |
+| a pipe, a socket, a file that cannot be read, what lies too deep | not; the reason is in ``skipped`` |
 
 A manifest never reaches outside of its folder. This file is also run by its path: it uses the standard library only.
 """
@@ -69,7 +69,7 @@ def scan(folder: Path | str, skipped: dict[str, str] | None = None) -> dict[str,
                 digest = sha256(Path(path))
                 entries[name] = Entry(name, status.st_size, status.st_mtime_ns, digest, stat.S_IMODE(status.st_mode))
             else:
-                notes[name] = "is no ordinary file"
+                notes[name] = "is not an ordinary file"
         except OSError as error:
             if error.errno != errno.ENOENT:
                 notes[name] = f"cannot be read ({error.strerror})"
@@ -82,7 +82,7 @@ def skipped(folder: Path | str) -> dict[str, str]:
     for name, path in _walk(os.path.abspath(folder), notes):  # noqa: PTH100
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
-                notes[name] = "is no ordinary file"
+                notes[name] = "is not an ordinary file"
         except OSError as error:
             notes[name] = f"cannot be read ({error.strerror})"
     return notes

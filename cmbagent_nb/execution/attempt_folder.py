@@ -132,7 +132,7 @@ def _seed_files(work_dir: Path, seeds: Iterable[str] | Mapping[str, str]) -> lis
 def place(source: Path, target: Path, *, shared: bool = True) -> None:
     """Put ``source`` at ``target`` in the cheapest way that is safe: shared blocks, a copy, a link if it is large.
 
-    A file that has other names already is copied: whoever writes to it by one of them would change ours.
+    A file that has other names already is copied: a write through one of them would change ours.
     """
     source = source.resolve()
     if _clone(source, target):

@@ -98,7 +98,7 @@ class Group:
     def kill(self) -> bool:
         """Kill the group and wait until it is gone; tell whether it is.
 
-        The supervisor is killed last: until then nobody can leave it.
+        The supervisor is killed last: until then no process can leave it.
         """
         deadline = time.monotonic() + KILL_PATIENCE
         self.stop()

@@ -3,10 +3,10 @@
 | invariant | how |
 |---|---|
 | one a kernel | started with the first code that runs; it ends with its kernel when no code is left |
-| it hears of the kernel's death at once | it reads from a pipe that nobody else holds: its end is the kernel's end |
+| it hears of the kernel's death at once | the end of a pipe that no other process holds is the kernel's end |
 | limits hold as before | time, memory and output are looked at as the launcher does, and the whole group is killed |
 | the end is believed | ``exit.json`` is written while the code stands still, before it is killed |
-| a run that is taken over meanwhile is left alone | code that somebody else has ended is not touched |
+| a run that is taken over meanwhile is left alone | code that another process has ended is not touched |
 
 Run by its path (``python guard.py``) it imports nothing of the package until the kernel is dead.
 """
@@ -82,7 +82,7 @@ class Guard:
                 return  # it ends by itself
 
     def _tell(self, line: bytes) -> None:
-        """Send a line; a guard that is gone is started anew and hears of everything that runs."""
+        """Send a line; a guard that is gone is started again and receives everything that runs."""
         for _ in range(2):
             if self._process is None:
                 self._process = _start()
@@ -139,7 +139,7 @@ def main() -> None:
 
 
 def hear(lines: IO[bytes]) -> list[list[Any]]:
-    """Read what is told until nobody can tell any more; return what runs then.
+    """Read messages until the pipe is closed; return what runs then.
 
     >>> import io
     >>> hear(io.BytesIO(b'[7, 1.5, "/a", 60, 0, 0]\\n[8, 2.5, "/b", 0, 0, 0]\\n[7]\\n[9, 3'))

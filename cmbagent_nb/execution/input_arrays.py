@@ -104,7 +104,7 @@ def _write_masked(name: str, value: Any, mask: Any, folder: Path) -> Written:
 
 
 def unit_of(value: Any) -> str | None:
-    """Return the unit of a quantity as text; ``None`` for what is no quantity of astropy or pint."""
+    """Return the unit of a quantity as text; ``None`` for anything but a quantity of astropy or pint."""
     module = type(value).__module__.partition(".")[0]
     if module == "pint" and hasattr(value, "magnitude"):
         return str(value.units)

@@ -1,6 +1,6 @@
 """Stores tables as Parquet without losing the meaning of their columns, and reports what had to change.
 
-A frame is read back after it was written: a column that is not what it was is told, or the frame is refused by the
+A frame is read back after it was written: a column that differs is reported, or the frame is refused by the
 column's name.
 """
 

@@ -135,7 +135,7 @@ def _write(name: str, value: Any, folder: Path) -> Written:
         return write_array(name, value, folder)
     if isinstance(value, Path):
         if not value.is_file():
-            raise InputError(f"the input {name!r} is {value}, which is no file", "Give the path of a file.", name=name)
+            raise InputError(f"the input {name!r} is {value}, not a file", "Give the path of a file.", name=name)
         file = f"{name}{''.join(value.suffixes)}"
         shutil.copyfile(value, folder / file)
         return Written(file, "file", f"a copy of {value.name}, in FILE")

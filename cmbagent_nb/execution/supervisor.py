@@ -5,7 +5,7 @@
 | the script runs as a person would run it | in an interpreter of its own, with nothing of ours in its stack |
 | no process of the script escapes | orphans become children of this process (Linux), whatever session they have |
 | ``exit.json`` says how it ended | written last of all, when what the script started is gone, and renamed into place |
-| whoever waits for this process sees the script's end | it ends in the same way: the exit status, or the signal |
+| the process that waits for this one sees the script's end | it ends in the same way: the exit status, or the signal |
 
 The process that started this one need not be alive any more: everything is in the record folder, which lies beside the
 attempt's folder so that no name in there can be taken by ours. This file is run by its path and uses the standard

@@ -6,7 +6,7 @@ it, and what worked is remembered for the server and the model, so that only the
 | refused | sent instead |
 |---|---|
 | ``response_format: json_schema`` | ``json_object`` and the schema in the prompt, then the schema alone |
-| ``tools`` | no tools: the agent answers with what it is told |
+| ``tools`` | no tools: the agent answers from its prompt |
 | ``max_tokens`` | ``max_completion_tokens`` |
 | ``temperature``, ``seed``, ``parallel_tool_calls`` and the like | without it |
 """

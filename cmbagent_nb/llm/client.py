@@ -91,7 +91,7 @@ class GatewayClient:
         return self._inner
 
     def raise_limit(self, used: float | None) -> None:
-        """Let the next reply be longer than one that was cut after ``used`` tokens, where the provider can be told."""
+        """Allow a longer reply than one that was cut after ``used`` tokens, if the provider accepts a limit."""
         if self.config.takes_limit and not self._limit_refused:
             self._limit = min(max(2 * int(used or 0), SHORTEST_LIMIT), LONGEST_LIMIT)
             self._inner = None

@@ -2,7 +2,7 @@
 
 An own client for every agent's turn would cost 30 ms and open a new connection each time. The
 clients have no time limit of their own: the gateway sets one around each call. Within :func:`watched` they
-note what goes over the wire, so that a call that was sent is told from one that was not, and read each answer
+note what goes over the wire, to distinguish a call that was sent from one that was not, and read each answer
 (``reading.body``): the provider's package gets it in a form that it can take, and an error in a 200 with its status.
 A request that the server cannot take is sent again in a form that it can (``capabilities``), and one to which it
 sends nothing for too long is given up.

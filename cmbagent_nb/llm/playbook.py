@@ -234,7 +234,7 @@ def _beside(file: Path, number: int, name: str) -> str:
 
 
 def _broken(file: Path, why: str) -> ModelError:
-    return ModelError(f"the playbook {file} is broken: {why}", "Mend the file.", path=str(file))
+    return ModelError(f"the playbook {file} is broken: {why}", "Correct the file.", path=str(file))
 
 
 class PlaybookConfig:

@@ -111,7 +111,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _until_reset(headers: Mapping[str, Any]) -> float | None:
-    """Return when the limits that are used up begin anew, by the headers that tell of them."""
+    """Return the time at which exhausted limits are reset, from the response headers."""
     waits = []
     for name, value in ((str(name).lower(), value) for name, value in headers.items()):
         if "ratelimit" not in name or "reset" not in name:

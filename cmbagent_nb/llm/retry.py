@@ -11,7 +11,7 @@ no answer within ``call_timeout``      not tried again: it would only double the
 any other status                       not tried again
 =====================================  =======================================================
 
-The providers' packages have no error class in common, so errors are told by what they carry.
+The providers' packages have no error class in common, so errors are recognized by what they carry.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lists the models of a server, and chooses one that can chat.
 
-Servers list models of all kinds. One that embeds, ranks, transcribes, speaks, draws or moderates is told by what the
-server says of it (type, capabilities, family), else by its name.
+Servers list models of all kinds. One that embeds, ranks, transcribes, speaks, draws or moderates is recognized by its
+type, capabilities and family on the server, else by its name.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Field:
 
 
 def _label(parameter: Parameter) -> str:
-    kind = {"input": "file", "output": "file made"}.get(parameter.kind, parameter.type)
+    kind = {"input": "file", "output": "output file"}.get(parameter.kind, parameter.type)
     return f'<code>{esc(parameter.name)}</code> <span class="cmbv-meta">{esc(kind)}</span>'
 
 

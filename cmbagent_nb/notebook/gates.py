@@ -59,7 +59,7 @@ class GateCard:
         return button
 
     def _click(self, option: Mapping[str, Any]) -> None:
-        """Send an answer on a thread of its own: a click returns at once, and what came of it is said."""
+        """Send an answer on a thread of its own: a click returns at once, and the outcome is shown."""
         comment = self._comment.value.strip()
         if _needs_comment(option) and not comment:
             self.widget.add_class("cmbv-needs")

@@ -229,7 +229,7 @@ class CytoscapeGraph:
 
 
 def _only_last_go(have: Iterable[Any], wanted: Container[Any]) -> bool:
-    """Tell whether what is not wanted any more stands behind all that is.
+    """Tell whether all elements to remove come after those to keep.
 
     >>> _only_last_go("abc", "ab"), _only_last_go("abc", "ac"), _only_last_go("", "a")
     (True, False, True)

@@ -174,8 +174,7 @@ class Line:
                 self._model = (
                     f"{choices[0].spec} ({choices[0].reason})"
                     if choices
-                    else "playbook: recorded replies for their own tasks, no model is called; "
-                    "set a key or start Ollama to use one"
+                    else "none yet: only the demo's recorded tasks run. Set OPENAI_API_KEY, or start Ollama"
                 )
         except CMBAgentError as error:
             self._notes = [str(error)]
@@ -204,9 +203,10 @@ def _interrupted(workspace: Workspace) -> list[str]:
     """Open the database, which the next cell needs anyway, and tell which runs wait in it to be seen to."""
     sql = "SELECT name FROM workflow_runs WHERE status = 'interrupted' ORDER BY created_at DESC LIMIT 4"
     names = [str(row["name"]) for row in workspace.db.rows(sql)]
-    return (
-        [f"interrupted: {', '.join(names[:3])}{' …' if len(names) > 3 else ''} (%cmbagent resume RUN)"] if names else []
-    )
+    if not names:
+        return []
+    more = " …" if len(names) > 3 else ""
+    return [f"interrupted: {', '.join(names[:3])}{more} · %cmbagent resume {names[0]}"]
 
 
 def _panel() -> bool:

@@ -1,7 +1,7 @@
 """A tiny invisible widget that tells Python about the page, its theme, and that a view was drawn; and that copies code.
 
-The graph is drawn on a canvas, which knows nothing of style sheets; it has to be told the colours,
-and to fit itself anew when its place appears (a page reload too) or changes its width.
+The graph is drawn on a canvas, which knows nothing of style sheets; it needs the colours,
+and has to fit itself again when its place appears (a page reload too) or changes its width.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 | a click returns at once | what waits for the run's process happens on a thread of its own |
 | a button says what it is about to do | it stays disabled, as in ``Pausing…``, until the run's status has changed |
 | a refusal is said beside the buttons | and goes with the next click |
-| a run that can be gone on with has a Resume | paused, or interrupted or failed, which this process takes over |
+| a run that can be resumed has a Resume button | paused, or interrupted or failed, which this process takes over |
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 #: Seconds to wait until the process of a run has done what it was asked for.
 PATIENCE = 10.0
 _LOOK = 0.05
-_PAUSE = ("❚❚ Pause", "Begin nothing more until it is resumed; code that runs comes to its end")
-_RESUME = ("▶ Resume", "Go on where the run stands; what is finished is not done again")
+_PAUSE = ("❚❚ Pause", "Start nothing new; what runs now finishes first")
+_RESUME = ("▶ Resume", "Continue; finished steps are not repeated")
 _CANCEL = ("■ Cancel", "Stop this run and what it has started")
 _GOING = frozenset({"draft", "planning", "executing", "waiting_approval"})
 _ENDED = frozenset({"interrupted", "failed"})

@@ -167,7 +167,7 @@ class SkillCard:
         for field in self.fields:
             if field.name == wrong:
                 field.mark(str(error))
-                self._say("Nothing was started: see the field that is marked.", "cmbv-error")
+                self._say("Not started: please correct the marked field.", "cmbv-error")
                 return
         self._say(str(error), "cmbv-error")
 

@@ -51,12 +51,12 @@ def charts(analytics: SkillAnalytics, days: int = DAYS) -> list[tuple[str, dict[
     known = cost[cost["source_duration_s"].notna()]
     if not known.empty:
         times = known[["name", "mean_s", "source_duration_s", "saved_s"]]
-        found.append(("Time saved against planning anew", saved_figure(known), times))
-        found.append(("Cost against planning anew", None, known[["name", "cost_usd", "source_cost_usd", "saved_usd"]]))
+        found.append(("Time saved by skills", saved_figure(known), times))
+        found.append(("Cost saved by skills", None, known[["name", "cost_usd", "source_cost_usd", "saved_usd"]]))
     if heat.to_numpy().any():
         found.append(("What the agents had to change", heat_figure(heat), heat.reset_index()))
     if not alike.empty:
-        found.append(("Nearly the same: candidates for one skill", None, alike))
+        found.append(("Near-duplicates", None, alike))
     return found
 
 
@@ -98,7 +98,7 @@ def saved_figure(cost: pd.DataFrame) -> dict[str, Any]:
         _bar(names, known["mean_s"].round(2).tolist(), "as a skill", OK.ink, across=True),
         _bar(names, known["source_duration_s"].round(2).tolist(), "the run it came from", RUN.ink, across=True),
     ]
-    figure = _figure("Time saved against planning anew", bars, height=110 + 40 * len(names), barmode="group")
+    figure = _figure("Time saved by skills", bars, height=110 + 40 * len(names), barmode="group")
     figure["layout"]["xaxis"]["ticksuffix"] = " s"
     return figure
 

@@ -187,7 +187,7 @@ class RunView:
             unsubscribe()
 
     def _over(self) -> bool:
-        """Show the run's state; once it has ended nothing follows it, and whoever resumes it begins anew."""
+        """Show the run's state; once it has ended nothing follows it until it is resumed."""
         with self._lock:
             ended = self.refresh()
             if ended:
@@ -278,7 +278,7 @@ class RunView:
         free_routing(*self._interactive())
 
     def _apply_node(self, snapshot: Snapshot, node_id: str) -> None:
-        """Show a node with all that the record has of it, read anew when something has happened there."""
+        """Show a node with all that the record has of it, read again when something has happened there."""
         node = next((item for item in snapshot.nodes if item.get("node_id") == node_id), {})
         state = (node_id, *(node.get(name) for name in ("n_events", "status", "attempt", "n_files")), snapshot.finished)
         if state == self._node_state:
@@ -339,7 +339,7 @@ class RunView:
         self._begin()
 
     def _answer(self, gate: str, resolution: str, comment: str, hash: str) -> None:
-        """Answer a gate; who lost a race is told which decision holds, below the cards since its own card goes."""
+        """Answer a gate; if it was answered before, show that decision below the cards, since its own card goes."""
         try:
             self.run.approve(gate, resolution, feedback=comment, hash=hash)
             self._lost("")

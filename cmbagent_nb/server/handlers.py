@@ -2,7 +2,7 @@
 
 | rule | |
 |---|---|
-| who may ask | whoever may use the Jupyter server: its authentication, its XSRF check, its authorizer |
+| authorization | every user of the Jupyter server: its authentication, its XSRF check, its authorizer |
 | work on the database | in a thread, never on the server's event loop |
 | an error | ``{"error", "next_step", "message"}`` with the status that :func:`.base.status_of` gives |
 | an answer to a gate, pause, resume | is replied to once the run's owner has acted; after two seconds with 202 |

@@ -46,7 +46,7 @@ class SkillHandler(Handler):
         if isinstance(value, str):
             value = [word.strip() for word in value.split(",") if word.strip()]
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise UsageError(f"{name} is no list of texts", f'Send {name} as in ["a", "b"].')
+            raise UsageError(f"{name} is not a list of strings", f'Send {name} as in ["a", "b"].')
         return value
 
     def mapping(self, data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -454,7 +454,7 @@ class Top(SkillHandler):
         from cmbagent_nb.skills.learning.analytics import METRICS
 
         if metric not in METRICS:
-            raise UsageError(f"{metric!r} is no measure of skills", f"Take one of {', '.join(METRICS)}.")
+            raise UsageError(f"{metric!r} is not a metric of skills", f"Take one of {', '.join(METRICS)}.")
         column, ascending = METRICS[metric]
         answers, problems = self.pool.read(
             lambda workspace: skill_reading.records(workspace.skill_analytics().top(metric, limit))

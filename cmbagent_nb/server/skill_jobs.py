@@ -32,7 +32,7 @@ _LINE = 2**26
 
 @dataclass
 class Job:
-    """One piece of work: what it is about, how far it is, and what came of it."""
+    """One job: its subject, its progress and its outcome."""
 
     id: str
     what: str

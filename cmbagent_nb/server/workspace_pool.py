@@ -5,7 +5,7 @@
 | which | those in the user's list of opened workspaces, and the default one when it has a database |
 | looking makes nothing | a folder without a database is passed over, not made into a workspace |
 | one that cannot be read | is a :class:`Problem` in the answer; the others are served |
-| one whose database was replaced | is opened anew |
+| one whose database was replaced | is opened again |
 | a look writes nothing | it is opened read-only; a change opens it a second time (:meth:`WorkspacePool.writable`) |
 | ``CMBAGENT_HOME`` is set | that workspace alone is served |
 | nothing was written since | the last answer is given again: a look costs microseconds |

@@ -3,7 +3,7 @@
 | invariant | how |
 |---|---|
 | no moment in which a row is nowhere | files are written, brought to the disk and read back before a row is deleted |
-| a run is either here or there | one statement marks its row; whoever reads follows the mark (:func:`record_of`) |
+| a run is either here or there | one statement marks its row; readers follow the mark (:func:`record_of`) |
 | a process may die at any moment | before the mark: a folder too many; after it: rows too many, which go next time |
 | other runs go on | rows are deleted in groups, each a transaction of its own |
 | what lists and sums need stays | the run's row, its steps, nodes, edges and costs; the archive has copies of them |

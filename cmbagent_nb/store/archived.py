@@ -1,6 +1,6 @@
 """Reads an archived run as if its rows were still in the database.
 
-The rows of an archived run are in Parquet files (see :mod:`cmbagent_nb.store.archive`). Whoever reads a run asks
+The rows of an archived run are in Parquet files (see :mod:`cmbagent_nb.store.archive`). Readers of a run ask
 :func:`record_of` for the database that holds it: the workspace's own, or a small one that is made of the archive,
 on the disk and not in memory, kept while it is in use and a little longer.
 """

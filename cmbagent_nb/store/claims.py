@@ -56,7 +56,7 @@ def check(home: Path, folder: Path, run_id: str, name: str) -> None:
     if other:
         raise WorkDirError(
             f"the folder {folder} of run {name} belongs to the workspace {other}, of which this one is a copy",
-            f"Go on with the run there (CMBAGENT_HOME={other}), or start it again here.",
+            f"Resume the run there (CMBAGENT_HOME={other}), or start it again here.",
             path=str(folder),
             workspace=other,
         )

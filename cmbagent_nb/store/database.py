@@ -189,7 +189,7 @@ class Database:
             raise self.told(error) from error
 
     def told(self, error: Exception) -> Exception:
-        """Return what a user is told of an error of the driver; any other error as it is."""
+        """Return the error for the user in place of the driver's; any other error as it is."""
         if self.is_lost(error):
             there = self.path is None or self.path.exists()
             return self._damaged(reason(error) if there else "it is not there any more")
@@ -302,7 +302,7 @@ class Database:
     # -- forks -----------------------------------------------------------------------------
 
     def before_fork(self, deadline: float) -> bool:
-        """Close all connections, as soon as nobody uses them."""
+        """Close all connections, as soon as they are not in use."""
         if self.path is None:
             return True
         if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
@@ -329,7 +329,7 @@ class Database:
         """Go on: connections are opened again when they are needed."""
 
     def after_fork_in_child(self) -> None:
-        """Begin anew; connections that could not be closed are left as they are, for ever."""
+        """Start again in a forked child; connections that cannot be closed are abandoned."""
         _abandoned.append((self._engine, self._watcher, self._pools))
         self._pools = []
         self._lock = threading.Lock()

@@ -17,7 +17,7 @@ NETWORK = frozenset(
 
 
 def network_file_system(path: Path, mounts: Iterable[tuple[str, str]] | None = None) -> str:
-    """Return the type of the network file system that ``path`` is on, or an empty text.
+    """Return the type of the network file system that ``path`` is on, or an empty string.
 
     >>> network_file_system(Path("/home/me/w"), [("/", "ext4"), ("/home", "nfs4")])
     'nfs4'

@@ -3,7 +3,7 @@
 A connection of SQLite must not be carried over a fork, not even one that the child never uses: the library's view of
 which locks are held would be wrong in the child, and what it wrote could be lost. So all connections are closed for the
 moment of the fork; parent and child open new ones when they need them. Where that cannot be done in time, since a
-thread is in the middle of something, the child is told so in one line and the parent is not harmed.
+thread is in the middle of something, the child gets one line that says so and the parent is not harmed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Forkable(Protocol):
         """Go on."""
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: locks, threads and what waits belong to the parent."""
+        """Start again: locks, threads and queues belong to the parent."""
 
 
 _known: list[weakref.ref[Forkable]] = []
@@ -52,7 +52,7 @@ _state = _State()
 
 
 def opening() -> AbstractContextManager[bool]:
-    """Return the lock that is held by whoever opens a connection of SQLite."""
+    """Return the lock that is held while a connection of SQLite is opened."""
     return _state.opening
 
 

@@ -55,7 +55,7 @@ def read_journal(path: Path, faults: list[str] | None = None, *, without: bytes 
     Raises
     ------
     StoreError
-        It is no file, or cannot be read.
+        It is not a file, or cannot be read.
     """
     path = Path(path)
     skipped = b'"kind":"' + without + b'"' if without else b""
@@ -103,7 +103,7 @@ def open_journal(path: Path, mode: Literal["rb", "ab+"] = "rb") -> BinaryIO:
     FileNotFoundError
         There is nothing.
     StoreError
-        It is no file, or cannot be opened.
+        It is not a file, or cannot be opened.
     """
     if kind := kind_of(path):
         raise _unreadable(path, f"it is {kind}")
@@ -164,7 +164,7 @@ class JournalFiles:
         try:
             if size not in (-1, file.seek(0, os.SEEK_END)):
                 _stand_alone(file)
-                seq = _last_seq(file, path)  # another process has gone on with the run meanwhile
+                seq = _last_seq(file, path)  # another process has resumed the run meanwhile
             seq += 1
             head = orjson.dumps({"v": VERSION, "seq": seq, "at": at, "kind": kind})
             line = head[:-1] + b',"data":' + data.encode() + b"}\n"
@@ -201,7 +201,7 @@ def _opened(path: Path) -> tuple[BinaryIO, int]:
 
 
 def _stand_alone(file: BinaryIO) -> None:
-    """See to it that the next line begins anew, though a process died within the last one."""
+    """Terminate an incomplete last line, left by a process that died, so that the next line is whole."""
     if file.seek(0, os.SEEK_END):
         file.seek(-1, os.SEEK_END)
         if file.read(1) != b"\n":

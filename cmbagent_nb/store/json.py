@@ -45,7 +45,7 @@ _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 
 
 class DamagedValue(StoreError, orjson.JSONDecodeError):
-    """A text in the record that is no JSON any more."""
+    """A string in the record that is not valid JSON."""
 
     def __init__(self, error: orjson.JSONDecodeError) -> None:
         what = f"a value in the record is damaged ({error.msg})"

@@ -140,7 +140,7 @@ def _before(
 def _model_call(
     connection: Connection, run_id: str, call: dict[str, Any] | None, before: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Return the model call whose reply an agent acted on: its last that completed, before what came of it."""
+    """Return the model call whose reply an agent acted on: the last that completed before the agent's next event."""
     if call is None:
         return None
     sql = (

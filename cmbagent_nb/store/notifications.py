@@ -5,7 +5,7 @@
 | SQLite | ``PRAGMA data_version`` every 0.1 s, which costs microseconds | that something has changed |
 | PostgreSQL | LISTEN on one connection, NOTIFY within each commit | which runs have changed, and by whom |
 
-Whoever waits hears of everything that is committed after the first :meth:`Changes.wait` has returned,
+A waiting process gets everything that is committed after the first :meth:`Changes.wait` has returned,
 and that first one returns at once: look at what is there then.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cmbagent_nb.store.database import Database
 
-#: The channel of PostgreSQL on which commits are told.
+#: The channel of PostgreSQL on which commits are announced.
 CHANNEL = "cmbagent_nb"
 
 #: Seconds between two looks at SQLite's version.
@@ -122,7 +122,7 @@ class _Notifications:
                 if self._connection is None:
                     self._connection = await self._listening()
                     self._pause = _AGAIN[0]
-                    return ChangeSet()  # what was told before is not known
+                    return ChangeSet()  # earlier notifications are lost
                 change_set = await self._heard(self._connection, left)
                 if change_set is not None:
                     return change_set
@@ -152,7 +152,7 @@ class _Notifications:
         return connection
 
     async def _heard(self, connection: psycopg.AsyncConnection[Any], seconds: float) -> ChangeSet | None:
-        """Return what was told within so many seconds; None when that was nothing, or only our own."""
+        """Return the changes announced within so many seconds; None when there are none, or only our own."""
         runs: frozenset[str] | None = frozenset()
         async for notification in connection.notifies(timeout=seconds, stop_after=1):  # and what came together with it
             named = _read(notification.payload, self._db.token)

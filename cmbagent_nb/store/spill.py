@@ -1,7 +1,7 @@
 """Keeps rows that could not be written in files beside the database, so that nothing is lost.
 
 ``faults.jsonl`` holds rows that the database refused, with the reason: a fault of ours, to look at.
-``unwritten-*.jsonl`` holds good rows from a time when the database could not be reached, to be taken in later.
+``unwritten-*.jsonl`` holds good rows from a time when the database could not be reached, to be stored later.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def kind_of(path: Path) -> str:
 
 
 def odd_part(path: Path) -> tuple[Path, str] | None:
-    """Return the part of a database that is no file, and what it is."""
+    """Return the part of a database that is not a file, and its kind."""
     for suffix in ("", *SUFFIXES):
         part = path.with_name(path.name + suffix)
         if kind := kind_of(part):
@@ -82,7 +82,7 @@ def identity(path: Path) -> str:
 
 
 def connect(path: Path, mode: str = "rw", timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
-    """Connect to a database that is there: ``rw``, ``ro``, or ``immutable`` for one that nobody can write."""
+    """Connect to a database that is there: ``rw``, ``ro``, or ``immutable`` for a read-only one."""
     how = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     with forks.opening():
         return sqlite3.connect(

@@ -281,7 +281,7 @@ class StepAttempt(Table, table=True):
 
 
 class Checkpoint(Table, table=True):
-    """A place in a run's journal from which the run can be gone on with, or looked at as it stood."""
+    """A place in a run's journal from which the run can be resumed or inspected."""
 
     __tablename__ = "checkpoints"
     __table_args__ = (Index("ix_checkpoints_run_id_journal_position", "run_id", "journal_position"),)
@@ -570,7 +570,7 @@ class SkillArtifact(Table, table=True):
 
 
 class SkillMatch(Table, table=True):
-    """A task that skills were looked for, what was found, and what became of it."""
+    """A task that was matched with skills, the matches, and the outcome."""
 
     __tablename__ = "skill_matches"
     id: str = _key()
@@ -588,7 +588,7 @@ class SkillMatch(Table, table=True):
 
 
 class SkillTrial(Table, table=True):
-    """A comparison of two versions of a skill: how executions are split between them, and what came of it."""
+    """A comparison of two versions of a skill: the split of executions between them, and the outcome."""
 
     __tablename__ = "skill_trials"
     id: str = _key()

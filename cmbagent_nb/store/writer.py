@@ -105,7 +105,7 @@ class Writer:
         Masks what must not be stored in a text: keys and passwords.
     patience
         Seconds to wait for a database that is locked, full or gone, before rows go to a file beside it,
-        from which they are taken in later, and calls fail.
+        from which they are stored later, and calls fail.
     """
 
     def __init__(self, db: Database, scrub: Scrub = _unchanged, *, patience: float = 120.0) -> None:
@@ -163,7 +163,7 @@ class Writer:
             self._busy.release()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew, with a thread when there is something to write: what waits is the parent's."""
+        """Start again in a forked child, with a thread once there is something to write: the queue is the parent's."""
         closed = self._closed
         _abandoned.append((self._write_connection, self._journals))
         self._begin()
@@ -191,7 +191,7 @@ class Writer:
     def amend(self, table: str, row: dict[str, Any], values: Row) -> None:
         """Change columns that a row given to :meth:`draft` has: in it while it waits, else where it is stored.
 
-        The writer takes the mark off before it reads the row, so a change that it may have missed is told once more.
+        The writer removes the mark before it reads the row, so a change that it may have missed is reported again.
         """
         if _DRAFT in row:
             row.update(values)
@@ -243,7 +243,7 @@ class Writer:
         return future
 
     def caught_up(self, seconds: float = CATCH_UP) -> bool:
-        """Wait for what was handed over before, but no longer: who only reads goes on with what is stored."""
+        """Wait for what was handed over before, but no longer: a reader continues with what is stored."""
         future = self.barrier()
         try:
             future.result(timeout=0.05 if self._trouble else seconds)
@@ -502,7 +502,7 @@ class Writer:
         self._look_again = time.monotonic() + LOOK_AGAIN
 
     def _catch_up(self, batch: Batch, *, last: bool = False) -> None:
-        """Write the lines that were put off, in their order, as far as that can be done."""
+        """Write the deferred lines in their order, as far as possible."""
         for path, lines in list(self._late.items()):
             try:
                 while lines:

@@ -92,7 +92,7 @@ class Reads:
             self.active = True
 
     def name(self, path: str) -> "str | None":
-        """Return what to note for an absolute ``path``, or None for a file that is no data of the user."""
+        """Return what to note for an absolute ``path``, or None for a file that is not the user's data."""
         if "__pycache__" in path:
             folder, _, module = path.partition("__pycache__" + os.sep)
             path = folder + module.partition(".")[0] + ".py"

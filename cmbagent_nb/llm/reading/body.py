@@ -71,7 +71,7 @@ class Answer:
 
 
 def read_body(content: bytes, status: int = 200) -> Answer | None:
-    """Read the content of an HTTP answer; None for what is no reply, and is left to the provider's package."""
+    """Read the content of an HTTP answer; None for anything else, which is left to the provider's package."""
     try:
         body = json.loads(
             content.decode("utf-8-sig", "replace"), parse_int=_integer, parse_constant=lambda _: None, strict=False
@@ -277,7 +277,7 @@ def _openai_usage(usage: Any) -> dict[str, Any] | None:
         return None
 
     def told(*places: str) -> int:
-        """Return the first count that is told at one of these places, as ``name`` or ``details.name``."""
+        """Return the first count found at one of these places, as ``name`` or ``details.name``."""
         for place in places:
             outer, _, inner = place.partition(".")
             value = usage.get(outer)

@@ -176,7 +176,7 @@ class _Parts:
         return self.structured or self.nested or not self.thoughts
 
     def _past_object(self, start: int) -> int:
-        """Return where an object ends, or a string that holds one: their strings are no place for tags."""
+        """Return where an object ends, or a string that holds one: tags in their strings do not count."""
         if self.effort.left > 0:
             try:
                 return read_value(self.text, start)[1]

@@ -1,4 +1,4 @@
-"""Turns a reply that was read into the response that AG2 goes on with, and back."""
+"""Converts a parsed reply into AG2's response, and back."""
 
 from __future__ import annotations
 

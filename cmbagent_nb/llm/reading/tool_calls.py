@@ -3,7 +3,7 @@ r"""Reads the tool calls of a reply: arguments that are an object, and an id for
 ====================================  ===================================================================
 arguments that are JSON               stay as they are
 nearly JSON, or Python literals       are understood: single quotes, ``True``, trailing commas, comments
-cut, broken, no object                are never completed: the call is not made, and the model is told why
+cut, broken, no object                are never completed: the call is not made, and the model gets the reason
 an id that is empty or there already  is replaced, so that each call gets its own result
 calls that a server left in the text  are taken out of it, if they are of tools that there are
 ====================================  ===================================================================
