@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable
@@ -30,12 +29,12 @@ from cmbagent_nb.skills import library, naming
 from cmbagent_nb.skills.extracting import layout as files
 from cmbagent_nb.skills.extracting import reading
 from cmbagent_nb.skills.extracting.alike import alike, named
-from cmbagent_nb.skills.extracting.created_row import About, make_row
 from cmbagent_nb.skills.extracting.declared import read_declared
 from cmbagent_nb.skills.extracting.making import Draft, Maker, Reference, Way
 from cmbagent_nb.skills.extracting.observed import FirstRun, Seen, run_first, with_observer
 from cmbagent_nb.skills.extracting.outcome import caught
 from cmbagent_nb.skills.extracting.parameters import with_number_types
+from cmbagent_nb.skills.extracting.skill_row import About, make_row
 from cmbagent_nb.skills.extracting.surroundings import Surroundings, copy_file, copy_surroundings, kept_as_they_are
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.verifying import expected, liveness
@@ -179,22 +178,15 @@ def edit(
 def _make(
     db: Database, writer: Writer, home: Path, given: reading.Given, place: Path, about: About, options: Options
 ) -> Skill:
-    making = home / "skills" / ".making"
-    making.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{about.name}-", dir=making))
-    scratch = Path(tempfile.mkdtemp(prefix="first-", dir=making))
-    try:
+    with library.staging(home, about.name) as folder, library.staging(home, "first") as scratch:
         assets = folder / library.ASSETS
         assets.mkdir()
-        made = _Making(given, place, about, options, scratch, assets, making).make()
+        made = _Making(given, place, about, options, scratch, assets, folder.parent).make()
         files_made = [Original(path, source) for path, source in made.outputs.items()]
         large = expected.keep(folder, files_made, made.shown, made.folders)
         made.report.notes += [f"{path} is too large to be kept for a later verification" for path in large]
         row = make_row(folder, about, made.draft, made.report, made.outputs, made.outside)
         return library.add(db, writer, home, folder, row, claim=about.claim)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @dataclass

@@ -7,8 +7,6 @@ tags, provenance. A notebook that cannot be verified at all is kept as a draft w
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -99,15 +97,12 @@ def extract(
     source = Source(name, description, record, template.ordered(chosen), without, whole=steps is None)
     if timeout_s is None:
         timeout_s = settings.step_timeout * len(chosen) or None
-    making = Path(home) / "skills" / ".making"
-    making.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=making))
-    try:
+    with library.staging(home, name) as folder:
         assets = folder / library.ASSETS
         assets.mkdir()
         copy_assets(source.range(pruned=False).needs.assets, assets)
         maker = Maker(
-            source.reference(), assets, making, timeout_s=timeout_s, on_progress=on_progress, budget_s=liveness_s
+            source.reference(), assets, folder.parent, timeout_s=timeout_s, on_progress=on_progress, budget_s=liveness_s
         )
         draft, report = maker.make(source.build)
         if spec is not None:
@@ -120,8 +115,6 @@ def extract(
         row = _finish(folder, source, draft, report, tags)
         row["visibility"] = "public" if public else "private"
         skill = library.add(db, writer, Path(home), folder, row, claim=claim)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     _note(db, writer, skill, run_id, chosen, started)
     return skill
 
@@ -293,17 +286,13 @@ def _provenance(record: RunRecord, own: _Range, left_out: dict[str, list[str]]) 
 
 def _finish(folder: Path, source: Source, draft: Draft, report: Report, tags: Iterable[str]) -> dict[str, Any]:
     """Write the folder's files and return the skill's row, with the rows of its artifacts."""
-    from cmbagent_nb.skills import conditions, library
+    from cmbagent_nb.skills import library
     from cmbagent_nb.skills.artifacts import artifact_rows
-    from cmbagent_nb.skills.notebook import notebook_hash, notebook_text
-    from cmbagent_nb.skills.schema import describe
+    from cmbagent_nb.skills.extracting.skill_row import verified_columns
 
     reference = source.reference()
     large = expected.keep(folder, reference.originals, reference.shown, reference.folders)
     report.notes += [f"{path} is compared with the run's own file only: it is too large to be kept" for path in large]
-    text = notebook_text(draft.notebook)
-    (folder / library.NOTEBOOK).write_text(text, encoding="utf-8")
-    library.write_verification(folder, report.as_dict())
     assets = folder / library.ASSETS
     provenance = draft.notebook.metadata["cmbagent_nb"]
     for name in source.range(pruned=False).needs.assets.keys() - set(provenance["assets"]):
@@ -311,12 +300,10 @@ def _finish(folder: Path, source: Source, draft: Draft, report: Report, tags: It
     known = {item["node_id"] for item in provenance["steps"]}
     steps = [step for step in source.chosen if step.node_id in known]
     places = {item.path: item.place for item in reference.originals}
-    input_schema = {
-        path.relative_to(assets).as_posix(): describe(path) for path in sorted(assets.rglob("*")) if path.is_file()
-    }
-    output_schema = {path: describe(place) for path, place in places.items()}
     modules = sorted(path for path in provenance["assets"] if path.endswith(".py"))
-    outside = provenance["reads_outside"]
+    outside, versions = provenance["reads_outside"], provenance["versions"]
+    columns = verified_columns(folder, draft, report, places, outside, versions, modules)
+    schemas = {**columns["input_schema"], **columns["output_schema"]}
     # a part of a run does its steps' task, not the run's
     task = (
         source.task
@@ -324,26 +311,17 @@ def _finish(folder: Path, source: Source, draft: Draft, report: Report, tags: It
         else "\n".join(filter(None, (step.instructions for step in steps))) or source.task
     )
     return {
+        **columns,
         "name": source.name,
         "session_id": source.record.run["session_id"],
         "description": source.description or task,
         "tags": sorted({*tags, *source.words.tags, *template.tags(draft.codes, places)}),
         "task_pattern": task,
-        "input_schema": input_schema,
-        "output_schema": output_schema,
-        "preconditions": conditions.preconditions(provenance["versions"], outside, input_schema, draft.codes),
-        "postconditions": conditions.postconditions(places),
         "source_run_id": source.record.run["id"],
         "source_step_range": [step.node_id for step in steps],
         "dag_template": template.dag_template(source.record, steps, provenance["left_out"]),
         "agent_sequence": [step.agent for step in steps],
-        "context_requirements": template.context_requirements(draft.parameters, input_schema, outside, modules),
-        "notebook_hash": notebook_hash(text),
-        "parameters": [item.as_dict() for item in draft.parameters],
-        "status": "active" if report.verified else "draft",
-        "trusted": True,
-        "verification": report.as_dict(),
-        "artifacts": artifact_rows(steps, draft.codes, draft.parameters, {**input_schema, **output_schema}, assets),
+        "artifacts": artifact_rows(steps, draft.codes, draft.parameters, schemas, assets),
     }
 
 

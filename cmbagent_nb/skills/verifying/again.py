@@ -10,15 +10,13 @@ its size alone when its pixels differ, and the report says so.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import RunNotFound, SkillError
 from cmbagent_nb.skills.extracting.record import RunRecord, choose, read_record
-from cmbagent_nb.skills.library import Skill, find, write_verification
+from cmbagent_nb.skills.library import Skill, find, staging, write_verification
 from cmbagent_nb.skills.source_hash import check_notebook
 from cmbagent_nb.skills.verifying.compare import method
 from cmbagent_nb.skills.verifying.expected import EXPECTED, kept, kept_shown
@@ -51,10 +49,7 @@ def verify_again(skill: Skill, *, on_progress: OnProgress | None = None, timeout
             skill=skill.name,
         )
     notebook = read_notebook(check_notebook(skill))
-    making = skill.home / "skills" / ".making"
-    making.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix="verify-", dir=making))
-    try:
+    with staging(skill.home, "verify") as work:
         found = verify(
             notebook,
             skill.assets,
@@ -68,8 +63,6 @@ def verify_again(skill: Skill, *, on_progress: OnProgress | None = None, timeout
         origin = skill.verification.get("origin")
         if origin:
             _other_pictures(skill, found, work)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     report = found.as_dict()
     if origin:
         report |= {"compared_with": EXPECTED, "origin": origin}

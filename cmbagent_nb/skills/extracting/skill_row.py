@@ -1,7 +1,8 @@
-"""Writes a created skill's files, and returns its row for the library."""
+"""Writes the files of a skill, extracted or created, and returns its row for the library."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,14 +37,56 @@ class About:
     claim: naming.Claim | None = None
 
 
+def verified_columns(
+    folder: Path,
+    draft: Draft,
+    report: Report,
+    places: dict[str, Path],
+    outside: list[str],
+    versions: dict[str, str],
+    modules: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Write a skill's notebook and report into its folder; return the columns that follow from them and its files.
+
+    Parameters
+    ----------
+    places
+        The files that it makes, by their paths.
+    outside
+        The files outside the skill that its code reads.
+    modules
+        Its assets that are modules.
+    """
+    from cmbagent_nb.skills import conditions
+    from cmbagent_nb.skills.notebook import notebook_hash, notebook_text
+    from cmbagent_nb.skills.schema import describe
+
+    text, assets = notebook_text(draft.notebook), folder / library.ASSETS
+    (folder / library.NOTEBOOK).write_text(text, encoding="utf-8")
+    library.write_verification(folder, report.as_dict())
+    input_schema = {
+        path.relative_to(assets).as_posix(): describe(path) for path in sorted(assets.rglob("*")) if path.is_file()
+    }
+    return {
+        "input_schema": input_schema,
+        "output_schema": {path: describe(place) for path, place in places.items()},
+        "preconditions": conditions.preconditions(versions, outside, input_schema, draft.codes),
+        "postconditions": conditions.postconditions(places),
+        "context_requirements": template.context_requirements(draft.parameters, input_schema, outside, list(modules)),
+        "notebook_hash": notebook_hash(text),
+        "parameters": [item.as_dict() for item in draft.parameters],
+        "status": "active" if report.verified else "draft",
+        "trusted": True,
+        "verification": report.as_dict(),
+    }
+
+
 def make_row(
     folder: Path, about: About, draft: Draft, report: Report, places: dict[str, Path], outside: list[str]
 ) -> dict[str, Any]:
     """Write the folder's files and return the skill's row."""
-    from cmbagent_nb.skills import conditions
     from cmbagent_nb.skills.artifacts import artifact_rows
-    from cmbagent_nb.skills.notebook import FORMAT, notebook_hash, notebook_text, package_versions
-    from cmbagent_nb.skills.schema import describe
+    from cmbagent_nb.skills.notebook import FORMAT, package_versions
 
     parent, assets, notebook = about.parent, folder / library.ASSETS, draft.notebook
     versions = package_versions(draft.codes)
@@ -57,13 +100,6 @@ def make_row(
         "versions": versions,
         **({"edited_from": {"id": parent.id, "version": parent.version, "reason": about.reason}} if parent else {}),
     }
-    text = notebook_text(notebook)
-    (folder / library.NOTEBOOK).write_text(text, encoding="utf-8")
-    library.write_verification(folder, report.as_dict())
-    input_schema = {
-        path.relative_to(assets).as_posix(): describe(path) for path in sorted(assets.rglob("*")) if path.is_file()
-    }
-    output_schema = {path: describe(place) for path, place in places.items()}
     step = StepCode(
         "step_1", about.name, about.description, "", "", about.notebook_name, "", made=dict.fromkeys(places, "")
     )
@@ -72,30 +108,22 @@ def make_row(
     known = list(parent.preconditions.get("files") or ()) if parent is not None else []
     outside = sorted({*outside, *known})
     kept = _kept(parent, notebook) if parent is not None else {}
+    columns = verified_columns(folder, draft, report, places, outside, versions)
+    schemas = {**columns["input_schema"], **columns["output_schema"]}
     return {
+        **columns,
         "name": about.name,
         "session_id": about.session_id,
         "description": about.description,
         "tags": sorted({*about.tags, *template.tags(draft.codes, places)}),
         "task_pattern": about.description,
-        "input_schema": input_schema,
-        "output_schema": output_schema,
-        "preconditions": conditions.preconditions(versions, outside, input_schema, draft.codes),
-        "postconditions": conditions.postconditions(places),
         "source_step_range": [],
         "dag_template": graph,
         "agent_sequence": [],
-        "context_requirements": template.context_requirements(draft.parameters, input_schema, outside, []),
-        "notebook_hash": notebook_hash(text),
-        "parameters": [item.as_dict() for item in draft.parameters],
-        "status": "active" if report.verified else "draft",
-        "trusted": True,
         "visibility": "private",
         "verification": {**report.as_dict(), "compared_with": "its own first run"},
         "meta": _meta(about),
-        "artifacts": artifact_rows(
-            [step], ["\n\n".join(draft.codes)], draft.parameters, {**input_schema, **output_schema}, assets
-        ),
+        "artifacts": artifact_rows([step], ["\n\n".join(draft.codes)], draft.parameters, schemas, assets),
         **kept,
     }
 
