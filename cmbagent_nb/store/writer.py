@@ -19,29 +19,23 @@ import concurrent.futures
 import threading
 import time
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import orjson
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.store import forks
 from cmbagent_nb.store.batch import Batch
-from cmbagent_nb.store.claims import may_write
 from cmbagent_nb.store.columns import key_of
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.files import TABLES as PATH_TABLES
-from cmbagent_nb.store.files import from_record, row_to_record
-from cmbagent_nb.store.images import KIND as IMAGES_KIND
-from cmbagent_nb.store.images import Image
-from cmbagent_nb.store.journal import FILE_NAME as JOURNAL
-from cmbagent_nb.store.journal import JournalFiles
+from cmbagent_nb.store.files import row_to_record
+from cmbagent_nb.store.journal_lines import LOOK_AGAIN, JournalLines
 from cmbagent_nb.store.json import to_json
 from cmbagent_nb.store.spill import SpillFiles, note_fault
-from cmbagent_nb.store.transient_errors import is_full, is_transient, reason
+from cmbagent_nb.store.transient_errors import is_transient, reason
 from cmbagent_nb.store.values import Row, Scrub
 from cmbagent_nb.store.write_connection import WriteConnection
 
@@ -70,13 +64,6 @@ POURING = 300
 #: Seconds for which somebody who only reads waits for rows that are on their way.
 CATCH_UP = 2.0
 
-#: Images of rows in one line of a journal, and runs whose journal is remembered.
-IMAGES = 16
-REMEMBERED = 1000
-
-#: Seconds until a journal whose disk was full is tried again.
-LOOK_AGAIN = 0.5
-
 _INSERT, _UPDATE, _JOURNAL, _CALL, _BARRIER = range(5)
 
 #: Marks a row that the writer has not taken yet; no column has this name.
@@ -85,9 +72,6 @@ _DRAFT = ""
 
 #: What the writers of a parent process had open, which must neither be used nor closed in a child.
 _abandoned: list[object] = []
-
-#: When it was handed over, its kind, its data as JSON, and the checkpoint that it is the line of.
-_Line = tuple[float, str, str, Row | None]
 
 
 def _unchanged(text: str) -> str:
@@ -114,7 +98,7 @@ class Writer:
         self.faults = 0
         #: Callbacks of :meth:`on_commit` that failed.
         self.callback_faults = 0
-        self._trouble = self._journal_trouble = ""
+        self._trouble = ""
         #: Masks secrets; for those who write in :meth:`call`, past the queue.
         self.scrub = scrub
         self._patience = patience
@@ -138,13 +122,11 @@ class Writer:
         self._closed = False
         self._close_lock = threading.Lock()
         self._callbacks: list[Callable[[set[str]], None]] = []
-        self._journals = JournalFiles()
         self._barriers: list[concurrent.futures.Future[None]] = []
-        self._late: dict[Path, deque[_Line]] = {}
-        self._look_again = self._lost_until = 0.0
-        self._journal_of: OrderedDict[str, Path | None] = OrderedDict()
+        self._lost_until = 0.0
         self._spill_files = SpillFiles(self.db.home, self.scrub)
         self._write_connection = WriteConnection(self.db, self.scrub, self._fault, self._yield_to_producers)
+        self._journals = JournalLines(self.db.home, self._write_connection.work_dir, self._fault)
         self._thread = threading.Thread(target=self._main, name="cmbagent-writer", daemon=True)
 
     # -- forks -----------------------------------------------------------------------------
@@ -291,7 +273,7 @@ class Writer:
     @property
     def trouble(self) -> str:
         """The reason why rows cannot be written at the moment; empty when they can."""
-        return self._trouble or self._journal_trouble
+        return self._trouble or self._journals.trouble
 
     @property
     def closing(self) -> bool:
@@ -345,16 +327,16 @@ class Writer:
                     signal.clear()
                     self._idle = True
                     if not queue and not self._closing.is_set():
-                        signal.wait(LOOK_AGAIN if self._late else None)
+                        signal.wait(LOOK_AGAIN if self._journals.waiting else None)
                     self._idle = False
-                    if self._late:
+                    if self._journals.waiting:
                         self._step()
         finally:
             self._closed = True
             self._idle = True  # whoever hands something over now finds out in _wake
-            if self._late:
+            if self._journals.waiting:
                 batch = Batch()
-                self._catch_up(batch, last=True)
+                self._journals.catch_up(batch, last=True)
                 self._write(batch)
             self._journals.close()
             self._write_connection.close()
@@ -376,8 +358,8 @@ class Writer:
 
     def _write_group(self) -> None:
         batch = Batch()
-        if self._late and time.monotonic() >= self._look_again:
-            self._catch_up(batch)
+        if self._journals.due:
+            self._journals.catch_up(batch)
         call: tuple[int, Any, Any, Any] | None = None
         queue = self._queue
         for _ in range(min(GROUP, len(queue))):
@@ -432,91 +414,21 @@ class Writer:
                 if isinstance(data, dict) and data.get("table") in PATH_TABLES:
                     part = "row" if "row" in data else "values"
                     data = {**data, part: self._as_stored(data["table"], data[part])}
-                self._append(batch, Path(first), (at, second, self.scrub(to_json(data)), checkpoint))
+                self._journals.append(batch, Path(first), (at, second, self.scrub(to_json(data)), checkpoint))
         except Exception as error:  # a row that is no row, a journal that cannot be written
             self._fault(("insert", "update", "journal")[kind], str(first), third or second, error)
 
     def _as_stored(self, table: str, row: Row) -> Row:
         return row_to_record(self.db.home, table, row) if self.db.is_sqlite else row
 
-    def _append(self, batch: Batch, path: Path, line: _Line) -> None:
-        """Append a line to its journal, or keep it here while the journal's disk is full."""
-        if path in self._late:
-            self._late[path].append(line)
-            return
-        try:
-            self._line(batch, path, line)
-        except OSError as error:
-            if not is_full(error):
-                raise
-            self._defer_journal_line(path, line, error)
-
     def _note_images(self) -> None:
         """Append what was committed to the journals of its runs."""
         images = self._write_connection.take_committed()
-        groups: dict[Path, list[dict[str, Any]]] = {}
         try:
-            for image in images:
-                path = self._journal(image)
-                if path is not None:
-                    groups.setdefault(path, []).append(image.as_data())
+            self._journals.append_images(images)
         except Exception as error:
             if not is_transient(error) and not self.db.is_lost(error):
                 log.exception("what was written could not be added to its journals")
-            return
-        for path, rows in groups.items():
-            try:
-                for start in range(0, len(rows), IMAGES):
-                    text = orjson.dumps({"rows": rows[start : start + IMAGES]}).decode()
-                    self._append(Batch(), path, (time.time(), IMAGES_KIND, text, None))
-            except Exception as error:  # no journal that can be written
-                self._fault("journal", str(path), f"{len(rows)} images of rows", error)
-
-    def _journal(self, image: Image) -> Path | None:
-        """Return the journal of an image's run; None where there is no folder of ours for it."""
-        run_id = image.run_id
-        if image.table == "workflow_runs" and "work_dir" in image.columns:
-            self._journal_of.pop(run_id, None)
-        if run_id not in self._journal_of:
-            stored = self._write_connection.work_dir(run_id)
-            folder = Path(from_record(self.db.home, stored)) if stored else None
-            ours = folder is not None and may_write(self.db.home, folder, run_id)
-            self._journal_of[run_id] = folder / JOURNAL if folder is not None and ours else None
-            while len(self._journal_of) > REMEMBERED:
-                self._journal_of.popitem(last=False)
-        path = self._journal_of[run_id]
-        return path if path is not None and path.parent.is_dir() else None
-
-    def _line(self, batch: Batch, path: Path, line: _Line) -> None:
-        at, kind, text, checkpoint = line
-        position = self._journals.append(path, at, kind, text)
-        if checkpoint is not None:
-            batch.insert("checkpoints", {**checkpoint, "journal_position": position})
-
-    def _defer_journal_line(self, path: Path, line: _Line, error: Exception) -> None:
-        """Keep a line here while the disk of its journal is full: the database may be on another."""
-        if path not in self._late:
-            log.warning("waiting for the journal %s: %s", path, reason(error))
-        self._late.setdefault(path, deque()).append(line)
-        self._journal_trouble = _trouble(error, f"the journal {path}")
-        self._look_again = time.monotonic() + LOOK_AGAIN
-
-    def _catch_up(self, batch: Batch, *, last: bool = False) -> None:
-        """Write the deferred lines in their order, as far as possible."""
-        for path, lines in list(self._late.items()):
-            try:
-                while lines:
-                    self._line(batch, path, lines[0])
-                    lines.popleft()
-            except OSError as error:
-                if is_full(error) and not last:
-                    self._look_again = time.monotonic() + LOOK_AGAIN
-                    continue
-                for line in lines:
-                    self._fault("journal", str(path), line, error)
-            del self._late[path]
-        if not self._late:
-            self._journal_trouble = ""
 
     def _write(self, batch: Batch) -> None:
         while True:
@@ -682,9 +594,7 @@ class Writer:
             if batch:
                 try:
                     self._spill_files.keep(batch.rows())
-                except (
-                    OSError
-                ) as error:  # neither a database nor a file: whoever hands a row over hears of it in the log
+                except OSError as error:  # neither a database nor a file: the log reports it
                     refused = _unreachable(error)
                     for operation, table, row in batch.rows():
                         self._fault(operation, table, row, error)
