@@ -320,23 +320,20 @@ def _records(home: Path, url: str) -> Check:
 
 
 def _server(url: str) -> Check:
-    from sqlalchemy import create_engine, make_url, text
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
-        shown = make_url(url).render_as_string(hide_password=True)
-        parsed = make_url(url)
-        if parsed.drivername in ("postgres", "postgresql"):
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        engine = create_engine(parsed, connect_args={"connect_timeout": 3})
-        with engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
-        engine.dispose()
+        import psycopg
     except ImportError:
         step = 'Install it with: pip install "cmbagent-nb[postgres]".'
         return Check("database", "problem", "PostgreSQL needs the package 'psycopg'", step)
-    except SQLAlchemyError as error:
-        line = str(error.__cause__ or error).strip().splitlines()[0]
+    from cmbagent_nb.store.connection import server_arguments
+    from cmbagent_nb.store.database import without_password
+
+    shown = without_password(url)
+    try:
+        with psycopg.connect(**{**server_arguments(url), "connect_timeout": 3}) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.Error as error:
+        line = str(error).strip().splitlines()[0]
         return Check("database", "problem", f"the server does not answer ({line})", "Check CMBAGENT_DATABASE_URL.")
     return Check("database", "ok", shown)
 

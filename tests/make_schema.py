@@ -6,8 +6,8 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from cmbagent_nb.store.database import VERSIONS, Database
-from cmbagent_nb.store.migrate import SCHEMA, migrate
+from cmbagent_nb.store.database import SCHEMA, VERSIONS, Database
+from cmbagent_nb.store.migrate import migrate
 from cmbagent_nb.store.sqlite import connect
 
 

@@ -366,10 +366,8 @@ def test_each_copy_of_a_run_is_mended_by_the_other(made: Run, workspace: Workspa
     """What a process that died, or a disk that was full, left in one of them alone."""
 
     def forget(connection: Any) -> int:
-        from sqlalchemy import text
-
-        connection.execute(text("DELETE FROM cost_records"))
-        return int(connection.execute(text("DELETE FROM model_replies WHERE node_id = 'planning'")).rowcount)
+        connection.execute("DELETE FROM cost_records")
+        return int(connection.execute("DELETE FROM model_replies WHERE node_id = 'planning'").rowcount)
 
     def states() -> tuple[State, State]:
         rows = rows_of_database(workspace.db, made.id), rows_of_journal(journal)

@@ -15,7 +15,7 @@ from filelock import FileLock
 from cmbagent_nb.errors import DatabaseTooNew, StoreError, WorkDirError
 from cmbagent_nb.store import columns, filesystem
 from cmbagent_nb.store.database import VERSIONS, Database
-from cmbagent_nb.store.migrate import configuration, migrate
+from cmbagent_nb.store.migrate import configuration, engine, migrate
 from cmbagent_nb.store.tables import Table, WorkflowRun
 from cmbagent_nb.store.writer import Writer
 
@@ -41,7 +41,7 @@ def test_migrations_give_the_schema_of_the_tables(tmp_path: Path) -> None:
 
     db = Database.open(tmp_path)
     schema = db.rows("SELECT name, sql FROM sqlite_master ORDER BY name")
-    with db.engine.connect() as connection:
+    with engine(db).connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True, "compare_type": True})
         assert compare_metadata(context, Table.metadata) == []
         script = ScriptDirectory.from_config(configuration(connection))

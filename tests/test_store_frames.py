@@ -107,7 +107,7 @@ def test_what_runs_that_have_ended_spent_is_not_added_up_again(db: Database, rec
     for run in (record, other):
         record.writer.call(lambda c, run=run: change_run(c, run.run, "completed", reason="", by="engine")).result(20)
     assert frames.runs(db).set_index("name")[wanted].equals(listed)
-    with record.writer.db.engine.connect().execution_options(writing=True) as connection, connection.begin():
+    with record.writer.db.writing() as connection:
         connection.exec_driver_sql("DELETE FROM cost_records")  # whoever adds up now finds nothing
     assert frames.runs(db).set_index("name")[wanted].equals(listed)
     record.cost("engineer", cost=None)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event as sqlalchemy_event
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.ids import new_id
@@ -51,10 +50,10 @@ def test_start_and_end_are_one_write(db: Database, writer: Writer) -> None:
     record.settle()
     statements: list[str] = []
 
-    def notice(_c: Any, _cursor: Any, sql: str, *_more: Any) -> None:
+    def notice(sql: str, *_more: Any) -> None:
         statements.append(sql)
 
-    sqlalchemy_event.listen(db.engine, "before_cursor_execute", notice)
+    db.pool.listeners.append(notice)
     held = threading.Event()
     writer.call(lambda _connection: held.wait(30))  # so that what follows falls together
     event = record.event("tool_call", status="running", ended_at=None, inputs={"x": 1})
@@ -67,7 +66,7 @@ def test_start_and_end_are_one_write(db: Database, writer: Writer) -> None:
     assert values == {"status": "completed", "ended_at": 9.0, "outputs": [1]}
     writer.update("execution_events", event, {"meta": {"late": True}})
     record.settle()
-    sqlalchemy_event.remove(db.engine, "before_cursor_execute", notice)
+    db.pool.listeners.remove(notice)
     (row,) = db.rows("SELECT * FROM execution_events")
     assert (row["status"], row["ended_at"], row["outputs"], row["meta"]) == ("completed", 9.0, "[1]", '{"late":true}')
     assert writer.faults == 0
@@ -207,7 +206,7 @@ def test_a_lock_is_waited_for(db: Database, writer: Writer, tmp_path: Path, monk
     monkeypatch.setattr("cmbagent_nb.store.database.BUSY_TIMEOUT", 0.05)
     record = Record(writer)
     record.settle()
-    db.engine.dispose()
+    db.pool.dispose()
     writer.close()
     fresh = Database.open(tmp_path)
     patient = Writer(fresh)

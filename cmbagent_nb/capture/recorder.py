@@ -27,8 +27,7 @@ from cmbagent_nb.ids import new_id
 from cmbagent_nb.logs import get_logger
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.writer import Writer
 
 log = get_logger(__name__)

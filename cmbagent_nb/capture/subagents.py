@@ -17,7 +17,7 @@ from cmbagent_nb.capture.recorder import Location, Recorder
 from cmbagent_nb.ids import new_id
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from cmbagent_nb.store.connection import Connection
 
 _under_way: WeakKeyDictionary[Recorder, Counter[str]] = WeakKeyDictionary()
 
@@ -55,16 +55,12 @@ def _set_status(recorder: Recorder, node_id: str, parent: str, agent: str, statu
 
 def _insert(connection: Connection, recorder: Recorder, values: dict[str, str]) -> None:
     """Make the node if it is not there yet, below that of its step."""
-    from sqlalchemy import text
-
     above = "SELECT {} FROM dag_nodes WHERE run_id = :run_id AND node_id = :parent"
     key = {"run_id": recorder.run_id, "session_id": recorder.session_id}
     connection.execute(
-        text(
-            "INSERT INTO dag_nodes (id, run_id, session_id, node_id, parent_node_id, node_type, title, agent, status,"
-            " order_index, depth) SELECT :id, :run_id, :session_id, :node_id, :parent, 'sub_agent', :agent, :agent,"
-            f" 'pending', COALESCE(({above.format('order_index')}), 0), COALESCE(({above.format('depth')}), 0) + 1"
-            " WHERE NOT EXISTS (SELECT 1 FROM dag_nodes WHERE run_id = :run_id AND node_id = :node_id)"
-        ),
+        "INSERT INTO dag_nodes (id, run_id, session_id, node_id, parent_node_id, node_type, title, agent, status,"
+        " order_index, depth) SELECT :id, :run_id, :session_id, :node_id, :parent, 'sub_agent', :agent, :agent,"
+        f" 'pending', COALESCE(({above.format('order_index')}), 0), COALESCE(({above.format('depth')}), 0) + 1"
+        " WHERE NOT EXISTS (SELECT 1 FROM dag_nodes WHERE run_id = :run_id AND node_id = :node_id)",
         {**key, **values},
     )

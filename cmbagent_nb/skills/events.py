@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.ids import new_id
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
@@ -43,7 +42,7 @@ def note(
         if run is None or run[1] not in _OVER:
             return False
         last = f"SELECT COALESCE(MAX(execution_order), 0) FROM execution_events WHERE run_id = {mark}"
-        order = connection.exec_driver_sql(last, (run_id,)).scalar_one()
+        order = connection.exec_driver_sql(last, (run_id,)).scalar()
         began = started_at if started_at is not None else now
         row = {
             "id": event_id,

@@ -27,8 +27,7 @@ from cmbagent_nb.skills.sharing.shareable import Shareable
 from cmbagent_nb.store.private import make_folder, tighten
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 

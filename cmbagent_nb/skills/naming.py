@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import SkillError, SkillNotFound
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.database import Database
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -126,7 +125,7 @@ def taken(db: Database, name: str, *, exact: bool = False) -> list[Mapping[str, 
 
 def taken_now(connection: Connection, name: str) -> list[Mapping[str, Any]]:
     """Return the same within a transaction of the writer."""
-    found = connection.exec_driver_sql(f"SELECT {_COLUMNS} FROM skills").mappings().all()
+    found = connection.exec_driver_sql(f"SELECT {_COLUMNS} FROM skills").dicts()
     return _read([dict(row) for row in found], name, exact=False)
 
 

@@ -16,10 +16,10 @@ from cmbagent_nb.errors import SkillError, SkillNotFound
 if TYPE_CHECKING:
     import pandas as pd
     from nbformat import NotebookNode
-    from sqlalchemy import Connection
 
     from cmbagent_nb.skills.library import Skill
     from cmbagent_nb.skills.model import Parameter
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 

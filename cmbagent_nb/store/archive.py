@@ -28,7 +28,7 @@ from cmbagent_nb.errors import StateError, StoreError
 from cmbagent_nb.ids import short
 from cmbagent_nb.store.archived import CHUNK, MANIFEST, archived, read_manifest, read_table
 from cmbagent_nb.store.columns import COUNTED, RANK
-from cmbagent_nb.store.database import VERSIONS, Database, rows, statement
+from cmbagent_nb.store.database import VERSIONS, Database, rows
 from cmbagent_nb.store.json import from_json, to_json
 from cmbagent_nb.store.private import make_folder, tighten
 from cmbagent_nb.store.removal import delete_rows
@@ -36,8 +36,9 @@ from cmbagent_nb.store.snapshot import FINISHED
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Table
 
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.writer import Writer
 
 #: The folder of the archives in a workspace.
@@ -185,12 +186,11 @@ def _write_table(connection: Connection, table: Table, run_id: str, path: Path) 
     schema = _schema(table)
     names, kinds = schema.names, [str(kind) for kind in schema.types]
     order = _ORDER.get(table.name, "id")
-    reading = connection.execution_options(stream_results=True, max_row_buffer=CHUNK)
     sql = f'SELECT {", ".join(names)} FROM "{table.name}" WHERE run_id = :run ORDER BY {order}'
     digest, count = hashlib.sha256(), 0
     with path.open("wb") as file:
         with ParquetWriter(file, schema, compression="zstd") as writer:
-            for group in reading.execute(statement(sql), {"run": run_id}).partitions(CHUNK):
+            for group in connection.stream(sql, {"run": run_id}).partitions(CHUNK):
                 columns = [_exact(column, kind) for column, kind in zip(zip(*group, strict=True), kinds, strict=True)]
                 _add(digest, zip(*columns, strict=True))
                 count += len(group)
@@ -308,9 +308,7 @@ def _note(connection: Connection, run_id: str, *, emptied: bool | None) -> None:
 def _change_meta(connection: Connection, run_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     (run,) = rows(connection, "SELECT meta FROM workflow_runs WHERE id = :id", {"id": run_id})
     meta = change(from_json(run["meta"]) if run["meta"] else {})
-    connection.execute(
-        statement("UPDATE workflow_runs SET meta = :meta WHERE id = :id"), {"meta": to_json(meta), "id": run_id}
-    )
+    connection.execute("UPDATE workflow_runs SET meta = :meta WHERE id = :id", {"meta": to_json(meta), "id": run_id})
 
 
 def _insert(connection: Connection, table: str, group: list[dict[str, Any]]) -> None:
@@ -318,10 +316,10 @@ def _insert(connection: Connection, table: str, group: list[dict[str, Any]]) -> 
     known = _tables()[table].columns
     names = [name for name in group[0] if name in known and not (name == "id" and table in COUNTED)]
     sql = f'INSERT INTO "{table}" ({", ".join(names)}) VALUES ({", ".join(":" + name for name in names)})'
-    connection.execute(statement(sql), [{name: row[name] for name in names} for row in group])
+    connection.execute(sql, [{name: row[name] for name in names} for row in group])
 
 
 def _replace(connection: Connection, table: str, run_id: str, group: list[dict[str, Any]]) -> None:
-    connection.execute(statement(f'DELETE FROM "{table}" WHERE run_id = :run'), {"run": run_id})
+    connection.execute(f'DELETE FROM "{table}" WHERE run_id = :run', {"run": run_id})
     if group:
         _insert(connection, table, group)

@@ -17,16 +17,15 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store import forks
-from cmbagent_nb.store.database import FILE_NAME, Database
+from cmbagent_nb.store.columns import TABLES
+from cmbagent_nb.store.connection import Pool
+from cmbagent_nb.store.database import FILE_NAME, SCHEMA, Database
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.store.private import FILE
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
 
 #: The file beside the tables of an archived run: what they are, and how many rows they have.
 MANIFEST = "archive.json"
@@ -135,23 +134,21 @@ def read_table(folder: Path, table: str) -> Iterator[list[dict[str, Any]]]:
 
 def _made(db: Database, run_id: str, folder: Path) -> Database:
     """Make a database of an archive and of the rows of its run and session, which never leave ``db``."""
-    from cmbagent_nb.store.tables import Table
-
     manifest = read_manifest(folder)
     place = Path(tempfile.mkdtemp(prefix="cmbagent-archive-"))
     (place / FILE_NAME).touch(mode=FILE)
     made = Database(place, "")
     made.home = db.home  # where the paths of its rows lead
-    weakref.finalize(made, _close, made.engine, place)
-    Table.metadata.create_all(made.engine)
+    weakref.finalize(made, _close, made.pool, place)
     run = db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run_id)
     session = db.rows("SELECT * FROM sessions WHERE id = :id", id=run[0]["session_id"])
     with closing(sqlite3.connect(place / FILE_NAME)) as connection:  # where no links are enforced
         connection.execute("PRAGMA synchronous = OFF")
+        connection.executescript(SCHEMA.read_text(encoding="utf-8"))
         _insert(connection, "sessions", session)
         _insert(connection, "workflow_runs", run)
         for table in manifest["tables"]:
-            if table in Table.metadata.tables:
+            if table in TABLES:
                 for rows in read_table(folder, table):
                     _insert(connection, table, rows)
         connection.commit()
@@ -159,15 +156,14 @@ def _made(db: Database, run_id: str, folder: Path) -> Database:
 
 
 def _insert(connection: sqlite3.Connection, table: str, rows: list[dict[str, Any]]) -> None:
-    from cmbagent_nb.store.tables import Table
-
     if not rows:
         return
-    names = [name for name in rows[0] if name in Table.metadata.tables[table].columns]
+    known = {row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')}
+    names = [name for name in rows[0] if name in known]
     sql = f'INSERT INTO "{table}" ({", ".join(names)}) VALUES ({", ".join("?" * len(names))})'
     connection.executemany(sql, [tuple(row[name] for name in names) for row in rows])
 
 
-def _close(engine: Engine, place: Path) -> None:
-    engine.dispose()
+def _close(pool: Pool, place: Path) -> None:
+    pool.dispose()
     shutil.rmtree(place, ignore_errors=True)

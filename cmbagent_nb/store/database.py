@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import threading
@@ -21,25 +22,23 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmbagent_nb.errors import DatabaseTooNew, StoreError, WorkDirError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store import forks, sqlite
-from cmbagent_nb.store.columns import BOOLEAN
+from cmbagent_nb.store.columns import BOOLEAN, key_of
+from cmbagent_nb.store.connection import Connection, Pool, server_arguments
 from cmbagent_nb.store.files import COLUMNS as PATHS
 from cmbagent_nb.store.files import from_record
 from cmbagent_nb.store.filesystem import network_file_system
-from cmbagent_nb.store.json import clean
 from cmbagent_nb.store.private import make_folder, tighten_workspace
 from cmbagent_nb.store.sqlite import BUSY_TIMEOUT, patiently
 from cmbagent_nb.store.transient_errors import is_damage, is_full, is_transient, reason
 
 if TYPE_CHECKING:
     import pandas as pd
-    from sqlalchemy import Connection, Engine, TextClause
 
     from cmbagent_nb.store.tables import Table
 
@@ -51,22 +50,17 @@ VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 #: What is wrong with a database that has tables and no version.
 NO_SCHEMA = "it does not say its schema"
 
+#: The tables that a new SQLite database begins with: what all migrations come to, without loading Alembic.
+SCHEMA = Path(__file__).parent / "migrations" / "schema.sql"
+
 #: The name of the database file in a workspace.
 FILE_NAME = "cmbagent.db"
 
 #: Seconds that reading waits for a server that does not answer.
 READ_PATIENCE = 5.0
 
-#: How a connection to a server is made, where the URL does not say it: nobody waits for ever for one that is gone.
-_CONNECTING = {
-    "application_name": "cmbagent_nb",
-    "connect_timeout": "10",
-    "keepalives_idle": "30",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "30000",
-}
 
+_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*(?=@)")
 
 #: Connections of a parent process, which must neither be used nor closed in a child.
 _abandoned: list[object] = []
@@ -93,9 +87,7 @@ class Database:
         #: What its notifications carry, so that they are not news to itself.
         self.token = new_id()
         self._lock = threading.Lock()
-        self._engine: Engine | None = None
-        #: Pools that were given up for a fork and may still have connections in use.
-        self._pools: list[Any] = []
+        self._pool: Pool | None = None
         self._watcher: sqlite3.Connection | None = None
         self._watched = ""
         self._closed = False
@@ -154,16 +146,16 @@ class Database:
     # -- reading ---------------------------------------------------------------------------
 
     @property
-    def engine(self) -> Engine:
-        """The SQLAlchemy engine; made on first use, since SQLAlchemy takes its time to load."""
-        if self._engine is None:
+    def pool(self) -> Pool:
+        """The connections to the database."""
+        if self._pool is None:
             forks.check()
             with self._lock:
                 if self._closed:
                     raise StoreError("the workspace is closed", "Make a new Workspace.")
-                if self._engine is None:
-                    self._engine = _make_engine(self)
-        return self._engine
+                if self._pool is None:
+                    self._pool = Pool(self, self._source, self._mode, BUSY_TIMEOUT)
+        return self._pool
 
     @property
     def is_sqlite(self) -> bool:
@@ -180,13 +172,32 @@ class Database:
             The database cannot be reached.
         """
         try:
-            with self._connected() as connection:
-                try:
-                    yield connection
-                finally:
-                    connection.rollback()
+            connection = self._lent("" if self.is_sqlite else "ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
         except Exception as error:
             raise self.told(error) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Lend a connection within a transaction past the writer: for migrations and tests."""
+        connection = self.pool.take()
+        try:
+            with connection.begin("IMMEDIATE" if self.is_sqlite else ""):
+                yield connection
+        finally:
+            self._give_back(connection)
+
+    def _give_back(self, connection: Connection) -> None:
+        try:
+            if connection.in_transaction:
+                connection.raw.execute("ROLLBACK")
+        except Exception:
+            self.pool.drop(connection)
+        else:
+            self.pool.give(connection)
 
     def told(self, error: Exception) -> Exception:
         """Return the error for the user in place of the driver's; any other error as it is."""
@@ -208,20 +219,24 @@ class Database:
             return False
         return not self.path.exists() or sqlite.odd_part(self.path) is not None
 
-    def _connected(self) -> Connection:
-        """Return a connection for reading, waiting a little for a server that is gone."""
-        if self.path is not None:
-            return self.engine.connect()
+    def _lent(self, kind: str) -> Connection:
+        """Return a connection within a transaction for reading, waiting a little for a server that is gone."""
         until = time.monotonic() + READ_PATIENCE
         while True:
             try:
-                connection = self.engine.connect()
+                pool = self.pool
+                connection = pool.take()
+                try:
+                    connection.raw.execute(f"BEGIN {kind}")
+                except BaseException:
+                    pool.drop(connection)
+                    raise
             except Exception as error:
-                if not is_transient(error) or time.monotonic() > until:
+                if self.is_sqlite or not is_transient(error) or time.monotonic() > until:
                     raise
                 time.sleep(0.1)
             else:
-                return connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                return connection
 
     def rows(self, sql: str, /, **parameters: Any) -> list[dict[str, Any]]:
         """Run a query with ``:name`` parameters and return its rows as dicts."""
@@ -233,30 +248,24 @@ class Database:
         import pandas as pd
 
         with self.reading() as connection:
-            cursor = connection.execute(statement(sql), parameters)
-            names, found = list(cursor.keys()), cursor.fetchall()
+            cursor = connection.execute(sql, parameters)
+            names, found = cursor.keys(), cursor.fetchall()
             columns = zip(*found, strict=True) if found else ((),) * len(names)
             data = as_meant(connection, {name: list(column) for name, column in zip(names, columns, strict=True)})
         return pd.DataFrame(data, columns=names)
 
     def get(self, table: type[T], key: object) -> T | None:
         """Read one object by its key: ``db.get(WorkflowRun, run_id)``."""
-        from sqlmodel import Session
-
-        with Session(self.engine, expire_on_commit=False) as session:
-            found = session.get(table, key)
-            if found is not None:
-                session.expunge(found)
-                for name in PATHS.intersection(type(found).model_fields) if self.path is not None else ():
-                    setattr(found, name, from_record(self.home, getattr(found, name)))
-            return found
+        name = str(table.__tablename__)
+        found = self.rows(f'SELECT * FROM "{name}" WHERE {key_of(name)} = :key', key=key)
+        return table(**found[0]) if found else None
 
     def data_version(self) -> int:
         """Return a number that changes when any connection, of any process, has committed."""
         if self.path is None:
             with self.reading() as connection:
                 # Which transactions have ended: their number alone would miss one that ends after a later one.
-                snapshot = connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one()
+                snapshot = connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar()
                 return zlib.crc32(str(snapshot).encode())
         with self._lock:
             if self._closed:
@@ -283,19 +292,16 @@ class Database:
 
     def connecting(self) -> dict[str, Any]:
         """Return the arguments with which the server's driver makes a connection; loads the driver."""
-        import psycopg  # noqa: F401  (now, on the caller's thread: it takes its time)
-
-        _, arguments = self.engine.dialect.create_connect_args(self.engine.url)
-        return {**_CONNECTING, **{name: value for name, value in arguments.items() if name != "context"}}
+        return server_arguments(self.url)
 
     def close(self) -> None:
         """Close all connections; the database cannot be used afterwards."""
         with self._lock:
             self._closed = True
             self._stop_watching()
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.dispose()
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.dispose()
         if self._copy is not None:
             shutil.rmtree(self._copy, ignore_errors=True)
 
@@ -313,27 +319,25 @@ class Database:
                 self._watcher = None
         finally:
             self._lock.release()
-        if self._engine is not None:
-            self._pools.append(self._engine.pool)
-            self._engine.dispose(close=False)  # from now on others take new connections, and wait in opening them
-        while self._pools:  # also those of an earlier fork that did not come to their end
-            if self._pools[-1].checkedout() > 0:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(0.002)
-            else:
-                self._pools.pop().dispose()
-        return True
+        pool = self._pool
+        if pool is None:
+            return True
+        while True:
+            pool.dispose()
+            if pool.lent == 0:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
 
     def after_fork_in_parent(self) -> None:
         """Go on: connections are opened again when they are needed."""
 
     def after_fork_in_child(self) -> None:
         """Start again in a forked child; connections that cannot be closed are abandoned."""
-        _abandoned.append((self._engine, self._watcher, self._pools))
-        self._pools = []
+        _abandoned.append((self._pool, self._watcher))
         self._lock = threading.Lock()
-        self._engine = self._watcher = None
+        self._pool = self._watcher = None
         self.token = new_id()
 
     # -- opening ---------------------------------------------------------------------------
@@ -468,21 +472,19 @@ class Database:
         """The database's place without a password."""
         if self.path is not None:
             return str(self.path)
-        from sqlalchemy import make_url
-
-        return make_url(self.url).render_as_string(hide_password=True)
+        return without_password(self.url)
 
 
 def rows(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Run a query on a connection that is open and return its rows as dicts."""
-    cursor = connection.execute(statement(sql), parameters)
+    cursor = connection.execute(sql, parameters)
     names = tuple(cursor.keys())
     found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     for name in BOOLEAN.intersection(names):  # SQLite has 0 and 1
         for row in found:
             if row[name] is not None:
                 row[name] = bool(row[name])
-    if PATHS.isdisjoint(names) and not connection.get_execution_options().get("orphans"):
+    if PATHS.isdisjoint(names) and not connection.orphans:
         return found
     for name, values in _meant(connection, {name: [row[name] for row in found] for name in _MEANT & set(names)}):
         for row, value in zip(found, values, strict=True):
@@ -498,8 +500,7 @@ def as_meant(connection: Connection, columns: dict[str, list[Any]]) -> dict[str,
 def _meant(connection: Connection, columns: dict[str, list[Any]]) -> Iterator[tuple[str, list[Any]]]:
     if not columns:
         return
-    options = connection.get_execution_options()
-    home, orphans = options.get("home"), options.get("orphans")
+    home, orphans = connection.home, connection.orphans
     if home is not None:
         for name in PATHS.intersection(columns):
             yield name, [from_record(home, value) for value in columns[name]]
@@ -511,14 +512,6 @@ def _meant(connection: Connection, columns: dict[str, list[Any]]) -> Iterator[tu
                 for run, status in zip(runs, columns["status"], strict=True)
             ],
         )
-
-
-@lru_cache(maxsize=512)
-def statement(sql: str) -> TextClause:
-    """Return a prepared statement for a text with ``:name`` parameters."""
-    from sqlalchemy import text
-
-    return text(sql)
 
 
 def driver_url(url: str) -> str:
@@ -538,55 +531,35 @@ def driver_url(url: str) -> str:
     return url
 
 
-def _make_engine(database: Database) -> Engine:
-    from sqlalchemy import event
+def without_password(url: str) -> str:
+    """Hide the password in a URL.
 
-    source = database._source
-    if source is not None:
-        options = {"home": database.home, "orphans": database.orphans}
-        engine = sqlite.make_engine(source, database._mode, options, BUSY_TIMEOUT)
-    else:
-        engine = _server_engine(database.url)
-
-    @event.listens_for(engine, "before_cursor_execute", retval=True)
-    def cleaned(_c: object, _cursor: object, sql: str, parameters: Any, context: Any, _many: bool) -> tuple[str, Any]:
-        if not parameters or (context is not None and context.execution_options.get("clean")):
-            return sql, parameters
-        return sql, _cleaned(parameters)
-
-    return engine
-
-
-def _cleaned(parameters: Any) -> Any:
-    """Take from texts what a database refuses; here for whatever goes past the writer's queue."""
-    if isinstance(parameters, str):
-        return parameters if parameters.isascii() and "\x00" not in parameters else clean(parameters)
-    if isinstance(parameters, dict):
-        return {name: _cleaned(value) for name, value in parameters.items()}
-    if isinstance(parameters, list | tuple):
-        return type(parameters)([_cleaned(value) for value in parameters])
-    return parameters
-
-
-def _server_engine(url: str) -> Engine:
-    from sqlalchemy import create_engine, make_url
-
-    given = make_url(url).query
-    options = {name: value for name, value in _CONNECTING.items() if name not in given}
-    return create_engine(url, connect_args=options, pool_size=5, max_overflow=20, pool_pre_ping=True)
+    >>> without_password("postgresql://me:secret@host/db")
+    'postgresql://me:***@host/db'
+    """
+    return _PASSWORD.sub(r"\1:***", url)
 
 
 def _version_on_server(database: Database) -> str | None:
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
-        with database.engine.connect() as connection:
-            if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar_one() is None:
+        import psycopg
+    except ImportError as error:
+        raise _unreachable(database, error) from error
+    try:
+        connection = database.pool.take()
+        try:
+            if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar() is None:
                 return None
             row = connection.exec_driver_sql("SELECT version_num FROM alembic_version").fetchone()
             return None if row is None else str(row[0])
-    except (SQLAlchemyError, ImportError) as error:
-        raise StoreError(
-            f"the database {database._shown} cannot be reached ({reason(error)})",
-            "Check CMBAGENT_DATABASE_URL and that the server runs; pip install 'cmbagent-nb[postgres]' has the driver.",
-        ) from error
+        finally:
+            database.pool.give(connection)
+    except psycopg.Error as error:
+        raise _unreachable(database, error) from error
+
+
+def _unreachable(database: Database, error: Exception) -> StoreError:
+    return StoreError(
+        f"the database {database._shown} cannot be reached ({reason(error)})",
+        "Check CMBAGENT_DATABASE_URL and that the server runs; pip install 'cmbagent-nb[postgres]' has the driver.",
+    )

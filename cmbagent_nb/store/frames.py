@@ -19,7 +19,7 @@ from cmbagent_nb.errors import CMBAgentError, StoreError
 from cmbagent_nb.store.archived import archived_runs, record_of
 from cmbagent_nb.store.columns import BOOLEAN, JSON
 from cmbagent_nb.store.conflicts import rivals
-from cmbagent_nb.store.database import Database, as_meant, statement
+from cmbagent_nb.store.database import Database, as_meant
 from cmbagent_nb.store.files import is_missing
 from cmbagent_nb.store.json import from_json_all
 from cmbagent_nb.store.node_summary import node_summary
@@ -197,7 +197,7 @@ def _conditions(run_id: str | None, session: str | None, prefix: str = "") -> tu
 
 def _frame(db: Database, sql: str, values: dict[str, Any]) -> pd.DataFrame:
     with db.reading() as connection:
-        cursor = connection.execute(statement(sql), values)
+        cursor = connection.execute(sql, values)
         names = list(cursor.keys())
         found = cursor.cursor.fetchall() if cursor.cursor is not None else []
         columns = list(zip(*found, strict=True)) if found else [()] * len(names)

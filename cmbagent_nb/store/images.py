@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.store.columns import key_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from cmbagent_nb.store.connection import Connection
 
 #: The kind of a journal's line that holds images.
 KIND = "rows"

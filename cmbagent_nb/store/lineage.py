@@ -17,7 +17,7 @@ from cmbagent_nb.store.files import is_missing
 from cmbagent_nb.store.lookup import parsed
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from cmbagent_nb.store.connection import Connection
 
 
 def lineage(db: Database, run_id: str, path: str) -> list[dict[str, Any]]:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.store.database import VERSIONS
+from cmbagent_nb.store.database import SCHEMA, VERSIONS
 from cmbagent_nb.store.private import FILE, open_private
 from cmbagent_nb.store.sqlite import connect, patiently
 from cmbagent_nb.store.transient_errors import is_damage, reason
 
 if TYPE_CHECKING:
     from alembic.config import Config
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from cmbagent_nb.store.database import Database
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 120.0
 
 _SPACE = "Make room on its disk and see whether its folder can be written, then try again."
-
-#: The tables that a new SQLite database begins with: what all migrations come to, without loading Alembic.
-SCHEMA = Path(__file__).parent / "migrations" / "schema.sql"
 
 #: The key of PostgreSQL's advisory lock.
 _ADVISORY_KEY = 0x636D62
@@ -78,10 +75,31 @@ def migrate(database: Database, target: str = VERSIONS[-1]) -> None:
 def _in_place(database: Database, target: str) -> None:
     if database.path is not None:
         patiently(lambda: _use_log(database))
-    with database.engine.connect().execution_options(writing=True) as connection, connection.begin():
+    database.pool.dispose()
+    with engine(database).connect() as connection, connection.begin():
         if not database.is_sqlite:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})")
         _run(connection, target, database.home)
+
+
+def engine(database: Database) -> Engine:
+    """Return an engine of SQLAlchemy, which only migrations need; it keeps no connection."""
+    from sqlalchemy import create_engine, event
+    from sqlalchemy.pool import NullPool
+
+    if database.path is None:
+        return create_engine(database.url, poolclass=NullPool)
+    source = database.source
+    assert source is not None
+    made = create_engine("sqlite+pysqlite://", creator=lambda: _connected(source), poolclass=NullPool)
+    event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return made
+
+
+def _connected(source: Path) -> sqlite3.Connection:
+    connection = connect(source)
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
 
 
 def _use_log(database: Database) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.store.database import rows
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from cmbagent_nb.store.connection import Connection
 
 #: Events in which an agent is at work; their time is the agent's.
 _WORK = frozenset({"agent_call", "code_exec"})

@@ -11,8 +11,7 @@ from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store.writer import Writer
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.values import Row, Scrub
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cmbagent_nb.store.database import statement
-
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.writer import Writer
 
 #: Rows that one transaction deletes.
@@ -20,7 +17,7 @@ def delete_rows(writer: Writer, table: str, run_id: str) -> int:
     sql = f'DELETE FROM "{table}" WHERE id IN (SELECT id FROM "{table}" WHERE run_id = :run LIMIT {GROUP})'
 
     def some(connection: Connection) -> int:
-        return int(connection.execute(statement(sql), {"run": run_id}).rowcount)
+        return int(connection.execute(sql, {"run": run_id}).rowcount)
 
     total = 0
     while deleted := writer.call(some, journal=False).result():

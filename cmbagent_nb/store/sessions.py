@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING
 from cmbagent_nb.ids import new_id
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from cmbagent_nb.store.connection import Connection
 
 
 def session_of(connection: Connection, name: str) -> str:
     """Return the id of the active session of this name, made if there is none."""
-    from sqlalchemy import text
-
     found = connection.execute(
-        text("SELECT id FROM sessions WHERE name = :name AND status = 'active' ORDER BY created_at"), {"name": name}
+        "SELECT id FROM sessions WHERE name = :name AND status = 'active' ORDER BY created_at", {"name": name}
     ).scalar()
     if found is not None:
         return str(found)
     session_id = new_id()
     connection.execute(
-        text("INSERT INTO sessions (id, name, status, created_at) VALUES (:id, :name, 'active', :now)"),
+        "INSERT INTO sessions (id, name, status, created_at) VALUES (:id, :name, 'active', :now)",
         {"id": session_id, "name": name, "now": time.time()},
     )
     return session_id

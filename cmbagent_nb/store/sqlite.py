@@ -19,14 +19,11 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store import forks
 from cmbagent_nb.store.transient_errors import is_damage
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
 
@@ -159,41 +156,3 @@ def _holds(path: Path) -> bool:
         return path.stat().st_size > 0
     except OSError:
         return False
-
-
-def make_engine(path: Path, mode: str, options: dict[str, Any], timeout: float = BUSY_TIMEOUT) -> Engine:
-    """Return the engine of a database; a connection to a file that was replaced is replaced when it is lent."""
-    from sqlalchemy import create_engine, event
-    from sqlalchemy.exc import DisconnectionError
-    from sqlalchemy.pool import QueuePool
-
-    engine = create_engine(
-        "sqlite+pysqlite://",
-        creator=lambda: connect(path, mode, timeout),
-        poolclass=QueuePool,
-        pool_size=5,
-        max_overflow=50,
-        execution_options=options,
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, record: object) -> None:
-        # isolation_level is None: we say BEGIN ourselves
-        record.info["file"] = identity(path)  # type: ignore[attr-defined]
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cache_size = -16000")
-        # Pages that many transactions change are copied, and the disk is waited for, a quarter as often as by default.
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
-
-    @event.listens_for(engine, "checkout")
-    def same_file(_connection: object, record: object, _proxy: object) -> None:
-        if record.info.get("file") != identity(path):  # type: ignore[attr-defined]
-            raise DisconnectionError("the database file was replaced")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writing = connection.get_execution_options().get("writing", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-    return engine

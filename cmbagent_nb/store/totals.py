@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from cmbagent_nb.store.connection import Connection
 
 #: The columns of ``workflow_runs`` that hold the totals, and how each is added up from a run's cost records.
 TOTALS = {
@@ -22,10 +22,8 @@ TOTALS = {
 
 def keep_totals(connection: Connection, run_id: str) -> None:
     """Add up what a run that has ended has spent."""
-    from sqlalchemy import text
-
     sums = (f"{name} = (SELECT {total} FROM cost_records WHERE run_id = :run)" for name, total in TOTALS.items())
-    connection.execute(text(f"UPDATE workflow_runs SET {', '.join(sums)} WHERE id = :run"), {"run": run_id})
+    connection.execute(f"UPDATE workflow_runs SET {', '.join(sums)} WHERE id = :run", {"run": run_id})
 
 
 def drop_totals(connection: Connection, run_ids: Iterable[str], mark: str = "?") -> list[str]:

@@ -64,8 +64,6 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, UnclearError) or getattr(error, "connection_invalidated", False):
         return True
     kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(original).__mro__}
-    if "sqlalchemy.TimeoutError" in kinds:  # all connections of the pool are lent
-        return True
     state = getattr(original, "sqlstate", None)
     if state is not None:
         return state[:2] in _CLASSES or state in _STATES

@@ -15,7 +15,7 @@ For the writer's thread only.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,7 +31,7 @@ from cmbagent_nb.store.transient_errors import UnclearError, is_transient
 from cmbagent_nb.store.values import Row, Scrub, prepare
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from cmbagent_nb.store.connection import Connection
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ class WriteConnection:
         query = f"SELECT work_dir FROM workflow_runs WHERE id = {self._mark}"
 
         def work(connection: Connection) -> tuple[str | None, set[str]]:
-            row = connection.exec_driver_sql(query, (run_id,)).first()
+            row = connection.exec_driver_sql(query, (run_id,)).fetchone()
             return (None if row is None else row[0]), set()
 
         return self._transaction(query, work)[0]
@@ -180,13 +180,13 @@ class WriteConnection:
         given = {name: value for name, value in known.items() if value is not None}
         same = [f'"{name}" = {self._mark}' if name in given else f'"{name}" IS NULL' for name in known]
         query = f'SELECT 1 FROM "{table}" WHERE {" AND ".join(same)} LIMIT 1'
-        return connection.exec_driver_sql(query, tuple(given.values())).first() is not None
+        return connection.exec_driver_sql(query, tuple(given.values())).fetchone() is not None
 
     def close(self) -> None:
         """Give the connection back."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            self._pool_of.give(connection)
 
     def _transaction(self, key: object, work: Callable[[Connection], tuple[T, set[str]]]) -> tuple[T, set[str]]:
         """Do ``work`` in a transaction of its own; ``key`` is what it is known by when it is tried again."""
@@ -204,7 +204,7 @@ class WriteConnection:
                     self.committed += self._images.taken
                     return outcome  # type: ignore[no-any-return]
             self._images.taken = []
-            with connection.begin() as transaction:
+            with connection.begin("IMMEDIATE" if self._db.is_sqlite else "") as transaction:
                 result, touched = work(connection)
                 known_as = self._notify(connection, touched)
                 try:
@@ -229,50 +229,50 @@ class WriteConnection:
             return None
         told = payload(self._db.token, touched if len(touched) <= _MOST_TOLD else None)
         query = "SELECT pg_current_xact_id_if_assigned()::text, pg_notify(%s, %s)"
-        found = connection.exec_driver_sql(query, (CHANNEL, told)).one()[0]
+        found = connection.exec_driver_sql(query, (CHANNEL, told)).scalar()
         return None if found is None else str(found)
 
     def _took_place(self, connection: Connection, number: str) -> bool:
         """Tell whether a transaction whose end was not heard of was committed."""
         with connection.begin():
-            status = connection.exec_driver_sql("SELECT pg_xact_status(%s::xid8)", (number,)).scalar_one()
+            status = connection.exec_driver_sql("SELECT pg_xact_status(%s::xid8)", (number,)).scalar()
         if status == "in progress":
             raise UnclearError(f"transaction {number} is still in progress")
         return bool(status == "committed")
 
     def _connected(self) -> Connection:
-        from sqlalchemy import event
-
-        connection = self._db.engine.connect().execution_options(writing=True)
-        if self._db.path is not None:
-            self._file = identity(self._db.path)
-            if "noting" not in connection.info:
-                with connection.begin():
+        self._pool_of = self._db.pool
+        connection = self._pool_of.take()
+        try:
+            if self._db.path is not None:
+                self._file = identity(self._db.path)
+                if "noting" not in connection.info:
                     self._images.prepare(connection)
-                connection.info["noting"] = True
-        else:
-            # As on SQLite, a lock is waited for so long; a process that is stopped does not hold others up for ever.
-            for name, seconds in (("lock_timeout", BUSY_TIMEOUT), ("idle_in_transaction_session_timeout", IDLE)):
-                connection.exec_driver_sql(f"SET {name} = {round(seconds * 1000)}")
-            connection.commit()
-
-        @event.listens_for(connection, "before_cursor_execute")
-        def notice(_c: object, _cursor: object, sql: str, parameters: Any, _context: object, many: bool) -> None:
-            if self._seen is not None:
-                self._images.see(sql)
-            if self._seen is not None and len(self._seen) < 200:
-                for row in parameters if many else (parameters,):
-                    values: Iterable[Any] = row.values() if isinstance(row, dict) else row
-                    self._seen.update(item for item in values if isinstance(item, str) and len(item) == 36)
-
+                    connection.info["noting"] = True
+            else:
+                # As on SQLite, a lock is waited for so long; a process that is stopped does not hold up others.
+                for name, seconds in (("lock_timeout", BUSY_TIMEOUT), ("idle_in_transaction_session_timeout", IDLE)):
+                    connection.exec_driver_sql(f"SET {name} = {round(seconds * 1000)}")
+        except BaseException:
+            self._pool_of.drop(connection)
+            raise
+        connection.listener = self._notice
         return connection
+
+    def _notice(self, sql: str, parameters: Any, many: bool) -> None:
+        if self._seen is None:
+            return
+        self._images.see(sql)
+        if len(self._seen) < 200:
+            for row in parameters if many else (parameters,):
+                values: Iterable[Any] = row.values() if isinstance(row, Mapping) else row
+                self._seen.update(item for item in values if isinstance(item, str) and len(item) == 36)
 
     def _drop(self) -> None:
         """Let go of a connection that may be in an unclear state."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.invalidate()
-            connection.close()
+            self._pool_of.drop(connection)
         self._run_of.clear()
 
     def _write(
@@ -338,7 +338,7 @@ class WriteConnection:
         given: Any = rows if len(rows) > 1 else rows[0]
         if item.at_once:
             given = tuple(chain.from_iterable(rows))
-        cursor = connection.exec_driver_sql(item.sql, given, execution_options={"clean": True})
+        cursor = connection.exec_driver_sql(item.sql, given, clean=True)
         if item.operation == "insert":
             last = None
             if item.table in COUNTED:
@@ -346,7 +346,7 @@ class WriteConnection:
                     if not self._db.is_sqlite:
                         self._count_on(connection, item.table)
                 elif self._db.is_sqlite:
-                    last = int(connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one())
+                    last = int(connection.exec_driver_sql("SELECT last_insert_rowid()").scalar())
             self._images.insert(item.table, item.columns, rows, last)
             return []
         if item.table in RUN_TABLES:

@@ -40,7 +40,7 @@ from cmbagent_nb.store.values import Row, Scrub
 from cmbagent_nb.store.write_connection import WriteConnection
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from cmbagent_nb.store.connection import Connection
 
 T = TypeVar("T")
 

@@ -138,9 +138,7 @@ def _is_whole(path: Path, position: int) -> bool:
 
 def prune(writer: Writer, run_id: str, keep: int) -> int:
     """Drop all but the newest ``keep`` checkpoints that nobody named; returns how many were dropped."""
-    from sqlalchemy import text
-
-    statement = text(
+    statement = (
         "DELETE FROM checkpoints WHERE run_id = :run AND name IS NULL AND id NOT IN (SELECT id FROM checkpoints"
         " WHERE run_id = :run AND name IS NULL ORDER BY journal_position DESC, id DESC LIMIT :keep)"
     )

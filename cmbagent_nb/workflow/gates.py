@@ -27,9 +27,8 @@ from cmbagent_nb.store.approvals import find_gate
 from cmbagent_nb.store.json import from_json, to_json
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
     from cmbagent_nb.capture.recorder import Recorder
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.kept import Kept
 
@@ -435,23 +434,15 @@ def check_hash(shown: str, seen: str, approval_id: str) -> None:
 
 
 def _withdraw(connection: Connection, approval_id: str, values: Mapping[str, Any]) -> bool:
-    from sqlalchemy import text
-
     statement = "UPDATE approval_requests SET status = :status, resolved_at = :resolved_at"
-    result = connection.execute(
-        text(f"{statement} WHERE id = :id AND status = 'pending'"), {**values, "id": approval_id}
-    )
+    result = connection.execute(f"{statement} WHERE id = :id AND status = 'pending'", {**values, "id": approval_id})
     return bool(result.rowcount)
 
 
 def _store(connection: Connection, answer: Answer, answer_id: str) -> bool:
-    from sqlalchemy import text
-
     result = connection.execute(
-        text(
-            "UPDATE approval_requests SET status = 'resolved', resolution = :resolution, user_feedback = :feedback,"
-            " resolved_by = :by, resolved_at = :now, result = :result WHERE id = :id AND status = 'pending'"
-        ),
+        "UPDATE approval_requests SET status = 'resolved', resolution = :resolution, user_feedback = :feedback,"
+        " resolved_by = :by, resolved_at = :now, result = :result WHERE id = :id AND status = 'pending'",
         {
             "id": answer.approval_id,
             "resolution": answer.resolution,

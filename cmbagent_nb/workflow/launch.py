@@ -30,12 +30,11 @@ from cmbagent_nb.workflow.space import LOOK_AGAIN
 from cmbagent_nb.workflow.states import ACTIVE, Change, change_run
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from cmbagent_nb.agents.registry import Registry
     from cmbagent_nb.llm.model_call import CallInfo
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.workflow.conduct import Conduct
     from cmbagent_nb.workflow.offer import Offer
 

@@ -23,8 +23,7 @@ from cmbagent_nb.workflow.kept import Kept
 from cmbagent_nb.workflow.states import ACTIVE, UNFINISHED, change_node, change_run
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.writer import Writer
 
 #: Seconds between two heartbeats of a run.
@@ -51,7 +50,7 @@ def _database(of: Database | Connection | None) -> str:
     if isinstance(of, Database):
         path = of.path
     else:
-        home = of.get_execution_options().get("home")
+        home = of.home
         path = home / FILE_NAME if home is not None else None
     return "" if path is None else identity(path)
 
@@ -114,25 +113,21 @@ def clock(connection: Connection) -> float:
 
     Machines' own clocks differ, and are set: a live run would be taken for a dead one.
     """
-    from sqlalchemy import text
-
-    if connection.dialect.name != "postgresql":
+    if connection.is_sqlite:
         return time.time()
-    return float(connection.execute(text("SELECT EXTRACT(EPOCH FROM clock_timestamp())")).scalar_one())
+    return float(connection.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())").scalar())
 
 
 def beat(connection: Connection, run_id: str) -> bool:
     """Give a sign of life for a run; tell whether it is still this process's."""
-    from sqlalchemy import text
-
     now = clock(connection)
     kept = connection.execute(
-        text("UPDATE leases SET heartbeat_at = :now WHERE run_id = :run AND owner = :me"),
+        "UPDATE leases SET heartbeat_at = :now WHERE run_id = :run AND owner = :me",
         {"now": now, "run": run_id, "me": owner(connection)},
     )
     if kept.rowcount:
         connection.execute(
-            text("UPDATE workflow_runs SET last_heartbeat_at = :now WHERE id = :run"), {"now": now, "run": run_id}
+            "UPDATE workflow_runs SET last_heartbeat_at = :now WHERE id = :run", {"now": now, "run": run_id}
         )
     return bool(kept.rowcount)
 
@@ -147,9 +142,7 @@ def check_owner(connection: Connection, run_id: str) -> None:
     StateError
         The run belongs to another process.
     """
-    from sqlalchemy import text
-
-    held = connection.execute(text("SELECT owner FROM leases WHERE run_id = :run"), {"run": run_id}).scalar()
+    held = connection.execute("SELECT owner FROM leases WHERE run_id = :run", {"run": run_id}).scalar()
     if held is not None and held != owner(connection):
         raise StateError("the run was taken over by another process", "Look at it with %cmbagent show.", run_id=run_id)
 
@@ -209,35 +202,30 @@ def forget_processes(connection: Connection, run_id: str, run_owner: str | None,
     What works below the work dir is the run's own, wherever its database has been.
     """
     import psutil
-    from sqlalchemy import text
 
     if was_here(run_owner, connection):
         return
     query = "SELECT id, pid FROM step_attempts WHERE run_id = :run AND pid IS NOT NULL"
-    for attempt, pid in connection.execute(text(query), {"run": run_id}).fetchall():
+    for attempt, pid in connection.execute(query, {"run": run_id}).fetchall():
         try:
             ours = Path(psutil.Process(pid).cwd()).is_relative_to(work_dir.resolve())
         except (psutil.Error, OSError):
             ours = False
         if not ours:
             statement = "UPDATE step_attempts SET pid = NULL, process_started_at = NULL WHERE id = :id"
-            connection.execute(text(statement), {"id": attempt})
+            connection.execute(statement, {"id": attempt})
 
 
 def _interrupt(connection: Connection, run_id: str, dead_owner: str) -> bool:
-    from sqlalchemy import text
-
     now = time.time()
     taken = connection.execute(
-        text("UPDATE leases SET owner = :me, heartbeat_at = :now WHERE run_id = :run AND owner = :dead"),
+        "UPDATE leases SET owner = :me, heartbeat_at = :now WHERE run_id = :run AND owner = :dead",
         {"me": owner(connection), "now": now, "run": run_id, "dead": dead_owner},
     )
     if taken.rowcount != 1:
         taken = connection.execute(
-            text(
-                "INSERT INTO leases (run_id, owner, heartbeat_at) SELECT id, :me, :now FROM workflow_runs"
-                " WHERE id = :run AND owner = :dead AND NOT EXISTS (SELECT 1 FROM leases WHERE run_id = :run)"
-            ),
+            "INSERT INTO leases (run_id, owner, heartbeat_at) SELECT id, :me, :now FROM workflow_runs"
+            " WHERE id = :run AND owner = :dead AND NOT EXISTS (SELECT 1 FROM leases WHERE run_id = :run)",
             {"me": owner(connection), "now": now, "run": run_id, "dead": dead_owner},
         )
     if taken.rowcount != 1:
@@ -246,23 +234,19 @@ def _interrupt(connection: Connection, run_id: str, dead_owner: str) -> bool:
     change_run(connection, run_id, "interrupted", reason=reason, by=by)
     unfinished = ", ".join(repr(status) for status in UNFINISHED)
     nodes: Any = connection.execute(
-        text(f"SELECT node_id FROM dag_nodes WHERE run_id = :run AND status IN ({unfinished})"),
+        f"SELECT node_id FROM dag_nodes WHERE run_id = :run AND status IN ({unfinished})",
         {"run": run_id},
     )
     for (node_id,) in nodes.fetchall():
         change_node(connection, run_id, node_id, "interrupted", reason=reason, by=by)
     for table in ("execution_events", "step_attempts"):
         connection.execute(
-            text(
-                f"UPDATE {table} SET status = 'interrupted', ended_at = :now WHERE run_id = :run AND status = 'running'"
-            ),
+            f"UPDATE {table} SET status = 'interrupted', ended_at = :now WHERE run_id = :run AND status = 'running'",
             {"run": run_id, "now": now},
         )
     connection.execute(
-        text(
-            "UPDATE approval_requests SET status = 'expired', resolved_at = :now"
-            " WHERE run_id = :run AND status = 'pending'"
-        ),
+        "UPDATE approval_requests SET status = 'expired', resolved_at = :now"
+        " WHERE run_id = :run AND status = 'pending'",
         {"run": run_id, "now": now},
     )
     return True

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import CMBAgentError
 from cmbagent_nb.store import health
 from cmbagent_nb.store.columns import COUNTED, JSON, key_of
+from cmbagent_nb.store.connection import is_wrong
 from cmbagent_nb.store.files import from_record, row_to_record
 from cmbagent_nb.store.images import KIND
 from cmbagent_nb.store.images import TABLES as RUN_TABLES
@@ -37,8 +38,7 @@ from cmbagent_nb.workflow.history import REWRITTEN, rows_of_database
 from cmbagent_nb.workflow.rebuild import Rebuilt, rebuild, take_twin
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
@@ -200,14 +200,13 @@ def _take_in(connection: Connection, told: Rebuilt, home: Path) -> dict[str, int
     """Put into the database what only the journal has, or has better; returns how many rows of each table."""
     run = told.run
     assert run is not None
-    driver: Any = connection.connection.driver_connection
-    if connection.dialect.name == "sqlite":  # a text that is none any more differs from what the journal tells
-        driver.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    if connection.is_sqlite:  # a text that is none any more differs from what the journal tells
+        connection.raw.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     try:
         return _taken_in(connection, told, run, home)
     finally:
-        if connection.dialect.name == "sqlite":
-            driver.text_factory = str
+        if connection.is_sqlite:
+            connection.raw.text_factory = str
 
 
 def _taken_in(connection: Connection, told: Rebuilt, run: dict[str, Any], home: Path) -> dict[str, int]:
@@ -281,8 +280,6 @@ def differing(mine: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
 
 def _insert(connection: Connection, table: str, row: Mapping[str, Any]) -> int:
     """Insert a row as it is stored; one that is there already, or that the tables do not take, is left out."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     from cmbagent_nb.store.tables import Table
 
     columns = Table.metadata.tables[table].columns
@@ -294,7 +291,9 @@ def _insert(connection: Connection, table: str, row: Mapping[str, Any]) -> int:
             with connection.begin_nested():
                 _sql(connection, sql, tuple(values.values()))
             return 1
-        except SQLAlchemyError:
+        except Exception as error:
+            if not is_wrong(error):
+                raise
             if attempt or table not in RUN_TABLES:
                 return 0
             # Once more without links to rows that are not there, and without a number that was given away.
@@ -306,7 +305,7 @@ def _insert(connection: Connection, table: str, row: Mapping[str, Any]) -> int:
 
 
 def _sql(connection: Connection, sql: str, values: tuple[Any, ...]) -> Any:
-    return connection.exec_driver_sql(sql if connection.dialect.name == "sqlite" else sql.replace("?", "%s"), values)
+    return connection.exec_driver_sql(sql if connection.is_sqlite else sql.replace("?", "%s"), values)
 
 
 #: Columns that may name a row which is not there any more.
@@ -315,7 +314,7 @@ _LINKS = ("event_id", "parent_event_id", "parent_file_id", "skill_id", "parent_r
 
 def _is_there(connection: Connection, table: str, row: Mapping[str, Any]) -> bool:
     query = f'SELECT run_id FROM "{table}" WHERE id = ?'
-    found = _sql(connection, query, (row["id"],)).first()
+    found = _sql(connection, query, (row["id"],)).fetchone()
     return found is not None and found[0] == row.get("run_id")
 
 
@@ -323,7 +322,7 @@ def _session(connection: Connection, session_id: str | None, name: str, began: f
     if session_id is None:
         return
     query = "SELECT 1 FROM sessions WHERE id = ?"
-    if _sql(connection, query, (session_id,)).first() is None:
+    if _sql(connection, query, (session_id,)).fetchone() is None:
         row = {"id": session_id, "name": name, "status": "active", "created_at": began}
         if not _insert(connection, "sessions", row):  # the name was given to another one since
             _insert(connection, "sessions", {**row, "name": f"{name} ({session_id[-8:]})"})
@@ -389,7 +388,7 @@ def _write_journal(
             with db.reading() as connection:
                 cursor = _sql(connection, f'SELECT * FROM "{table}" WHERE {key} = ?', (run_id,))
                 columns = tuple(cursor.keys())
-                while rows := cursor.fetchmany(200):
+                for rows in cursor.partitions(200):
                     seq += 1
                     values = [tuple(row) for row in rows]
                     file.write(_line(seq, KIND, {"rows": [{"table": table, "columns": columns, "values": values}]}))

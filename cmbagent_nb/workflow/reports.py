@@ -17,8 +17,7 @@ from cmbagent_nb.workflow.states import STEP, UNFINISHED
 from cmbagent_nb.workflow.versions import Order
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.workflow.context import Context
 
 PLAN_FILE = "planning/final_plan.json"
@@ -40,10 +39,8 @@ async def close_nodes(context: Context, status: str) -> None:
     """Give every node that the end of the run leaves open its last status."""
 
     def unfinished(connection: Connection) -> list[tuple[str, str]]:
-        from sqlalchemy import text
-
         rows = connection.execute(
-            text("SELECT node_id, status FROM dag_nodes WHERE run_id = :run ORDER BY order_index"),
+            "SELECT node_id, status FROM dag_nodes WHERE run_id = :run ORDER BY order_index",
             {"run": context.run_id},
         )
         return [(row[0], row[1]) for row in rows if row[1] == "pending" or row[1] in UNFINISHED]

@@ -24,11 +24,10 @@ from cmbagent_nb.workflow.restore import BLOCKED, read_past
 from cmbagent_nb.workflow.states import Change, change_node, change_run
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
     from cmbagent_nb.agents.registry import Registry
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.workflow.conduct import Conduct
     from cmbagent_nb.workflow.offer import Offer
 
@@ -127,45 +126,41 @@ def resume(
 
 def _take_over(connection: Connection, run_id: str, plans: bool, work_dir: Path) -> list[Change]:
     """Take the lease and the status in one transaction: of two that try at once, one is refused."""
-    from sqlalchemy import text
-
     found = connection.execute(
-        text("SELECT status, name, plan, meta, owner FROM workflow_runs WHERE id = :id"), {"id": run_id}
+        "SELECT status, name, plan, meta, owner FROM workflow_runs WHERE id = :id", {"id": run_id}
     )
-    row = found.one()
-    if '"archived":' in (row.meta or ""):
-        raise StateError(f"run {row.name} is being archived", "Try again.", run_id=run_id)
-    if row.status not in RESUMABLE:
+    status, name, plan, meta, owned_by = found.fetchall()[0]
+    if '"archived":' in (meta or ""):
+        raise StateError(f"run {name} is being archived", "Try again.", run_id=run_id)
+    if status not in RESUMABLE:
         raise StateError(
-            f"run {row.name} is {row.status} and cannot be resumed",
+            f"run {name} is {status} and cannot be resumed",
             "Only runs that were interrupted or failed can be gone on with.",
-            status=row.status,
+            status=status,
         )
-    forget_processes(connection, run_id, row.owner, work_dir)
+    forget_processes(connection, run_id, owned_by, work_dir)
     now = clock(connection)
-    connection.execute(text("DELETE FROM leases WHERE run_id = :id"), {"id": run_id})
+    connection.execute("DELETE FROM leases WHERE run_id = :id", {"id": run_id})
     connection.execute(
-        text("INSERT INTO leases (run_id, owner, heartbeat_at) VALUES (:id, :me, :now)"),
+        "INSERT INTO leases (run_id, owner, heartbeat_at) VALUES (:id, :me, :now)",
         {"id": run_id, "me": owner(connection), "now": now},
     )
     # What was asked of the process that died is not asked of this one.
     connection.execute(
-        text("UPDATE commands SET handled_at = :now, outcome = 'dropped' WHERE run_id = :id AND handled_at IS NULL"),
+        "UPDATE commands SET handled_at = :now, outcome = 'dropped' WHERE run_id = :id AND handled_at IS NULL",
         {"id": run_id, "now": now},
     )
-    target = "planning" if plans and not row.plan else "executing"
+    target = "planning" if plans and not plan else "executing"
     values = {"ended_at": None, "error": None, "owner": owner(connection), "last_heartbeat_at": now}
     changes = [change_run(connection, run_id, target, reason="resumed", by="you", values=values)]
     skipped = connection.execute(
-        text(
-            "SELECT n.node_id, n.node_type, (SELECT h.transition_reason FROM state_history h WHERE h.run_id = n.run_id"
-            " AND h.entity_id = n.node_id ORDER BY h.id DESC LIMIT 1) AS reason"
-            " FROM dag_nodes n WHERE n.run_id = :id AND n.status = 'skipped'"
-        ),
+        "SELECT n.node_id, n.node_type, (SELECT h.transition_reason FROM state_history h WHERE h.run_id = n.run_id"
+        " AND h.entity_id = n.node_id ORDER BY h.id DESC LIMIT 1) AS reason"
+        " FROM dag_nodes n WHERE n.run_id = :id AND n.status = 'skipped'",
         {"id": run_id},
     ).fetchall()
-    for node in skipped:
+    for node_id, node_type, skipped_for in skipped:
         # What a person skipped stays skipped.
-        if node.node_type != "step" or node.reason in (BLOCKED, "run failed"):
-            changes.append(change_node(connection, run_id, node.node_id, "pending", reason="resumed", by="you"))
+        if node_type != "step" or skipped_for in (BLOCKED, "run failed"):
+            changes.append(change_node(connection, run_id, node_id, "pending", reason="resumed", by="you"))
     return [change for change in changes if change is not None]

@@ -51,15 +51,14 @@ from cmbagent_nb.errors import StateError, UsageError
 from cmbagent_nb.execution.trees import remove_tree
 from cmbagent_nb.store.archive import Archived, archive_run, empty
 from cmbagent_nb.store.archived import archived
-from cmbagent_nb.store.database import Database, rows, statement
+from cmbagent_nb.store.database import Database, rows
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.store.removal import delete_rows
 from cmbagent_nb.store.snapshot import FINISHED
 from cmbagent_nb.workflow.leftovers import end_leftovers
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.writer import Writer
 
 #: Where the folder of a run that is being deleted is until its rows are gone.
@@ -193,4 +192,4 @@ def _delete(connection: Connection, run_id: str) -> None:
     (run,) = rows(connection, "SELECT status, name FROM workflow_runs WHERE id = :id", {"id": run_id})
     if run["status"] not in FINISHED:
         raise StateError(f"run {run['name']} is {run['status']}", "Cancel it first.", run_id=run_id)
-    connection.execute(statement("DELETE FROM workflow_runs WHERE id = :id"), {"id": run_id})
+    connection.execute("DELETE FROM workflow_runs WHERE id = :id", {"id": run_id})

@@ -24,9 +24,8 @@ from cmbagent_nb.store.totals import keep_totals
 if TYPE_CHECKING:
     import asyncio
 
-    from sqlalchemy.engine import Connection
-
     from cmbagent_nb.capture.recorder import Recorder
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.kept import Kept
 
@@ -180,8 +179,6 @@ def _update(
     allowed: Mapping[str, frozenset[str]],
     values: Mapping[str, Any],
 ) -> bool:
-    from sqlalchemy import text
-
     if current == target:
         return False
     if current is None or target not in allowed.get(current, frozenset()):
@@ -196,21 +193,17 @@ def _update(
         for name, value in values.items()
     ]
     statement = f"UPDATE {table} SET {', '.join(['status = :target', *sets])} WHERE {where} AND status = :current"
-    result = connection.execute(text(statement), {**values, **key, "target": target, "current": current})
+    result = connection.execute(statement, {**values, **key, "target": target, "current": current})
     if result.rowcount != 1:
         raise StateError(f"the status of {table} changed meanwhile", "Try again.", to_state=target)
     return True
 
 
 def _history(connection: Connection, change: Change, run_id: str, reason: str, by: str, now: float) -> None:
-    from sqlalchemy import text
-
     connection.execute(
-        text(
-            "INSERT INTO state_history (entity_type, entity_id, run_id, session_id, from_state, to_state,"
-            " transition_reason, transitioned_by, created_at, meta) SELECT :type, :entity, id, session_id, :old, :new,"
-            " :reason, :by, :now, NULL FROM workflow_runs WHERE id = :run"
-        ),
+        "INSERT INTO state_history (entity_type, entity_id, run_id, session_id, from_state, to_state,"
+        " transition_reason, transitioned_by, created_at, meta) SELECT :type, :entity, id, session_id, :old, :new,"
+        " :reason, :by, :now, NULL FROM workflow_runs WHERE id = :run",
         {
             "type": change.entity_type,
             "entity": change.entity_id,
@@ -225,9 +218,7 @@ def _history(connection: Connection, change: Change, run_id: str, reason: str, b
 
 
 def _row(connection: Connection, statement: str, **parameters: Any) -> Any:
-    from sqlalchemy import text
-
-    return connection.execute(text(statement), parameters).first()
+    return connection.execute(statement, parameters).fetchone()
 
 
 def _scalar(connection: Connection, statement: str, **parameters: Any) -> Any:

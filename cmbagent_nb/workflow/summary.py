@@ -6,8 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.workflow.context import Context
 
 
@@ -15,14 +14,12 @@ async def summarize(context: Context, node_id: str) -> None:
     """Count the events, agents, files, tokens and costs of a node and store them in its ``meta``."""
 
     def store(connection: Connection) -> None:
-        from sqlalchemy import text
-
         from cmbagent_nb.store.json import to_json
         from cmbagent_nb.store.node_summary import node_summary
 
         summary = {"execution_summary": node_summary(connection, context.run_id, node_id)}
         connection.execute(
-            text("UPDATE dag_nodes SET meta = :meta WHERE run_id = :run AND node_id = :node"),
+            "UPDATE dag_nodes SET meta = :meta WHERE run_id = :run AND node_id = :node",
             {"meta": to_json(summary), "run": context.run_id, "node": node_id},
         )
 

@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import event
-
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.server import queries
 from cmbagent_nb.store import frames
@@ -39,12 +37,12 @@ def fill(db: Database, runs: int = RUNS, rows: int = ROWS) -> list[str]:
     session = new_id()
     ids = [new_id() for _ in range(runs)]
     mark = "?" if db.is_sqlite else "%s"
-    with db.engine.connect().execution_options(writing=True) as connection, connection.begin():
+    with db.writing() as connection:
 
         def insert(table: str, columns: str, values: Iterator[tuple[Any, ...]]) -> None:
             marks = ", ".join([mark] * len(columns.split(",")))
             sql = f"INSERT INTO {table} ({columns}) VALUES ({marks})"
-            connection.exec_driver_sql(sql, list(values), execution_options={"clean": True})
+            connection.exec_driver_sql(sql, list(values), clean=True)
 
         def each() -> Iterator[tuple[str, int]]:
             return ((run, number) for run in ids for number in range(rows))
@@ -134,7 +132,7 @@ def fill(db: Database, runs: int = RUNS, rows: int = ROWS) -> list[str]:
             ((new_id(), r, f"step_{n}", 1) for r, n in of_nodes()),
         )
     if not db.is_sqlite:  # a server does this by itself from time to time
-        with db.engine.connect() as connection, connection.begin():
+        with db.writing() as connection:
             connection.exec_driver_sql("ANALYZE")
     return ids
 
@@ -175,15 +173,15 @@ def _statements(db: Database, ask: Callable[[], Any]) -> list[tuple[str, Any]]:
     """Return what is sent to the database while ``ask`` is answered."""
     sent: list[tuple[str, Any]] = []
 
-    def notice(_c: Any, _cursor: Any, sql: str, parameters: Any, *_more: Any) -> None:
+    def notice(sql: str, parameters: Any, *_more: Any) -> None:
         if re.match(r"\s*(SELECT|WITH|UPDATE|DELETE)\b", sql):
             sent.append((sql, parameters))
 
-    event.listen(db.engine, "before_cursor_execute", notice)
+    db.pool.listeners.append(notice)
     try:
         ask()
     finally:
-        event.remove(db.engine, "before_cursor_execute", notice)
+        db.pool.listeners.remove(notice)
     assert sent
     return sent
 
@@ -196,7 +194,7 @@ def _scanned(db: Database, sql: str, parameters: Any) -> set[str]:
             lines = [row[-1] for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + sql, parameters)]
             names = [line.split()[1] for line in lines if line.startswith("SCAN ")]
             return {aliases.get(name, name) for name in names}
-        plan = connection.exec_driver_sql("EXPLAIN (FORMAT JSON) " + sql, parameters).scalar_one()
+        plan = connection.exec_driver_sql("EXPLAIN (FORMAT JSON) " + sql, parameters).scalar()
     plan = plan if isinstance(plan, list) else json.loads(plan)
     return {
         str(node["Relation Name"])

@@ -14,7 +14,7 @@ from sqlalchemy import inspect
 from cmbagent_nb.errors import DatabaseTooNew
 from cmbagent_nb.store import columns
 from cmbagent_nb.store.database import VERSIONS, Database
-from cmbagent_nb.store.migrate import migrate
+from cmbagent_nb.store.migrate import engine, migrate
 from cmbagent_nb.store.tables import Table
 from tests.conformance.backend import Backend
 
@@ -30,14 +30,14 @@ def migrations_go_up_and_down(backend: Backend) -> None:
     for version in VERSIONS:
         migrate(db, version)
     assert _schema(db) == first
-    with db.engine.connect() as connection:
+    with engine(db).connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True, "compare_type": True})
         assert compare_metadata(context, Table.metadata) == []
 
 
 def _schema(db: Database) -> dict[str, tuple[list[str], list[str], list[str], list[str]]]:
     """Return what each table consists of."""
-    with db.engine.connect() as connection:
+    with engine(db).connect() as connection:
         found = inspect(connection)
         return {
             name: (
@@ -79,7 +79,7 @@ def several_open_at_once(backend: Backend) -> None:
 def a_newer_schema_is_refused(backend: Backend) -> None:
     """It is left as it is, and no password is shown."""
     db = backend.database()
-    with db.engine.connect().execution_options(writing=True) as connection, connection.begin():
+    with db.writing() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(DatabaseTooNew, match="Update cmbagent_nb"):
         Database.open(backend.home, backend.url)

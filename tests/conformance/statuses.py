@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from cmbagent_nb.errors import StateError
 from cmbagent_nb.ids import new_id
@@ -130,7 +129,7 @@ def locks_that_cross_are_untangled(backend: Backend) -> None:
         def work(connection: Any) -> None:
             for event in order:
                 sql = "UPDATE execution_events SET attempt = attempt + 1 WHERE id = :id"
-                connection.execute(text(sql), {"id": event})
+                connection.execute(sql, {"id": event})
 
         return work
 

@@ -13,7 +13,6 @@ import pandas as pd
 import psycopg
 import pytest
 from psycopg.errors import ReadOnlySqlTransaction
-from sqlalchemy import text
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store import notifications as notifications
@@ -29,7 +28,7 @@ KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s"
 
 
 def _pid(writer: Writer) -> int:
-    return int(writer.call(lambda c: c.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()).result(30))
+    return int(writer.call(lambda c: c.exec_driver_sql("SELECT pg_backend_pid()").scalar()).result(30))
 
 
 @pytest.mark.parametrize("took_place", [True, False])
@@ -62,7 +61,7 @@ def test_a_commit_that_is_not_heard_of_is_asked_about(
     assert [row["content"] for row in db.rows("SELECT content FROM messages")] == ["once"]
     broken.append(_pid_of(db, writer))
     add = "UPDATE workflow_runs SET branch_depth = branch_depth + 1"
-    writer.call(lambda c: c.execute(text(add))).result(30)
+    writer.call(lambda c: c.execute(add)).result(30)
     assert not broken
     assert db.rows("SELECT branch_depth FROM workflow_runs") == [{"branch_depth": 1}]
 
@@ -71,7 +70,7 @@ def _pid_of(db: Database, writer: Writer) -> int:
     """Return the process of a writer's connection without another transaction of it."""
     connection = writer._write_connection._connection
     assert connection is not None
-    return int(connection.connection.dbapi_connection.info.backend_pid)  # type: ignore[union-attr]
+    return int(connection.raw.info.backend_pid)
 
 
 def test_connections_that_are_ended_cost_no_row(on_server: Backend) -> None:
@@ -90,7 +89,7 @@ def test_connections_that_are_ended_cost_no_row(on_server: Backend) -> None:
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
         add = "UPDATE workflow_runs SET branch_depth = branch_depth + 1"
-        calls.append(writer.call(lambda c, sql=add: c.execute(text(sql)).rowcount))  # type: ignore[misc]
+        calls.append(writer.call(lambda c, sql=add: c.execute(sql).rowcount))  # type: ignore[misc]
     assert [call.result(60) for call in calls] == [1] * 60
     assert messages(db, record.run).content.tolist() == [*map(str, range(60))]
     assert db.rows("SELECT branch_depth FROM workflow_runs") == [{"branch_depth": 60}]
@@ -165,10 +164,10 @@ def test_a_process_that_holds_a_lock_is_waited_for(on_server: Backend, monkeypat
         other.execute("SELECT * FROM workflow_runs FOR UPDATE")
         sql = "UPDATE workflow_runs SET status = 'completed'"
         with pytest.raises(StoreError, match="lock timeout"):
-            writer.call(lambda c: c.execute(text(sql))).result(30)
+            writer.call(lambda c: c.execute(sql)).result(30)
         assert "lock timeout" in writer.trouble
         other.rollback()
-    writer.call(lambda c: c.execute(text(sql))).result(30)
+    writer.call(lambda c: c.execute(sql)).result(30)
     assert writer.trouble == ""
 
 

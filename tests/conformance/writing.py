@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.ids import new_id
@@ -161,7 +160,7 @@ def what_goes_past_the_queue_is_clean_too(backend: Backend) -> None:
     writer = backend.writer(db)
     record = Record(writer)
     sql = "UPDATE workflow_runs SET error = :error WHERE id = :id"
-    writer.call(lambda c: c.execute(text(sql), {"error": "a\x00b\ud800", "id": record.run})).result(30)
+    writer.call(lambda c: c.execute(sql, {"error": "a\x00b\ud800", "id": record.run})).result(30)
     assert db.rows("SELECT error FROM workflow_runs") == [{"error": "a\ufffdb\ufffd"}]
     assert db.rows("SELECT id FROM workflow_runs WHERE name = :name", name="\x00\ud800") == []
 

@@ -26,9 +26,8 @@ from cmbagent_nb.skills.matching.tfidf import Index
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from cmbagent_nb.skills.matching.embedder import Embedder
+    from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 

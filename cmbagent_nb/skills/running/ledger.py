@@ -15,7 +15,7 @@ from cmbagent_nb.skills import rows
 from cmbagent_nb.skills.library import NOTEBOOK, Skill
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from cmbagent_nb.store.connection import Connection
 
 _MOST_METRICS = 200
 #: Ends that count as failures of the skill; an execution that was cancelled says nothing of it and is not counted.

@@ -22,9 +22,8 @@ from cmbagent_nb.skills import rows
 from cmbagent_nb.store.json import from_json, to_json
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.store.connection import Connection
 
 #: Numbers by name, with the file that each stands in.
 Numbers = Mapping[str, tuple[str, float]]
@@ -87,7 +86,8 @@ def observe(skill: Skill, values: Mapping[str, Any], found: Numbers, folder: Pat
     mark = rows.mark(skill.db)
 
     def store(connection: Connection) -> None:
-        row = connection.exec_driver_sql(f"SELECT meta, parameters FROM skills WHERE id = {mark}", (skill.id,)).one()
+        query = f"SELECT meta, parameters FROM skills WHERE id = {mark}"
+        row = connection.exec_driver_sql(query, (skill.id,)).fetchall()[0]
         meta = from_json(row[0]) if row[0] else {}
         parameters = from_json(row[1]) if row[1] else []
         state = meta.get("seen") or {}

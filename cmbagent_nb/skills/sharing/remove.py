@@ -33,7 +33,7 @@ def delete(skill: Skill, *, results: bool = False) -> str:
 
     def remove(connection: Any) -> None:
         running = f"SELECT COUNT(*) FROM skill_executions WHERE skill_id = {mark} AND status = 'running'"
-        if connection.exec_driver_sql(running, (skill.id,)).scalar_one():
+        if connection.exec_driver_sql(running, (skill.id,)).scalar():
             raise StateError(
                 f"skill {skill.name} v{skill.version} is running", "Wait for its end, or stop it.", skill=skill.name
             )
