@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -281,9 +282,13 @@ def test_the_kernel_is_this_interpreter_without_keys(tmp_path: Path, monkeypatch
 
 
 def kernels() -> set[int]:
-    return {
-        child.pid for child in psutil.Process().children(recursive=True) if "ipykernel" in " ".join(child.cmdline())
-    }
+    """Return the forks of the processes that start kernels."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "warm_child" in " ".join(child.cmdline()) and child.ppid() != os.getpid():
+                found.add(child.pid)
+    return found
 
 
 def test_a_kernel_that_runs_too_long_or_dies_is_gone(tmp_path: Path) -> None:

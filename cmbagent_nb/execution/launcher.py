@@ -123,7 +123,7 @@ async def launch(
         The child cannot be started at all.
     """
     loop = asyncio.get_running_loop()
-    job = _Job(script, folder, limits or Limits(), mark, pass_env)
+    job = Job(script, folder, limits or Limits(), mark, pass_env)
 
     def call(callback: Callable[..., Any] | None, *arguments: Any) -> None:
         if callback is not None:
@@ -151,7 +151,7 @@ def command(script: Path, folder: Path, record: Path) -> list[str]:
     return [sys.executable, *isolated, supervisor.__file__, str(script), str(folder), str(record)]
 
 
-class _Job:
+class Job:
     """One child, from its start to its exit record, on a thread of its own."""
 
     def __init__(self, script: Path, folder: Path, limits: Limits, mark: Mark | None, pass_env: str) -> None:
@@ -196,7 +196,7 @@ class _Job:
     def run(self) -> Outcome:
         self.skipped_before: dict[str, str] = {}
         before = self._scan(self.skipped_before)
-        self.record = begin(self.folder)
+        self.record = self._begin()
         with Follower(self.record / STDOUT) as out, Follower(self.record / STDERR) as err:
             process = self._popen(out, err)
             started = start_time(process.pid)
@@ -217,6 +217,9 @@ class _Job:
             for follower in (out, err):
                 trim(follower)
         return self._finish(process.pid, exit_code, (started, ended), (stdout, stderr), before)
+
+    def _begin(self) -> Path:
+        return begin(self.folder)
 
     def _popen(self, out: Follower, err: Follower) -> subprocess.Popen[bytes]:
         try:

@@ -24,6 +24,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -46,20 +47,23 @@ LOOK = 0.01
 OUTSIDE = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGKILL", signal.SIGTERM), getattr(signal, "SIGHUP", 1))
 
 
-def run(script: str, folder: str, record: str) -> None:
-    """Run ``script`` in the current folder; end as it ends."""
+def run(script: str, folder: str, record: str, start: Callable[[], int] | None = None) -> None:
+    """Run ``script`` in the current folder; end as it ends.
+
+    ``start`` starts it in another way and returns its pid; the folder's files are not listed then.
+    """
     parent = os.getppid()
     started = time.time()
     adopts = _adopt_orphans()
     try:
-        code = _run(script, {**os.environ, **_hooked(script, folder, record)})
+        code = _wait(start()) if start else _run(script, {**os.environ, **_hooked(script, folder, record)})
     except OSError as error:
         _write_error(record, {"type": "OSError", "message": f"the interpreter cannot be started ({error})"})
         code = 126
     if adopts:
         _end_others()
     if not (code < 0 and -code in OUTSIDE and os.getppid() != parent):
-        _Ending(folder, record, parent).write(code, started)
+        _Ending("" if start else folder, record, parent).write(code, started)
     _leave(code)
 
 
@@ -89,7 +93,10 @@ def _run(script: str, environment: dict[str, str]) -> int:
 
         return subprocess.call(command, env=environment)
     ignored = [signal.SIGPIPE, *([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])]  # by every Python
-    pid = os.posix_spawn(sys.executable, command, environment, setsigdef=ignored)
+    return _wait(os.posix_spawn(sys.executable, command, environment, setsigdef=ignored))
+
+
+def _wait(pid: int) -> int:
     while True:
         done, status = os.wait()
         if done == pid:
@@ -147,7 +154,7 @@ class _Ending:
             "ended_at": ended,
             "pid": os.getpid(),
             "reads": self._reads(),
-            "files": _manifest(self.folder),
+            "files": _manifest(self.folder) if self.folder else [],
         }
         text = json.dumps(about)
         for _ in range(TRIES):

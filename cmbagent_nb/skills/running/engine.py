@@ -16,24 +16,25 @@ import asyncio
 import collections
 import contextvars
 import copy
+import functools
 import logging
 import queue
 import shutil
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.execution.kernel import Limits, kernel_manager
+from cmbagent_nb.execution.warm import libraries
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.composing import parts
 from cmbagent_nb.skills.learning.cache import Results
 from cmbagent_nb.skills.notebook import NO_STEPS, PREAMBLE
 from cmbagent_nb.skills.running.finished_steps import steps_of_a_run
-from cmbagent_nb.store import forks
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -73,7 +74,9 @@ class _Job:
     stop: threading.Event
     steps: FinishedSteps | None = None
     results: Path | None = None
+    limits: Limits = field(default_factory=lambda: Limits(timeout_s=0.0, memory_mb=0.0))
     notebook: Any = None
+    kernel: Any = None
     loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[Any] | None = None
     cancelled: bool = False
@@ -102,6 +105,7 @@ def execute(
     stop: threading.Event | None = None,
     steps: FinishedSteps | None = None,
     results: Path | None = None,
+    memory_mb: float = 0.0,
 ) -> Executed:
     """Execute a notebook in ``folder`` and return it with its outputs; a cell that fails is told, not raised.
 
@@ -121,6 +125,8 @@ def execute(
         Where each finished step is noted; steps that it knows as finished are not run again.
     results
         Where results of cells are kept that an optimized version wants kept; None runs every cell.
+    memory_mb
+        Megabytes that the kernel with all that it starts may use; 0 means no limit.
     """
     events: queue.SimpleQueue[tuple[int, int, str] | None] = queue.SimpleQueue()
     job = _Job(
@@ -131,6 +137,7 @@ def execute(
         stop=stop or threading.Event(),
         steps=steps,
         results=results,
+        limits=Limits(timeout_s=0.0, memory_mb=memory_mb),
     )
     ended: list[Executed | BaseException] = []
 
@@ -200,7 +207,8 @@ def _execute(notebook: NotebookNode, job: _Job, parameters: dict[str, Any]) -> E
     except CellTimeoutError:
         status, error = "timeout", "the notebook was stopped because it ran longer than it may"
     except DeadKernelError:  # nbclient says so, too, when it is cancelled in the middle of a cell
-        status, error = "failed", "the notebook's kernel died"
+        limit = job.kernel.limit_error() if job.kernel is not None else ""
+        status, error = "failed", limit or "the notebook's kernel died"
     except asyncio.CancelledError:
         status, error = "cancelled", ""
     if job.stop.is_set() and status != "completed":
@@ -264,29 +272,22 @@ def kernel_environment(scratch: Path, mark: Mark, backend: str = TO_FILES) -> di
     )
 
 
-_lock = threading.Lock()
-forks.fresh(sys.modules[__name__], "_lock")
-
-
+@functools.cache
 def _register() -> None:
     """Make papermill know our engine; its classes need papermill, which is imported late."""
-    with _lock:
-        from papermill.engines import Engine, papermill_engines
+    from papermill.engines import Engine, papermill_engines
 
-        if ENGINE in papermill_engines._engines:
-            return
+    class SkillEngine(Engine):  # type: ignore[misc] # papermill has no types
+        """Runs a notebook in a kernel of this interpreter, in the job's folder."""
 
-        class SkillEngine(Engine):  # type: ignore[misc] # papermill has no types
-            """Runs a notebook in a kernel of this interpreter, in the job's folder."""
+        @classmethod
+        def execute_managed_notebook(
+            cls, nb_man: Any, kernel_name: str, *, job: _Job, start_timeout: float, **_options: Any
+        ) -> None:
+            job.notebook = nb_man.nb
+            asyncio.run(_run_cells(nb_man, job, start_timeout))
 
-            @classmethod
-            def execute_managed_notebook(
-                cls, nb_man: Any, kernel_name: str, *, job: _Job, start_timeout: float, **_options: Any
-            ) -> None:
-                job.notebook = nb_man.nb
-                asyncio.run(_run_cells(nb_man, job, start_timeout))
-
-        papermill_engines.register(ENGINE, SkillEngine)
+    papermill_engines.register(ENGINE, SkillEngine)
 
 
 async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
@@ -301,8 +302,9 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     cells = [cell for cell in manager.nb.cells if runs(cell)]
     scratch = Path(tempfile.mkdtemp(prefix="cmbagent-kernel-"))
     mark = Mark.of("skill", new_id(), job.folder)
-    log = (scratch / "kernel.log").open("wb")
-    kernel = _kernel_manager()
+    environment = kernel_environment(scratch, mark, backend_of(manager.nb))
+    loaded = [] if (job.folder / "matplotlibrc").exists() else libraries(cell.source for cell in cells)
+    kernel = job.kernel = kernel_manager(job.folder, scratch, environment, loaded, job.limits, mark)
     client = PapermillNotebookClient(
         manager,
         km=kernel,
@@ -320,8 +322,7 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     steps = _Steps(manager.nb, job)
     results = Results(client, manager.nb, job.folder, job.results)
     try:
-        own = {"env": kernel_environment(scratch, mark, backend_of(manager.nb)), "cwd": str(job.folder)}
-        async with client.async_setup_kernel(cleanup_kc=True, stdout=log, stderr=log, **own):
+        async with client.async_setup_kernel(cleanup_kc=True):
             done = 0
             for index, cell in enumerate(manager.nb.cells):
                 if cell.get("id") in steps.skipped or parts.is_left_out(cell, job.folder):
@@ -347,19 +348,7 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
                     steps.note(cell, time.monotonic() - began)
             job.report(done, len(cells), "done")
     finally:
-        await _end(kernel, log, scratch, mark)
-
-
-async def _end(kernel: Any, log: IO[bytes], scratch: Path, mark: Mark) -> None:
-    """End a kernel and what its cells had detached, and remove its scratch folder."""
-    from cmbagent_nb.execution.marks import end_attempt
-
-    try:
-        if kernel.has_kernel:  # cancelled while it was starting
-            await kernel.shutdown_kernel(now=True)
-    finally:
-        end_attempt(mark)
-        log.close()
+        await kernel.shutdown_kernel(now=True)  # also where it was cancelled while it was starting
         shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -416,24 +405,6 @@ async def _restart(client: Any, before: list[Any], patience: float) -> None:
 def _left(deadline: float | None) -> int | None:
     """Return the whole seconds that are left, at least one."""
     return None if deadline is None else max(1, round(deadline - time.monotonic()))
-
-
-def _kernel_manager() -> Any:
-    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-
-    class OwnInterpreter(KernelSpecManager):
-        """Knows one kernel: the interpreter that we run in."""
-
-        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-            return KernelSpec(
-                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-                display_name="Python 3",
-                language="python",
-                interrupt_mode="signal",
-            )
-
-    return AsyncKernelManager(kernel_name="python3", kernel_spec_manager=OwnInterpreter())
 
 
 def cell_label(cells: list[Any], index: int) -> str:

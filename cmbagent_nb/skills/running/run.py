@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.ids import new_id
+from cmbagent_nb.settings import load_settings
 from cmbagent_nb.skills import rows
 from cmbagent_nb.skills.conditions import check_conditions, check_values
 from cmbagent_nb.skills.library import NOTEBOOK, Skill
@@ -139,8 +140,6 @@ def check_start(skill: Skill, given: Mapping[str, Any]) -> tuple[str, dict[str, 
 def _limit(skill: Skill, timeout_s: float | None) -> float | None:
     if timeout_s is not None:
         return timeout_s
-    from cmbagent_nb.settings import load_settings
-
     return load_settings(skill.home).step_timeout or None
 
 
@@ -171,6 +170,7 @@ def _execute(
             stop=stop,
             steps=steps,
             results=folder_of(skill.home),
+            memory_mb=load_settings(skill.home).step_memory_mb,
         )
     except BaseException as error:
         ledger.close(Ended("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error)))
