@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.execution import exits, warm
-from cmbagent_nb.execution.launcher import Job, Limits, Outcome, command
+from cmbagent_nb.execution.exits import Limits
+from cmbagent_nb.execution.launcher import Job, Outcome, command
 from cmbagent_nb.execution.records import begin
 
 if TYPE_CHECKING:
     from cmbagent_nb.capture.manifest import Entry
     from cmbagent_nb.execution.marks import Mark
-    from cmbagent_nb.execution.output import Follower
+    from cmbagent_nb.execution.output_tail import Follower
 
 _SCRIPT = """import sys
 sys.path[:] = [path for path in sys.path if path and path != {scratch!r}]
@@ -87,31 +88,32 @@ def kernel_manager(
         job: KernelJob | None = None
         done: asyncio.Future[Outcome] | None = None
 
+        # jupyter_client wraps these methods of its own, by which their types are lost
         @property
         def has_kernel(self) -> bool:
             return self.done is not None and not self.done.done()
 
-        async def start_kernel(self, **_options: Any) -> None:
+        async def start_kernel(self, **_options: Any) -> None:  # type: ignore[override]
             self.write_connection_file()
             connection = Path(self.connection_file)
             self.job = KernelJob(connection, folder, scratch, environment, imports, limits, mark)
             self.done = self.job.start(asyncio.get_running_loop())
 
-        async def is_alive(self) -> bool:
+        async def is_alive(self) -> bool:  # type: ignore[override]
             return self.has_kernel
 
         _async_is_alive = is_alive  # by this name its clients ask
 
-        async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:  # type: ignore[override]
             if self.job is not None and self.done is not None:
                 self.job.cancel()
                 await asyncio.wait([self.done])
 
-        async def restart_kernel(self, now: bool = False, newports: bool = False, **_options: Any) -> None:
+        async def restart_kernel(self, now: bool = False, newports: bool = False, **_options: Any) -> None:  # type: ignore[override]
             await self.shutdown_kernel(now=True, restart=True)
             await self.start_kernel()
 
-        async def cleanup_resources(self, restart: bool = False) -> None:
+        async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
             self.cleanup_connection_file()
 
         def limit_error(self) -> str:

@@ -240,4 +240,5 @@ def _leave(code: int) -> None:
 
 
 if __name__ == "__main__":
-    run(*(os.path.abspath(path) for path in sys.argv[1:4]))
+    _script, _folder, _record = (os.path.abspath(path) for path in sys.argv[1:4])
+    run(_script, _folder, _record)

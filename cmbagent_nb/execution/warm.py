@@ -66,7 +66,8 @@ class Forked:
     """A process that the warm one forked, with the part of ``subprocess.Popen`` that the launcher uses."""
 
     def __init__(self, warm: _Warm, pid: int) -> None:
-        self.warm, self.pid, self._code = warm, pid, None
+        self.warm, self.pid = warm, pid
+        self._code: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
         """Reap the process, which has ended or was killed, and return its exit code."""

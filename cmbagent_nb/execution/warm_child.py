@@ -149,9 +149,9 @@ def _start(script: str) -> int:
 
 def _as_if_new() -> None:
     """Set what libraries read when they are imported: their state must not be that of another execution."""
-    random = sys.modules.get("numpy.random")
+    random: Any = sys.modules.get("numpy.random")
     if random is not None:
-        random.seed()  # type: ignore[attr-defined] # else all forks would draw the same numbers
+        random.seed()  # else all forks would draw the same numbers
     matplotlib: Any = sys.modules.get("matplotlib")
     if matplotlib is not None and os.environ.get("MPLBACKEND"):
         matplotlib.rcParams["backend"] = os.environ["MPLBACKEND"]

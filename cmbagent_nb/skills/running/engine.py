@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.execution.kernel import Limits, kernel_manager
+from cmbagent_nb.execution.exits import Limits
+from cmbagent_nb.execution.kernel import kernel_manager
 from cmbagent_nb.execution.warm import libraries
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.composing import parts
