@@ -15,7 +15,7 @@ from cmbagent_nb.execution.launcher import Job, Outcome, command
 from cmbagent_nb.execution.records import begin
 
 if TYPE_CHECKING:
-    from cmbagent_nb.capture.manifest import Entry
+    from cmbagent_nb.capture.file_scan import Entry
     from cmbagent_nb.execution.marks import Mark
     from cmbagent_nb.execution.output_tail import Follower
 

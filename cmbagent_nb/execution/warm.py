@@ -5,7 +5,7 @@
 | code finds what it would in an interpreter of its own | only :data:`LIBRARIES` are loaded before |
 | variables that code sets before an import take effect | nothing is loaded before code that sets some |
 | none outlives this process | the warm process ends what it started when the pipe to it is closed |
-| a fork of this process harms nobody | it starts a warm process of its own |
+| a fork of this process does not share it | it starts a warm process of its own |
 """
 
 from __future__ import annotations
