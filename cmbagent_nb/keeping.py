@@ -111,7 +111,7 @@ class Keeping:
         """
         from cmbagent_nb.workflow import folders
         from cmbagent_nb.workflow.cmbagent_dir import read_work_dir
-        from cmbagent_nb.workflow.imported import import_run, refuse_again
+        from cmbagent_nb.workflow.cmbagent_import import import_run, refuse_again
 
         found = read_work_dir(Path(folder))
         if not again:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.snapshot import Snapshot
     from cmbagent_nb.workflow.gates import Answer
     from cmbagent_nb.workflow.history import State
-    from cmbagent_nb.workflow.host import Host, LiveRun
+    from cmbagent_nb.workflow.process_state import LiveRun, WorkspaceHandle
     from cmbagent_nb.workflow.replay import Replay
     from cmbagent_nb.workflow.stream import StreamEvent
 
@@ -113,7 +113,7 @@ class Run:
     what it asks for reaches the process that owns the run.
     """
 
-    def __init__(self, host: Host, run_id: str, *, live: LiveRun | None = None) -> None:
+    def __init__(self, host: WorkspaceHandle, run_id: str, *, live: LiveRun | None = None) -> None:
         self._host = host
         self._started = live
         self.id = run_id
@@ -438,7 +438,7 @@ class Run:
         if live is None:
             send(self._host.writer, self.id, command, arguments, by)
             return
-        work = live.pause(now=arguments["now"], by=by) if command == "pause" else live.go_on(by=by)
+        work = live.pause(now=arguments["now"], by=by) if command == "pause" else live.resume(by=by)
         Runtime.get().submit(work).result(timeout=30)
 
     def replay(self) -> Replay:

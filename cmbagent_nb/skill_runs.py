@@ -57,11 +57,11 @@ class SkillRuns:
         """
         from cmbagent_nb.run import Run
         from cmbagent_nb.skills.running.start_run import start_run
-        from cmbagent_nb.workflow import asked
-        from cmbagent_nb.workflow.conduct import NO_MODEL
+        from cmbagent_nb.workflow import run_options
+        from cmbagent_nb.workflow.step_source import NO_MODEL
 
         settings, found = self.settings, self.skill(skill) if isinstance(skill, str) else skill
-        from cmbagent_nb.workflow.asked import number
+        from cmbagent_nb.workflow.run_options import number
 
         limit = options.pop("max_cost_usd", None)
         spec = NO_MODEL
@@ -84,7 +84,7 @@ class SkillRuns:
             mode=mode,
             allow_adaptation=allow_adaptation,
             strict_mode=strict_mode,
-            gates=asked.read_gates(options.pop("gates", None), settings),
+            gates=run_options.read_gates(options.pop("gates", None), settings),
             max_cost_usd=settings.max_cost_usd if limit is None else number(max_cost_usd=limit),
             **options,
         )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.backup import Backup
-    from cmbagent_nb.workflow.host import Host
+    from cmbagent_nb.workflow.process_state import WorkspaceHandle
     from cmbagent_nb.workflow.repair import Repaired
 
 
@@ -59,7 +59,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         self._sessions: dict[str, str] = {}
         self._registered: list[Any] = []
         self._read_only = read_only
-        self._reader: Host | None = None
+        self._reader: WorkspaceHandle | None = None
         _ = self.settings  # a broken setting is told here, not later
 
     def __repr__(self) -> str:
@@ -75,13 +75,13 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         return loaded
 
     @property
-    def host(self) -> Host:
+    def host(self) -> WorkspaceHandle:
         """What this process has open of the workspace."""
-        from cmbagent_nb.workflow.host import Host, host
+        from cmbagent_nb.workflow.process_state import WorkspaceHandle, host
 
         if self._read_only:
             if self._reader is None:
-                self._reader = Host(self.home, self.settings.database_url, read_only=True)
+                self._reader = WorkspaceHandle(self.home, self.settings.database_url, read_only=True)
             return self._reader
         return host(self.home, self.settings.database_url)
 
@@ -110,7 +110,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
 
     def close(self) -> None:
         """Cancel the runs of this process, write everything, and close the database."""
-        from cmbagent_nb.workflow.host import close
+        from cmbagent_nb.workflow.process_state import close
 
         if self._read_only:
             if self._reader is not None:
@@ -219,17 +219,17 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         from cmbagent_nb.run import Run
         from cmbagent_nb.skills.extracting.after import make_after, wanted_skill
         from cmbagent_nb.skills.matching.selection import read_selection
-        from cmbagent_nb.workflow import asked
+        from cmbagent_nb.workflow import run_options
         from cmbagent_nb.workflow.launch import Request, start
 
         settings, registry = self.settings, self.agents()
-        task, mode = asked.read_task(task), asked.read_mode(mode)
+        task, mode = run_options.read_task(task), run_options.read_mode(mode)
         selection = read_selection(skill, auto_match, settings)
         allow_adaptation = bool(more.pop("allow_adaptation", True))
         max_attempts = more.pop("max_n_attempts", max_attempts)
         may_clear = bool(more.pop("clear_work_dir", False))
-        models, instructions = asked.per_agent(more, registry.names(), Workspace.start.__kwdefaults__ or ())
-        asked.check_models(models, settings)
+        models, instructions = run_options.per_agent(more, registry.names(), Workspace.start.__kwdefaults__ or ())
+        run_options.check_models(models, settings)
         if selection.name:
             if create_skill or skill_name:
                 raise UsageError("a skill is run and one is to be made", "Leave out skill= or create_skill=.")
@@ -247,13 +247,13 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         if guided or strict_mode or not allow_adaptation:
             what = "guided" if guided else "strict_mode" if strict_mode else "allow_adaptation"
             raise UsageError(f"the option {what} is for a skill that is named", "Name it with skill=.")
-        answers = asked.read_gates(gates, settings)
-        options = asked.read_options(
+        answers = run_options.read_gates(gates, settings)
+        options = run_options.parse_options(
             settings,
             registry,
             task,
             mode=mode,
-            agent=asked.read_agent(agent, registry),
+            agent=run_options.read_agent(agent, registry),
             approve=approve,
             plan=plan,
             max_attempts=max_attempts,
@@ -262,7 +262,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
             plan_instructions=plan_instructions,
             step_timeout=step_timeout,
         )
-        limit = settings.max_cost_usd if max_cost_usd is None else asked.number(max_cost_usd=max_cost_usd)
+        limit = settings.max_cost_usd if max_cost_usd is None else run_options.number(max_cost_usd=max_cost_usd)
         spec, no_model = self._model_of(model, task, may_lack=selection.search)
         after = wanted_skill(self.db, create_skill, skill_name, task=task)
         host, session_id = self.host, self.session_id()
@@ -288,13 +288,16 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         )
         if selection.search:
             request = replace(
-                request, offer=selection.offer(host, request, required_tags, skill_parameters, inputs, no_model)
+                request,
+                skill_selector=selection.skill_selector(
+                    host, request, required_tags, skill_parameters, inputs, no_model
+                ),
             )
         return Run(host, request.run_id, live=start(host, request))
 
     def _model_of(self, model: str | None, task: str, *, may_lack: bool) -> tuple[ModelSpec, CMBAgentError | None]:
         """Return a run's model; one that looks for a skill first may lack it until there is something to plan."""
-        from cmbagent_nb.workflow.conduct import NO_MODEL
+        from cmbagent_nb.workflow.step_source import NO_MODEL
 
         try:
             return self.resolve_model(model or self.settings.model, task), None
@@ -341,8 +344,8 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         """
         from cmbagent_nb.run import Run
         from cmbagent_nb.skills.extracting.after import make_after
-        from cmbagent_nb.skills.matching.offering import offer_of
-        from cmbagent_nb.skills.running.start_run import conduct_of
+        from cmbagent_nb.skills.matching.offering import skill_selector_of
+        from cmbagent_nb.skills.running.start_run import step_source_of
         from cmbagent_nb.store.archived import archived
         from cmbagent_nb.workflow.resume import resume
 
@@ -355,8 +358,8 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
             self.settings,
             self.agents(),
             then_of=lambda wanted: make_after(host.db, host.writer, self.home, wanted),
-            conduct_of=lambda id, kept, model: conduct_of(host, self.agents(), id, kept, model),
-            offer_of=lambda kept, model: offer_of(host, self.settings, self.agents(), model, kept),
+            step_source_of=lambda id, kept, model: step_source_of(host, self.agents(), id, kept, model),
+            skill_selector_of=lambda kept, model: skill_selector_of(host, self.settings, self.agents(), model, kept),
         )
         return Run(host, run.id, live=live)
 

@@ -87,7 +87,14 @@ def _import() -> None:
 
     import_heavy()
     warm("openai")
-    for name in ("store.database", "store.writer", "store.frames", "workflow.host", "workflow.resume", "agents.build"):
+    for name in (
+        "store.database",
+        "store.writer",
+        "store.frames",
+        "workflow.process_state",
+        "workflow.resume",
+        "agents.build",
+    ):
         importlib.import_module(f"cmbagent_nb.{name}")
     assert threading.active_count() == 1, threading.enumerate()
 

@@ -69,9 +69,9 @@ class PacedAttempt(Attempt):
     """An attempt whose model and code are one word."""
 
     async def _code(self, spec: Any) -> Done | Failure:
-        motion, node_id = self.context.motion, self.step.node_id
-        await motion.hold(node_id)
-        word = await motion.run_code(node_id, lambda: WORDS.about(node_id))
+        scheduler, node_id = self.context.scheduler, self.step.node_id
+        await scheduler.wait_while_paused(node_id)
+        word = await scheduler.run_code(node_id, lambda: WORDS.about(node_id))
         if word == "done":
             self._end("completed")
             return Done(node_id=node_id, title=self.step.title, agent=spec.name, summary=word, files=())
@@ -80,13 +80,13 @@ class PacedAttempt(Attempt):
 
 
 async def propose(context: Any, previous: Any, comments: list[str], comments_by: str) -> Plan:
-    await context.motion.hold(PLANNING)
+    await context.scheduler.wait_while_paused(PLANNING)
     await WORDS.about(PLANNING)
     return Plan.from_reply(PLAN)
 
 
 async def review(context: Any, plan: Plan) -> list[str]:
-    await context.motion.hold(PLANNING)
+    await context.scheduler.wait_while_paused(PLANNING)
     return []
 
 

@@ -207,7 +207,7 @@ def test_a_run_waits_for_space_and_goes_on(full: FullDuring) -> None:
 def test_a_run_that_waited_in_vain_is_gone_on_with_and_pays_nothing_again(
     full: FullDuring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cmbagent_nb.workflow.space.PATIENCE", 0.2)
+    monkeypatch.setattr("cmbagent_nb.workflow.disk_full.PATIENCE", 0.2)
     monkeypatch.setattr("cmbagent_nb.execution.launcher.SPACE_PATIENCE", 0.2)
     full.workspace.writer._patience = 0.2
     until(lambda: full.run.trouble)

@@ -17,7 +17,7 @@ from cmbagent_nb.errors import CMBAgentError, SettingsError, UsageError
 from cmbagent_nb.llm.playbook import Playbook
 from cmbagent_nb.settings import load_settings
 from cmbagent_nb.verbs.declare import VERBS
-from cmbagent_nb.workflow.asked import number, read_mode, read_task
+from cmbagent_nb.workflow.run_options import number, read_mode, read_task
 
 ODD = [
     "",

@@ -76,7 +76,7 @@ def start(line: str, body: str) -> Run | None:
 
 
 def _mode(word: str) -> str:
-    from cmbagent_nb.workflow.asked import MODES
+    from cmbagent_nb.workflow.run_options import MODES
 
     if word not in MODES:
         close = difflib.get_close_matches(word, MODES, 1)

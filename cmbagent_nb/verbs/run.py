@@ -310,7 +310,7 @@ def headline(made: dict[str, Any]) -> str:
 )
 def runs(call: Call) -> Output:
     """List the runs, the newest first."""
-    from cmbagent_nb.workflow.asked import MODES
+    from cmbagent_nb.workflow.run_options import MODES
     from cmbagent_nb.workflow.states import ACTIVE, ENDED
 
     options = call.options

@@ -20,7 +20,7 @@ from cmbagent_nb.workflow.commands import send
 from cmbagent_nb.workflow.gates import Answer, check_answer, check_hash, closed, usual
 
 if TYPE_CHECKING:
-    from cmbagent_nb.workflow.host import Host, LiveRun
+    from cmbagent_nb.workflow.process_state import LiveRun, WorkspaceHandle
 
 #: Seconds to wait until the process of the run has taken an answer.
 PATIENCE = 10.0
@@ -29,7 +29,7 @@ LOOK = 0.05
 
 
 def answer_gate(
-    host: Host,
+    host: WorkspaceHandle,
     gate: Mapping[str, Any],
     resolution: str,
     feedback: str = "",
@@ -101,7 +101,7 @@ def meant(resolution: str, options: frozenset[str]) -> str:
     return resolution if how is None or resolution in options else usual(how, options)
 
 
-def _wait(host: Host, run_id: str, gate_id: str, command_id: str, answer_id: str, patience: float) -> Answer:
+def _wait(host: WorkspaceHandle, run_id: str, gate_id: str, command_id: str, answer_id: str, patience: float) -> Answer:
     """Wait until the owner of the run has acted on an answer, and tell whose decision holds."""
     changed = threading.Event()
     stop = host.subscribe(run_id, changed.set)

@@ -27,8 +27,7 @@ from cmbagent_nb.redaction import MARK
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.store.transient_errors import is_full
 from cmbagent_nb.workflow import gates, prompts
-from cmbagent_nb.workflow.carry import MODE as CARRYING
-from cmbagent_nb.workflow.carry import Carried, carry
+from cmbagent_nb.workflow.disk_full import full, retry_while_disk_full
 from cmbagent_nb.workflow.judging import (
     EXECUTOR,
     check_outputs,
@@ -49,7 +48,8 @@ from cmbagent_nb.workflow.publishing import (
     report_ambiguous,
     report_conflicts,
 )
-from cmbagent_nb.workflow.space import full, with_space
+from cmbagent_nb.workflow.step_context import MODE as CARRYING
+from cmbagent_nb.workflow.step_context import CarriedContext, carry
 from cmbagent_nb.workflow.versions import Order
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import AgentSpec
     from cmbagent_nb.capture.file_scan import Entry
     from cmbagent_nb.execution.launcher import Outcome
-    from cmbagent_nb.workflow.conduct import Ready
     from cmbagent_nb.workflow.context import Context
-    from cmbagent_nb.workflow.credits import MadeFile
-    from cmbagent_nb.workflow.motion import Place
+    from cmbagent_nb.workflow.file_registry import MadeFile
     from cmbagent_nb.workflow.plan import Step
     from cmbagent_nb.workflow.restore import PastAttempt
+    from cmbagent_nb.workflow.scheduler import Slot
+    from cmbagent_nb.workflow.step_source import PreparedCode
 
 PHASE = "control"
 
@@ -92,7 +92,7 @@ class _Written:
     #: The agent's turn that wrote it.
     event_id: str | None
     reason: str = ""
-    ready: Ready | None = None
+    ready: PreparedCode | None = None
 
 
 class Attempt:
@@ -106,7 +106,7 @@ class Attempt:
         *,
         failures: Sequence[Failure],
         comments: Sequence[str],
-        place: Place | None,
+        slot: Slot | None,
         past: PastAttempt | None = None,
     ) -> None:
         self.context = context
@@ -114,7 +114,7 @@ class Attempt:
         self.number = number
         self.failures = failures
         self.comments = comments
-        self.place = place
+        self.slot = slot
         self.transitions: list[dict[str, Any]] = []
         self.past = past
         self._id = past.id if past else new_id()
@@ -122,7 +122,7 @@ class Attempt:
         self._exit: dict[str, Any] | None = None
         self._given: list[str] = []
         self._handed = Handed()
-        self._carried: Carried | None = None
+        self._carried: CarriedContext | None = None
         self._started = False
         self._ended = False
 
@@ -138,12 +138,14 @@ class Attempt:
         if self.past is not None:
             self._exit = await in_thread(self._take_over)
         if self._exit is None:
-            await with_space(context, prepare, context.work_dir, step.node_id, self.number, self._handed.seeds)
+            await retry_while_disk_full(
+                context, prepare, context.work_dir, step.node_id, self.number, self._handed.seeds
+            )
         row = {"status": "running", "started_at": time.time()}
         if self.past is not None:
-            context.kept.update("attempt_resumed", "step_attempts", self._id, {**row, "ended_at": None})
+            context.journaled.update("attempt_resumed", "step_attempts", self._id, {**row, "ended_at": None})
         else:
-            context.kept.insert(
+            context.journaled.insert(
                 "attempt_started",
                 "step_attempts",
                 {
@@ -192,7 +194,7 @@ class Attempt:
             return
         self._ended = True
         ended = {"status": status, "ended_at": time.time(), **values}
-        self.context.kept.update("attempt_ended", "step_attempts", self._id, ended)
+        self.context.journaled.update("attempt_ended", "step_attempts", self._id, ended)
 
     def _prompt(self) -> str:
         context, step = self.context, self.step
@@ -208,7 +210,7 @@ class Attempt:
             context.options.max_attempts,
             self.comments,
             self._carried.text if self._carried else "",
-            context.conduct.guide(step, self.failures) if context.conduct else "",
+            context.step_source.guide(step, self.failures) if context.step_source else "",
             replaced=self._handed.replaced(before),
         )
 
@@ -234,10 +236,10 @@ class Attempt:
 
     async def _get_code(self, spec: AgentSpec) -> _Written:
         """Take the code that is ready, or ask the agent for it."""
-        context, conduct = self.context, self.context.conduct
-        if conduct is not None:
+        context, step_source = self.context, self.context.step_source
+        if step_source is not None:
             other = self.number > 1 or bool(self.failures or self.comments)
-            ready = await conduct.ready(context, self.step, other=other)
+            ready = await step_source.code_for(context, self.step, other=other)
             if ready is not None:
                 return _Written(ready.code, ready.filename, ready.explanation, None, ready=ready)
         from cmbagent_nb.agents.replies import Code
@@ -252,17 +254,17 @@ class Attempt:
 
     async def _code(self, spec: AgentSpec) -> Done | Failure:
         reply = await self._get_code(spec)
-        code, conduct = reply.code, self.context.conduct
+        code, step_source = reply.code, self.context.step_source
         script = self._folder / "codebase" / script_name(reply.filename, self.step)
         code_hash = hashlib.sha256(code.encode()).hexdigest()
         if self._exit is not None and not await in_thread(_is, script, code_hash):
             # The code is another than the one whose end was written: its attempt begins anew.
             self._exit = None
-            await with_space(
+            await retry_while_disk_full(
                 self.context, prepare, self.context.work_dir, self.step.node_id, self.number, self._handed.seeds
             )
         if self._exit is None:
-            await with_space(self.context, _write, script, code)
+            await retry_while_disk_full(self.context, _write, script, code)
         self.context.stream.emit("code_generated", node_id=self.step.node_id, path=f"codebase/{script.name}")
         self._hand(spec.name, EXECUTOR, "code to run", {"path": f"codebase/{script.name}"}, reply.event_id)
         refusal = await self._may_run(script.name, code)
@@ -270,7 +272,7 @@ class Attempt:
             return self._refused(refusal, script, code_hash, spec, reply)
         # What was allowed is what is run, whatever happened to the file while it was shown.
         if self._exit is None:
-            await with_space(self.context, _put_back, script, code, code_hash)
+            await retry_while_disk_full(self.context, _put_back, script, code, code_hash)
         outcome, event_id = await self._launch(script, code_hash, reply, spec)
         await in_thread(_put_back, script, code, code_hash)
         note_changed(self.context, outcome.changed_links, event_id)
@@ -292,12 +294,12 @@ class Attempt:
             },
         )
         if failure is not None:
-            if conduct is not None and reply.ready is not None:
-                await conduct.deviated(self.context, self.step, failure)
+            if step_source is not None and reply.ready is not None:
+                await step_source.on_deviation(self.context, self.step, failure)
             self._hand(EXECUTOR, spec.name, "the attempt failed", {"error": failure.error}, event_id)
             return failure
-        if conduct is not None and reply.ready is None:
-            await conduct.made(self.context, self.step, code, reply.reason, spec.name)
+        if step_source is not None and reply.ready is None:
+            await step_source.on_adapted(self.context, self.step, code, reply.reason, spec.name)
         return Done(
             node_id=self.step.node_id,
             title=self.step.title,
@@ -316,7 +318,7 @@ class Attempt:
         title = f"Run this code? ({name}, step {self.step.number})"
         question = gates.Question("tool_call", title, gates.TOOL_OPTIONS, "", shown, shown)
         node_id = self.step.node_id
-        answer = await self.context.ask_person(question, node_id, f"tool:{self.number}", self.place)
+        answer = await self.context.ask_gate(question, node_id, f"tool:{self.number}", self.slot)
         if answer.resolution == "abort":
             raise stopped(self.step.number, answer.by)
         await self.context.states.node(node_id, "running")
@@ -356,7 +358,7 @@ class Attempt:
                 outcome = await in_thread(outcome_of, self._exit, self._folder, script, seeds, context.work_dir)
                 span.meta = {"ended_before_it_was_resumed": True}
             else:
-                outcome = await context.motion.run_code(self.step.node_id, lambda: self._start(script, code))
+                outcome = await context.scheduler.run_code(self.step.node_id, lambda: self._start(script, code))
             reads = self._reads(outcome, code)
             span.outputs = {
                 "exit_code": outcome.exit_code,
@@ -387,8 +389,10 @@ class Attempt:
         """Run the code; when a pause had stopped it, in a folder as it was before."""
         context = self.context
         if self._started:
-            await with_space(context, prepare, context.work_dir, self.step.node_id, self.number, self._handed.seeds)
-            await with_space(context, _write, script, code)
+            await retry_while_disk_full(
+                context, prepare, context.work_dir, self.step.node_id, self.number, self._handed.seeds
+            )
+            await retry_while_disk_full(context, _write, script, code)
         self._started = True
         return await launch(
             script,
@@ -399,7 +403,7 @@ class Attempt:
             on_output=lambda stream, text: context.stream.emit(
                 "step_progress", node_id=self.step.node_id, stream=stream, text=text
             ),
-            on_start=lambda pid, started: context.kept.update(
+            on_start=lambda pid, started: context.journaled.update(
                 "process_started", "step_attempts", self._id, {"pid": pid, "process_started_at": started}
             ),
         )
@@ -413,12 +417,12 @@ class Attempt:
 
     async def _judge(self, outcome: Outcome, reply: _Written) -> Failure | None:
         """Tell whether the attempt reached its goal."""
-        context, conduct, code = self.context, self.context.conduct, reply.code
+        context, step_source, code = self.context, self.context.step_source, reply.code
         failure = failure_of(self.number, outcome, code, context.options.pass_env)
         if failure is not None:
             return failure
-        if conduct is not None and reply.ready is not None:
-            reason = await conduct.judge(context, self.step, self.number, outcome, self._folder)
+        if step_source is not None and reply.ready is not None:
+            reason = await step_source.check_outcome(context, self.step, self.number, outcome, self._folder)
             return Failure(self.number, reason, code, output_of(outcome)) if reason else None
         return await check_outputs(context, self.step, self.number, self._folder, outcome, code)
 
@@ -484,7 +488,7 @@ class Attempt:
     ) -> Done:
         name = _text_name(self.step, default)
         path = self._folder / name
-        await with_space(self.context, _write, path, self.context.writer.scrub(markdown))
+        await retry_while_disk_full(self.context, _write, path, self.context.writer.scrub(markdown))
         entry = await in_thread(_entry, path, name)
         async with self.context.publishing:
             files = await self._place([entry])
@@ -505,7 +509,7 @@ class Attempt:
         context, node_id = self.context, self.step.node_id
         assert context.plan is not None
         order = Order(context.plan)
-        context.credits.credit(file, agent=agent, parent=parent, phase=PHASE, final=final, order=order, **more)
+        context.file_registry.register(file, agent=agent, parent=parent, phase=PHASE, final=final, order=order, **more)
         if final:
             context.stream.emit("file_created", path=file.path, node_id=node_id, file_type=file.file_type)
 

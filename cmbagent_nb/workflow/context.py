@@ -1,4 +1,4 @@
-"""What all parts of one run share while it goes on."""
+"""Holds the objects that all parts of one run share."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from cmbagent_nb.llm.gateway import Gateway
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.checkpoints import Checkpoints
-    from cmbagent_nb.workflow.conduct import Conduct
-    from cmbagent_nb.workflow.credits import Credits
+    from cmbagent_nb.workflow.file_registry import FileRegistry
     from cmbagent_nb.workflow.gates import Answer, Gates, Question
-    from cmbagent_nb.workflow.kept import Kept
-    from cmbagent_nb.workflow.motion import Motion, Place
-    from cmbagent_nb.workflow.offer import Offer
+    from cmbagent_nb.workflow.journaled import JournaledWriter
+    from cmbagent_nb.workflow.scheduler import RunScheduler, Slot
+    from cmbagent_nb.workflow.skill_selector import SkillSelector
     from cmbagent_nb.workflow.states import States
+    from cmbagent_nb.workflow.step_source import StepSource
     from cmbagent_nb.workflow.stream import Stream
 
 
@@ -67,24 +67,24 @@ class Context:
     options: Options
     inputs: list[dict[str, Any]]
     writer: Writer
-    kept: Kept
+    journaled: JournaledWriter
     recorder: Recorder
     states: States
     gates: Gates
     gateway: Gateway
     registry: Registry
-    credits: Credits
+    file_registry: FileRegistry
     checkpoints: Checkpoints
     stream: Stream
     limits: Limits
-    motion: Motion
+    scheduler: RunScheduler
     created_at: float
     #: Why the run's task is cancelled: ``cancelled`` by somebody, or ``interrupted`` because the process ends.
     stopped_as: Callable[[], str] = lambda: "cancelled"
-    #: Who stands behind the run besides its agents: a skill, or nobody.
-    conduct: Conduct | None = None
-    #: What looks for a skill that does the task, before anything is planned.
-    offer: Offer | None = None
+    #: Supplies the code of steps instead of agents, for a run of a skill.
+    step_source: StepSource | None = None
+    #: Chooses a skill for the task before planning.
+    skill_selector: SkillSelector | None = None
     #: Says in words what keeps the run waiting; an empty text when all is well again.
     set_blocked_reason: Callable[[str], None] = lambda text: None
     #: Whether a person was asked about a skill: then that is where the graph begins.
@@ -94,7 +94,7 @@ class Context:
     last_node: str = "planning"
     past: Past = field(default_factory=Past)
     done: dict[str, Done] = field(default_factory=dict)
-    #: Held while files are put into the work dir and credited: the last version is the one that is there.
+    #: Held while files are put into the work dir and registered: the last version is the one that is there.
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Held while a step is told what was done: steps that begin together share a summary.
     carrying: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -105,8 +105,8 @@ class Context:
 
         return ToolBox(folder)
 
-    async def ask_person(
-        self, question: Question, node_id: str, moment: str, place: Place | None = None, *, still: bool = False
+    async def ask_gate(
+        self, question: Question, node_id: str, moment: str, slot: Slot | None = None, *, still: bool = False
     ) -> Answer:
         """Ask a person at a gate of a node, which waits meanwhile; an answer from before an interruption counts.
 
@@ -117,7 +117,7 @@ class Context:
             return answer
         if not still:
             await self.states.node(node_id, "waiting_approval", reason=question.title)
-        async with self.motion.waiting(place):
+        async with self.scheduler.waiting(slot):
             answer = await self.gates.ask(
                 question,
                 node_id,

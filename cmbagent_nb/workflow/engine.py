@@ -17,10 +17,10 @@ from cmbagent_nb.errors import CMBAgentError, PlanRefused, PlanTooLong, ReplyInv
 from cmbagent_nb.logs import get_logger
 from cmbagent_nb.workflow import gates, prompts, reports
 from cmbagent_nb.workflow.context import PLANNED
+from cmbagent_nb.workflow.disk_full import LOOK_AGAIN
 from cmbagent_nb.workflow.graph import add_graph, add_planning
 from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING, SKILL_MATCH, TERMINATOR, Plan, checked
 from cmbagent_nb.workflow.restore import BLOCKED
-from cmbagent_nb.workflow.space import LOOK_AGAIN
 from cmbagent_nb.workflow.step import Ending, run_step
 from cmbagent_nb.workflow.summary import summarize
 
@@ -75,9 +75,9 @@ async def _go(context: Context) -> tuple[str, str]:
     context.plan = plan
     with context.recorder.located_at(context.last_node):
         await reports.write_plan(context, plan)
-        if context.conduct is not None:
-            await context.conduct.begin(context, plan)
-        await context.motion.enter("executing")
+        if context.step_source is not None:
+            await context.step_source.begin(context, plan)
+        await context.scheduler.enter("executing")
     context.last_node = TERMINATOR
     endings = await _run_steps(context, plan)
     failed = [f"step {step.number}: {endings[step.node_id].error}" for step in plan.steps if _failed(endings, step)]
@@ -86,9 +86,9 @@ async def _go(context: Context) -> tuple[str, str]:
 
 async def _is_to_plan(context: Context) -> bool:
     """Tell whether the run has to make a plan; a skill that does the task, when one is looked for, is a plan."""
-    if context.offer is not None and context.conduct is None:
+    if context.skill_selector is not None and context.step_source is None:
         with context.recorder.located_at(SKILL_MATCH, agent="you"):
-            await context.offer.decide(context)
+            await context.skill_selector.select(context)
     return context.options.mode in PLANNED and context.options.plan is None
 
 
@@ -103,11 +103,11 @@ async def _make_plan(context: Context) -> Plan | None:
     """Plan, review, and let a person decide; ``None`` when the plan was rejected."""
     options = context.options
     await add_planning(context, approval="plan" in options.approve)
-    await context.motion.enter("planning")
+    await context.scheduler.enter("planning")
     planned = context.past.statuses.get(PLANNING) == "completed"
     if not planned:
         await context.states.node(PLANNING, "running")
-    async with context.motion.moving():
+    async with context.scheduler.active():
         plan = await _propose(context, None, [], "")
         for _ in range(options.n_plan_reviews):
             recommendations = await _review(context, plan)
@@ -190,7 +190,7 @@ async def _propose(context: Context, previous: Plan | None, comments: list[str],
         raise
     plan = Plan.from_reply(answer.value.model_dump())
     context.plan_event = answer.event_id
-    context.kept.note("plan_proposed", plan.to_dict())
+    context.journaled.note("plan_proposed", plan.to_dict())
     return plan
 
 
@@ -226,7 +226,7 @@ async def _approve(context: Context, plan: Plan) -> Plan | None:
     await become("running")
     for time_shown in count(1):
         question = _plan_question(plan, note, context.options.max_plan_steps)
-        answer = await context.ask_person(question, PLAN_APPROVAL, f"plan:{time_shown}", still=decided)
+        answer = await context.ask_gate(question, PLAN_APPROVAL, f"plan:{time_shown}", still=decided)
         if answer.resolution == "approved":
             await become("completed", f"approved by {answer.by}", answer.by)
             return plan
@@ -298,7 +298,7 @@ async def _run_steps(context: Context, plan: Plan) -> dict[str, Ending]:
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     endings[running.pop(task)] = task.result()
-                await context.motion.settle()
+                await context.scheduler.update_run_status()
     finally:
         for task in running:
             task.cancel()
@@ -335,8 +335,8 @@ async def _finish(context: Context, status: str, error: str, started: float) -> 
             if status == "interrupted":
                 context.checkpoints.add("emergency")
             result = await _patiently(context, lambda: reports.write_all(context, status, error, started))
-            if context.conduct is not None:
-                result |= await context.conduct.end(context, status, error)
+            if context.step_source is not None:
+                result |= await context.step_source.end(context, status, error)
         except Exception as fault:
             LOG.exception("the reports of run %s could not be written", context.run_id)
             error = error or f"Its reports could not be written: {fault}"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.capture.recorder import Recorder
     from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.writer import Writer
-    from cmbagent_nb.workflow.kept import Kept
+    from cmbagent_nb.workflow.journaled import JournaledWriter
 
 #: The gates that can be asked for, and the presets that stand for several of them.
 MODES = ("plan", "before_step", "after_step", "error", "tool", "manual")
@@ -200,7 +200,7 @@ class Gates:
     def __init__(
         self,
         writer: Writer,
-        kept: Kept,
+        journaled: JournaledWriter,
         recorder: Recorder,
         run_id: str,
         session_id: str,
@@ -211,7 +211,7 @@ class Gates:
         self._recorder = recorder
         self._run_id = run_id
         self._session_id = session_id
-        self._kept = kept
+        self._journaled = journaled
         self._policy = policy(answers)
         self._policy_name = answers
         self._given = dict(given or {})
@@ -267,7 +267,7 @@ class Gates:
         ) as span:
             gate = _Open(self._loop.create_future(), names, context["hash"])
             self._open[approval_id] = gate
-            self._kept.insert(
+            self._journaled.insert(
                 "gate_opened",
                 "approval_requests",
                 {
@@ -307,7 +307,7 @@ class Gates:
 
         def note(done: concurrent.futures.Future[bool]) -> None:
             if not done.cancelled() and done.exception() is None and done.result():
-                self._kept.changed("gate_closed", "approval_requests", approval_id, values)
+                self._journaled.changed("gate_closed", "approval_requests", approval_id, values)
 
         closed.add_done_callback(note)
 
@@ -360,7 +360,7 @@ class Gates:
         if not won:
             raise closed(await in_thread(find_gate, self._writer.db, approval_id), approval_id)
         values = {"status": "resolved", "resolution": resolution, "user_feedback": answer.feedback, "resolved_by": by}
-        self._kept.changed("gate_answered", "approval_requests", approval_id, values)
+        self._journaled.changed("gate_answered", "approval_requests", approval_id, values)
         gate = self._open.get(approval_id)
         if gate is not None and not gate.future.done():
             gate.future.set_result(answer)

@@ -39,7 +39,7 @@ async def add_graph(context: Context, plan: Plan, *, start: str | None) -> None:
         _add_node(context, step.node_id, "step", step.title, step.agent, 1 + step.number)
         if step.node_id in context.past.steps:
             continue
-        context.kept.insert(
+        context.journaled.insert(
             "step",
             "workflow_steps",
             {
@@ -61,7 +61,7 @@ async def add_graph(context: Context, plan: Plan, *, start: str | None) -> None:
         )
     _add_node(context, TERMINATOR, "terminator", "End", None, LAST)
     _add_edges(context, plan.edges(start))
-    context.kept.update("plan", "workflow_runs", context.run_id, {"plan": plan.to_dict()})
+    context.journaled.update("plan", "workflow_runs", context.run_id, {"plan": plan.to_dict()})
     await context.writer.settled()
     context.stream.emit("dag_created", nodes=[step.node_id for step in plan.steps])
 
@@ -81,14 +81,14 @@ def _add_node(context: Context, node_id: str, node_type: str, title: str, agent:
         "order_index": order,
         "depth": 0,
     }
-    context.kept.insert("node", "dag_nodes", row)
+    context.journaled.insert("node", "dag_nodes", row)
 
 
 def _add_edges(context: Context, edges: Iterable[tuple[str, str]]) -> None:
     for from_node, to_node in edges:
         if (from_node, to_node) in context.past.edges:
             continue
-        context.kept.insert(
+        context.journaled.insert(
             "edge",
             "dag_edges",
             {

@@ -18,16 +18,16 @@ from cmbagent_nb.runtime import Runtime, in_thread
 from cmbagent_nb.store.claims import claim
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.store.private import tighten_run
-from cmbagent_nb.workflow.conduct import NO_MODEL
 from cmbagent_nb.workflow.context import Context, Options
-from cmbagent_nb.workflow.host import Host, LiveRun
-from cmbagent_nb.workflow.kept import Kept
-from cmbagent_nb.workflow.motion import Motion
+from cmbagent_nb.workflow.disk_full import LOOK_AGAIN
+from cmbagent_nb.workflow.journaled import JournaledWriter
 from cmbagent_nb.workflow.ownership import HEARTBEAT, beat, check_owner, owner
 from cmbagent_nb.workflow.plan import Plan
+from cmbagent_nb.workflow.process_state import LiveRun, WorkspaceHandle
 from cmbagent_nb.workflow.restore import Past
-from cmbagent_nb.workflow.space import LOOK_AGAIN
+from cmbagent_nb.workflow.scheduler import RunScheduler
 from cmbagent_nb.workflow.states import ACTIVE, Change, change_run
+from cmbagent_nb.workflow.step_source import NO_MODEL
 
 if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import Registry
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
     from cmbagent_nb.store.connection import Connection
-    from cmbagent_nb.workflow.conduct import Conduct
-    from cmbagent_nb.workflow.offer import Offer
+    from cmbagent_nb.workflow.skill_selector import SkillSelector
+    from cmbagent_nb.workflow.step_source import StepSource
 
 LOG = get_logger(__name__)
 
@@ -63,8 +63,8 @@ class Request:
     replay_of: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
     instructions: Mapping[str, str] = field(default_factory=dict)
-    conduct: Conduct | None = None
-    offer: Offer | None = None
+    step_source: StepSource | None = None
+    skill_selector: SkillSelector | None = None
     #: What is to come of the run when it has ended, as it is kept with the run, and what does it.
     after: Mapping[str, Any] = field(default_factory=dict)
     then: Callable[[str], None] | None = None
@@ -77,8 +77,8 @@ class Request:
             "replay_of": self.replay_of,
             "models": dict(self.models),
             "instructions": dict(self.instructions),
-            **({"conduct": self.conduct.to_dict()} if self.conduct else {}),
-            **({"offer": self.offer.to_dict()} if self.offer else {}),
+            **({"conduct": self.step_source.to_dict()} if self.step_source else {}),
+            **({"offer": self.skill_selector.to_dict()} if self.skill_selector else {}),
             **({"after": dict(self.after)} if self.after else {}),
         }
 
@@ -103,29 +103,29 @@ def asked_for(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def options_kept(options: Options) -> dict[str, Any]:
     """Return options as they are kept with a run; :func:`options_from` reads them back."""
-    kept = asdict(options)
-    kept["approve"] = sorted(options.approve)
-    kept["plan"] = options.plan.to_dict() if options.plan else None
-    return kept
+    stored = asdict(options)
+    stored["approve"] = sorted(options.approve)
+    stored["plan"] = options.plan.to_dict() if options.plan else None
+    return stored
 
 
-def options_from(kept: Mapping[str, Any]) -> Options:
+def options_from(stored: Mapping[str, Any]) -> Options:
     """Read a run's options back from what :meth:`Request.to_dict` kept."""
     known = {item.name for item in fields(Options)}
-    options = {name: value for name, value in kept["options"].items() if name in known}
+    options = {name: value for name, value in stored["options"].items() if name in known}
     options["approve"] = frozenset(options["approve"])
     options["plan"] = Plan.from_reply(options["plan"]) if options.get("plan") else None
     return Options(**options)
 
 
-def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
+def start(host: WorkspaceHandle, request: Request, past: Past | None = None) -> LiveRun:
     """Record the run and start it on the event loop; returns at once."""
     redactor().refresh()  # a secret that was set a moment ago, in the same cell
     created = time.time()
     if host.db.is_sqlite:
         claim(host.home, request.work_dir, request.run_id)
-    kept = Kept(host.writer, request.work_dir)
-    kept.insert(
+    journaled = JournaledWriter(host.writer, request.work_dir)
+    journaled.insert(
         "run",
         "workflow_runs",
         {
@@ -136,7 +136,7 @@ def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
             "agent": request.options.agent,
             "model": str(request.model),
             "model_source": _source(request),
-            "skill_id": request.conduct.skill_id if request.conduct else None,
+            "skill_id": request.step_source.skill_id if request.step_source else None,
             "status": "draft",
             "task_description": request.task,
             "created_at": created,
@@ -153,7 +153,7 @@ def start(host: Host, request: Request, past: Past | None = None) -> LiveRun:
         },
     )
     host.writer.insert("leases", {"run_id": request.run_id, "owner": owner(host.db), "heartbeat_at": created})
-    kept.session(request.session_id)
+    journaled.session(request.session_id)
     host.writer.barrier().result()
     return run_live(host, request, created, past)
 
@@ -165,7 +165,7 @@ def _source(request: Request) -> str:
     return "none" if request.model == NO_MODEL else "playbook" if request.model.is_playbook else "live"
 
 
-def run_live(host: Host, request: Request, created: float, past: Past | None = None) -> LiveRun:
+def run_live(host: WorkspaceHandle, request: Request, created: float, past: Past | None = None) -> LiveRun:
     """Start the task of a run that is recorded; ``past`` is what it had done before."""
     live = LiveRun(request.run_id, request.session_id)
     host.live[request.run_id] = live
@@ -173,12 +173,12 @@ def run_live(host: Host, request: Request, created: float, past: Past | None = N
     return live
 
 
-async def _live(host: Host, request: Request, live: LiveRun, created: float, past: Past) -> None:
+async def _live(host: WorkspaceHandle, request: Request, live: LiveRun, created: float, past: Past) -> None:
     """The task of a run. Whatever happens, the run has an end and its listeners hear of it."""
-    heart = asyncio.create_task(_beat(host, request, live))
+    heart = asyncio.create_task(_heartbeat(host, request, live))
     try:
         live.begin()
-        host.watcher.own(request.run_id, live.obey)
+        host.watcher.own(request.run_id, live.handle_command)
         context = await _prepare(host, request, live, created, past)
         from cmbagent_nb.workflow.engine import carry_out
 
@@ -205,7 +205,7 @@ async def _live(host: Host, request: Request, live: LiveRun, created: float, pas
             host.watcher.release(request.run_id)
             host.live.pop(request.run_id, None)
         live.ended.set_result(None)
-        host.changes.tell([request.run_id])
+        host.changes.notify([request.run_id])
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
@@ -218,7 +218,7 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
         LOG.error("the end of a run could not be seen to", exc_info=error)
 
 
-async def _see_to_the_end(host: Host, request: Request, live: LiveRun) -> None:
+async def _see_to_the_end(host: WorkspaceHandle, request: Request, live: LiveRun) -> None:
     """Close what is open still; a run whose end was not written, whatever went wrong there, has failed."""
     await live.close_gate()
     query = "SELECT r.status, l.owner FROM workflow_runs r JOIN leases l ON l.run_id = r.id WHERE r.id = :id"
@@ -228,7 +228,7 @@ async def _see_to_the_end(host: Host, request: Request, live: LiveRun) -> None:
         await _end_early(host, request, "failed", "Internal error: its end could not be written; see the log.")
 
 
-async def _prepare(host: Host, request: Request, live: LiveRun, created: float, past: Past) -> Context:
+async def _prepare(host: WorkspaceHandle, request: Request, live: LiveRun, created: float, past: Past) -> Context:
     """Build what a run needs; the imports that take long happen in a thread."""
     await in_thread(import_heavy)
     from cmbagent_nb.capture.recorder import Recorder
@@ -238,7 +238,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
     from cmbagent_nb.llm.gateway import Gateway
     from cmbagent_nb.llm.tape import Tape
     from cmbagent_nb.workflow.checkpoints import Checkpoints
-    from cmbagent_nb.workflow.credits import Credits
+    from cmbagent_nb.workflow.file_registry import FileRegistry
     from cmbagent_nb.workflow.gates import Gates
     from cmbagent_nb.workflow.states import States
 
@@ -248,21 +248,21 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
     )
     registry = request.registry
     recorder.roles.update({name: registry[name].role for name in registry.names()})
-    kept = Kept(writer, work_dir)
-    gates = Gates(writer, kept, recorder, request.run_id, request.session_id, request.gates, past.answers)
-    states = States(writer, recorder, request.run_id, kept)
+    journaled = JournaledWriter(writer, work_dir)
+    gates = Gates(writer, journaled, recorder, request.run_id, request.session_id, request.gates, past.answers)
+    states = States(writer, recorder, request.run_id, journaled)
     recorder.change_node = states.sub_agent
-    motion = Motion(states, request.options.parallel_steps)
+    scheduler = RunScheduler(states, request.options.parallel_steps)
 
     async def hold(call: CallInfo) -> None:
-        await motion.hold(call.node_id.partition(".")[0])
+        await scheduler.wait_while_paused(call.node_id.partition(".")[0])
 
     gateway = Gateway(
         request.model,
         settings=settings,
         recorder=recorder,
         writer=writer,
-        journal=kept.path,
+        journal=journaled.path,
         before_call=[hold, *([budget(request.max_cost_usd)] if request.max_cost_usd else [])],
         work_dir=work_dir,
         tape=await in_thread(Tape.load, host.db, request.replay_of or request.run_id),
@@ -275,7 +275,7 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
     live.gates = gates
     live.stream.position = lambda: recorder.newest
     live.checkpoints = checkpoints
-    live.motion = motion
+    live.scheduler = scheduler
     # Where gates are answered without a person, a pause stays what it is.
     live.manual = "manual" in request.options.approve and not request.gates
     return Context(
@@ -287,23 +287,23 @@ async def _prepare(host: Host, request: Request, live: LiveRun, created: float, 
         options=request.options,
         inputs=request.inputs,
         writer=writer,
-        kept=kept,
+        journaled=journaled,
         recorder=recorder,
         states=states,
         gates=gates,
         gateway=gateway,
         registry=registry,
-        credits=Credits(kept, recorder, request.run_id, request.session_id, past.files),
+        file_registry=FileRegistry(journaled, recorder, request.run_id, request.session_id, past.files),
         checkpoints=checkpoints,
         stream=live.stream,
         limits=Limits(timeout_s=request.options.step_timeout, memory_mb=request.options.step_memory_mb),
-        motion=motion,
+        scheduler=scheduler,
         created_at=created,
         stopped_as=lambda: live.stopped_as,
         set_blocked_reason=live.set_blocked_reason,
         past=past,
-        conduct=request.conduct,
-        offer=request.offer,
+        step_source=request.step_source,
+        skill_selector=request.skill_selector,
     )
 
 
@@ -313,7 +313,7 @@ def import_heavy() -> None:
         importlib.import_module(f"cmbagent_nb.{name}")
 
 
-async def _beat(host: Host, request: Request, live: LiveRun) -> None:
+async def _heartbeat(host: WorkspaceHandle, request: Request, live: LiveRun) -> None:
     """Give signs of life; a run that another process has taken over stops here."""
     while True:
         try:
@@ -327,7 +327,7 @@ async def _beat(host: Host, request: Request, live: LiveRun) -> None:
         await asyncio.sleep(HEARTBEAT)
 
 
-async def _end_early(host: Host, request: Request, status: str, error: str) -> None:
+async def _end_early(host: WorkspaceHandle, request: Request, status: str, error: str) -> None:
     """End a run past its engine: one that never got as far as that, or whose end it could not write."""
     clean = host.writer.scrub(error)
 
@@ -353,4 +353,4 @@ async def _end_early(host: Host, request: Request, status: str, error: str) -> N
         else:
             break
     if change is not None:
-        Kept(host.writer, request.work_dir).state(change)
+        JournaledWriter(host.writer, request.work_dir).state(change)

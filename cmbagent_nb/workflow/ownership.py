@@ -19,7 +19,7 @@ from cmbagent_nb.store.claims import may_write
 from cmbagent_nb.store.database import FILE_NAME, Database
 from cmbagent_nb.store.json import from_json, to_json
 from cmbagent_nb.store.sqlite import identity
-from cmbagent_nb.workflow.kept import Kept
+from cmbagent_nb.workflow.journaled import JournaledWriter
 from cmbagent_nb.workflow.states import ACTIVE, UNFINISHED, change_node, change_run
 
 if TYPE_CHECKING:
@@ -121,15 +121,15 @@ def clock(connection: Connection) -> float:
 def beat(connection: Connection, run_id: str) -> bool:
     """Give a sign of life for a run; tell whether it is still this process's."""
     now = clock(connection)
-    kept = connection.execute(
+    renewed = connection.execute(
         "UPDATE leases SET heartbeat_at = :now WHERE run_id = :run AND owner = :me",
         {"now": now, "run": run_id, "me": owner(connection)},
     )
-    if kept.rowcount:
+    if renewed.rowcount:
         connection.execute(
             "UPDATE workflow_runs SET last_heartbeat_at = :now WHERE id = :run", {"now": now, "run": run_id}
         )
-    return bool(kept.rowcount)
+    return bool(renewed.rowcount)
 
 
 def check_owner(connection: Connection, run_id: str) -> None:
@@ -180,7 +180,7 @@ def interrupt_orphans(db: Database, writer: Writer) -> list[str]:
             orphans.append(row["id"])
             folder = Path(row["work_dir"] or "")
             if folder.is_dir() and may_write(db.home, folder, row["id"]):
-                Kept(writer, folder).note("interrupted", {"by": owner(db)})
+                JournaledWriter(writer, folder).note("interrupted", {"by": owner(db)})
     db.orphans.clear()
     db.orphans.update(left)
     return orphans

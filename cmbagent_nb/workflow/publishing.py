@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from cmbagent_nb.execution.attempt_folder import destination, ignored, publish, put
 from cmbagent_nb.execution.kinds import file_type, mime
 from cmbagent_nb.runtime import in_thread
-from cmbagent_nb.workflow.carry import MODE as CARRYING
-from cmbagent_nb.workflow.credits import MadeFile, places
-from cmbagent_nb.workflow.space import with_space
+from cmbagent_nb.workflow.disk_full import retry_while_disk_full
+from cmbagent_nb.workflow.file_registry import MadeFile, places
+from cmbagent_nb.workflow.step_context import MODE as CARRYING
 from cmbagent_nb.workflow.versions import Given, Order, step_name
 
 if TYPE_CHECKING:
@@ -56,8 +56,10 @@ async def hand(context: Context, step: Step, steps: Sequence[str]) -> Handed:
     """Choose the files that an attempt starts with: those that ``steps`` published."""
     assert context.plan is not None
     order = Order(context.plan)
-    given = context.credits.given(steps, order, order.before(step.node_id) if context.options.mode == CARRYING else ())
-    seeds = dict.fromkeys(context.conduct.seeds() if context.conduct else ())
+    given = context.file_registry.given(
+        steps, order, order.before(step.node_id) if context.options.mode == CARRYING else ()
+    )
+    seeds = dict.fromkeys(context.step_source.seeds() if context.step_source else ())
     found = {name: name for name in seeds} | await in_thread(places, context.work_dir, given.versions)
     return Handed(found, given)
 
@@ -69,11 +71,11 @@ async def publish_files(
     assert context.plan is not None
     order, work_dir = Order(context.plan), context.work_dir
     paths = {path for entry in entries if (path := destination(entry.path)) is not None}
-    beside = context.credits.outranked(node_id, paths, order)
-    done = await with_space(context, publish, folder, work_dir, list(entries), beside)
+    beside = context.file_registry.outranked(node_id, paths, order)
+    done = await retry_while_disk_full(context, publish, folder, work_dir, list(entries), beside)
     published = {item.path for item in done}
-    for path, source in context.credits.withdraw(node_id, attempt, published, order):
-        await with_space(context, _put_back, work_dir, path, source)
+    for path, source in context.file_registry.withdraw(node_id, attempt, published, order):
+        await retry_while_disk_full(context, _put_back, work_dir, path, source)
     return [MadeFile(item.path, item.size, item.sha256, item.mime, item.file_type, item.source) for item in done]
 
 
@@ -93,7 +95,7 @@ def report_conflicts(context: Context, node_id: str, parent: str | None, scripts
     Scripts of the same name are marked among the run's files and not reported: no step reads another's by chance.
     """
     assert context.plan is not None
-    found = context.credits.conflicts(node_id, Order(context.plan))
+    found = context.file_registry.conflicts(node_id, Order(context.plan))
     _record(context, "file_conflict", [item for item in found if item.path not in scripts], parent)
 
 
@@ -110,7 +112,7 @@ def links_of(context: Context, handed: Handed) -> dict[str, str]:
     return {
         path: version.source
         for path, version in handed.given.versions.items()
-        if context.credits.standing(path, order) != version
+        if context.file_registry.standing(path, order) != version
     }
 
 

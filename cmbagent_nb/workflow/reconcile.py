@@ -23,7 +23,7 @@ from cmbagent_nb.llm.tape import JOURNAL_KIND
 from cmbagent_nb.store.columns import SOFT_LINKS
 from cmbagent_nb.store.journal import FILE_NAME
 from cmbagent_nb.workflow.history import Rows, rows_of_database, rows_of_journal
-from cmbagent_nb.workflow.kept import Kept
+from cmbagent_nb.workflow.journaled import JournaledWriter
 
 if TYPE_CHECKING:
     from cmbagent_nb.store.database import Database
@@ -47,9 +47,9 @@ _ENDED = {"running": "interrupted", "pending": "expired"}
 def reconcile(db: Database, writer: Writer, run_id: str, work_dir: Path) -> list[str]:
     """Make the copies of a run alike that this process owns; returns in words what was missing or different."""
     writer.barrier().result()
-    kept = Kept(writer, work_dir)
+    journaled = JournaledWriter(writer, work_dir)
     stored, told = rows_of_database(db, run_id), rows_of_journal(work_dir / FILE_NAME)
-    found = [*_take_in(writer, run_id, stored, told), *_tell(kept, stored, told)]
+    found = [*_take_in(writer, run_id, stored, told), *_tell(journaled, stored, told)]
     writer.barrier().result()
     return found
 
@@ -84,7 +84,7 @@ def _insert_reply(writer: Writer, run_id: str, stored: Rows, row: Mapping[str, A
     writer.insert("cost_records", {**place, **tokens, **cost, "created_at": row["created_at"]})
 
 
-def _tell(kept: Kept, stored: Rows, told: Rows) -> Iterator[str]:
+def _tell(journaled: JournaledWriter, stored: Rows, told: Rows) -> Iterator[str]:
     """Write a line for what only the database has, and for what the journal tells otherwise."""
     for table, rows in stored.items():
         known = _by_key(table, told[table])
@@ -93,14 +93,14 @@ def _tell(kept: Kept, stored: Rows, told: Rows) -> Iterator[str]:
             if earlier is None:
                 full = {name: value for name, value in row.items() if value is not None}
                 if table == "model_replies":
-                    kept.note(JOURNAL_KIND, {name: row.get(name) for name in _REPLY})
+                    journaled.note(JOURNAL_KIND, {name: row.get(name) for name in _REPLY})
                 else:
-                    kept.note("restored", {"table": table, "row": full})
+                    journaled.note("restored", {"table": table, "row": full})
                 yield f"{table} {key} was not in the journal"
             elif table not in _KEYS:
                 values = {name: value for name, value in row.items() if _differs(table, name, value, earlier)}
                 if values:
-                    kept.changed("restored", table, row["id"], values)
+                    journaled.changed("restored", table, row["id"], values)
                     yield f"{table} {key}: {', '.join(values)}"
 
 

@@ -19,8 +19,8 @@ from cmbagent_nb.store.archived import archived
 from cmbagent_nb.workflow.folders import reserve
 from cmbagent_nb.workflow.gates import ANYTHING
 from cmbagent_nb.workflow.history import rows_of_database, state_of
-from cmbagent_nb.workflow.host import Host, LiveRun
 from cmbagent_nb.workflow.launch import Request, asked_for, options_from, start
+from cmbagent_nb.workflow.process_state import LiveRun, WorkspaceHandle
 from cmbagent_nb.workflow.restore import Past, read_past
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Replay:
         return "Replay(the same)" if self.same else f"Replay({len(self.differences)} differences; first: {self.first})"
 
 
-def start_replay(host: Host, run_id: str, settings: Settings, registry: Registry) -> tuple[LiveRun, str]:
+def start_replay(host: WorkspaceHandle, run_id: str, settings: Settings, registry: Registry) -> tuple[LiveRun, str]:
     """Start a new run that goes through a recorded one again; returns it and its id."""
     if archived(host.db, run_id) is not None:
         unarchive_run(host.db, host.writer, run_id)
@@ -97,7 +97,7 @@ def start_replay(host: Host, run_id: str, settings: Settings, registry: Registry
     return start(host, request, Past(answers=answers, granted=granted)), request.run_id
 
 
-def compare(host: Host, original_id: str, run_id: str) -> Replay:
+def compare(host: WorkspaceHandle, original_id: str, run_id: str) -> Replay:
     """Compare a replayed run, once it has ended, with the recorded one."""
     recorded, replayed = (state_of(rows_of_database(host.db, item)) for item in (original_id, run_id))
     differences = []

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.store.database import rows
 from cmbagent_nb.store.json import to_json
-from cmbagent_nb.workflow.credits import MadeFile
+from cmbagent_nb.workflow.disk_full import retry_while_disk_full
+from cmbagent_nb.workflow.file_registry import MadeFile
 from cmbagent_nb.workflow.plan import Plan
-from cmbagent_nb.workflow.space import with_space
 from cmbagent_nb.workflow.states import STEP, UNFINISHED
 from cmbagent_nb.workflow.versions import Order
 
@@ -28,11 +28,11 @@ async def write_plan(context: Context, plan: Plan) -> None:
     if context.options.mode == "one_shot":
         return
     text = context.writer.scrub(to_json(plan.to_cmbagent()))
-    await with_space(context, _write, context.work_dir / PLAN_FILE, text)
+    await retry_while_disk_full(context, _write, context.work_dir / PLAN_FILE, text)
     data = text.encode()
     made = MadeFile(PLAN_FILE, len(data), hashlib.sha256(data).hexdigest(), "application/json", "plan")
     with context.recorder.located_at("planning", agent="planner"):
-        context.credits.credit(made, agent="planner", parent=context.plan_event, phase="planning")
+        context.file_registry.register(made, agent="planner", parent=context.plan_event, phase="planning")
 
 
 async def close_nodes(context: Context, status: str) -> None:
@@ -78,7 +78,7 @@ async def write_all(context: Context, status: str, error: str, started: float) -
     for node_id, messages in conversations.items():
         texts[f"chats/chat_history_{node_id}.json"] = to_json(messages)
     for name, text in texts.items():
-        await with_space(context, _write, context.work_dir / name, context.writer.scrub(text))
+        await retry_while_disk_full(context, _write, context.work_dir / name, context.writer.scrub(text))
     result = _result(context)
     return result
 
@@ -94,8 +94,8 @@ def _result(context: Context) -> dict[str, Any]:
         text = item.summary
     elif done:
         text = done[-1].output.strip() or done[-1].summary
-    result = {"text": text, "report": report, "files": context.credits.of([item.node_id for item in done])}
-    conflicts = context.credits.all_conflicts(Order(context.plan)) if context.plan else []
+    result = {"text": text, "report": report, "files": context.file_registry.of([item.node_id for item in done])}
+    conflicts = context.file_registry.all_conflicts(Order(context.plan)) if context.plan else []
     return result | ({"conflicts": conflicts} if conflicts else {})
 
 

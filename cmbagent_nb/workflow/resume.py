@@ -13,23 +13,23 @@ from cmbagent_nb.logs import get_logger
 from cmbagent_nb.store.archive import unarchive_run
 from cmbagent_nb.store.archived import archived
 from cmbagent_nb.store.claims import check as check_folder
-from cmbagent_nb.workflow.conduct import NO_MODEL
 from cmbagent_nb.workflow.context import PLANNED
-from cmbagent_nb.workflow.host import Host, LiveRun
-from cmbagent_nb.workflow.kept import Kept
+from cmbagent_nb.workflow.journaled import JournaledWriter
 from cmbagent_nb.workflow.launch import Request, asked_for, options_from, run_live
 from cmbagent_nb.workflow.ownership import clock, forget_processes, interrupt_orphans, owner
+from cmbagent_nb.workflow.process_state import LiveRun, WorkspaceHandle
 from cmbagent_nb.workflow.reconcile import reconcile
 from cmbagent_nb.workflow.restore import BLOCKED, read_past
 from cmbagent_nb.workflow.states import Change, change_node, change_run
+from cmbagent_nb.workflow.step_source import NO_MODEL
 
 if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import Registry
     from cmbagent_nb.llm.spec import ModelSpec
     from cmbagent_nb.settings import Settings
     from cmbagent_nb.store.connection import Connection
-    from cmbagent_nb.workflow.conduct import Conduct
-    from cmbagent_nb.workflow.offer import Offer
+    from cmbagent_nb.workflow.skill_selector import SkillSelector
+    from cmbagent_nb.workflow.step_source import StepSource
 
 LOG = get_logger(__name__)
 
@@ -38,13 +38,13 @@ RESUMABLE = ("interrupted", "failed")
 
 
 def resume(
-    host: Host,
+    host: WorkspaceHandle,
     run_id: str,
     settings: Settings,
     registry: Registry,
-    conduct_of: Callable[[str, dict[str, Any], ModelSpec], Conduct] | None = None,
+    step_source_of: Callable[[str, dict[str, Any], ModelSpec], StepSource] | None = None,
     then_of: Callable[[dict[str, Any]], Callable[[str], None]] | None = None,
-    offer_of: Callable[[dict[str, Any], ModelSpec], Offer] | None = None,
+    skill_selector_of: Callable[[dict[str, Any], ModelSpec], SkillSelector] | None = None,
 ) -> LiveRun:
     """Take a run over and go on where it stood; returns at once.
 
@@ -84,12 +84,12 @@ def resume(
     options = replace(options, max_plan_steps=max(options.max_plan_steps, settings.max_plan_steps))
     plans = options.mode in PLANNED or bool(asked.get("offer"))
     kept_conduct = asked.get("conduct")
-    conduct = conduct_of(run_id, kept_conduct, model) if conduct_of is not None and kept_conduct else None
+    step_source = step_source_of(run_id, kept_conduct, model) if step_source_of is not None and kept_conduct else None
     registry = registry.changed(asked.get("models", {}), asked.get("instructions", {}))
     changes = host.writer.call(lambda connection: _take_over(connection, run_id, plans, work_dir)).result()
-    kept = Kept(host.writer, work_dir)
+    journaled = JournaledWriter(host.writer, work_dir)
     for change in changes:
-        kept.state(change)
+        journaled.state(change)
     request = Request(
         run_id=run_id,
         session_id=row["session_id"],
@@ -103,8 +103,10 @@ def resume(
         registry=registry,
         max_cost_usd=asked["max_cost_usd"],
         gates=asked.get("gates", ""),
-        conduct=conduct,
-        offer=offer_of(asked["offer"], model) if offer_of is not None and asked.get("offer") else None,
+        step_source=step_source,
+        skill_selector=skill_selector_of(asked["offer"], model)
+        if skill_selector_of is not None and asked.get("offer")
+        else None,
         after=asked.get("after") or {},
         then=then_of(asked["after"]) if then_of is not None and asked.get("after") else None,
     )
@@ -119,7 +121,7 @@ def resume(
         )
         given_back = give_back.result()
         if given_back is not None:
-            kept.state(given_back)
+            journaled.state(given_back)
         raise
     return run_live(host, request, row["created_at"], past=past)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.capture.recorder import Recorder
     from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.writer import Writer
-    from cmbagent_nb.workflow.kept import Kept
+    from cmbagent_nb.workflow.journaled import JournaledWriter
 
 #: From each status of a run to those that may follow.
 RUN: Mapping[str, frozenset[str]] = {
@@ -229,11 +229,11 @@ def _scalar(connection: Connection, statement: str, **parameters: Any) -> Any:
 class States:
     """The statuses of one run, changed from the event loop; each change is durable before it returns."""
 
-    def __init__(self, writer: Writer, recorder: Recorder, run_id: str, kept: Kept) -> None:
+    def __init__(self, writer: Writer, recorder: Recorder, run_id: str, journaled: JournaledWriter) -> None:
         self._writer = writer
         self._recorder = recorder
         self._run_id = run_id
-        self._kept = kept
+        self._journaled = journaled
 
     async def run(self, target: str, *, reason: str = "", by: str = "engine", **values: Any) -> Change | None:
         """Change the status of the run; ``values`` are further columns to set with it."""
@@ -319,5 +319,5 @@ class States:
         # A cancelled run still has to know how its change ended: the transaction is not undone by cancelling.
         change = await asyncio.shield(future)
         if change is not None:
-            self._kept.state(change)
+            self._journaled.state(change)
         return change

@@ -18,8 +18,8 @@ from cmbagent_nb.workflow.summary import summarize
 if TYPE_CHECKING:
     from cmbagent_nb.workflow.context import Context
     from cmbagent_nb.workflow.gates import Answer
-    from cmbagent_nb.workflow.motion import Place
     from cmbagent_nb.workflow.plan import Step
+    from cmbagent_nb.workflow.scheduler import Slot
 
 
 #: Characters of an output that a gate shows; the whole is in the step's folder.
@@ -42,9 +42,9 @@ async def run_step(context: Context, step: Step) -> Ending:
     Stopped
         A person stopped the run at one of the step's gates.
     """
-    async with context.motion.moving(), context.motion.place() as place:
-        await context.motion.hold(step.node_id)
-        work = _Step(context, step, place)
+    async with context.scheduler.active(), context.scheduler.slot() as slot:
+        await context.scheduler.wait_while_paused(step.node_id)
+        work = _Step(context, step, slot)
         with context.recorder.located_at(step.node_id, agent=step.agent):
             ending = await work.run()
         await summarize(context, step.node_id)
@@ -54,10 +54,10 @@ async def run_step(context: Context, step: Step) -> Ending:
 
 
 class _Step:
-    def __init__(self, context: Context, step: Step, place: Place) -> None:
+    def __init__(self, context: Context, step: Step, slot: Slot) -> None:
         self.context = context
         self.step = step
-        self.place = place
+        self.slot = slot
         past = context.past.steps.get(step.node_id) or PastStep("pending")
         self.failures: list[Failure] = list(past.failures)
         self.comments: list[str] = list(past.comments)
@@ -149,7 +149,7 @@ class _Step:
             self.attempts,
             failures=self.failures,
             comments=self.comments,
-            place=self.place,
+            slot=self.slot,
             past=self.current,
         )
         self.current = None
@@ -192,7 +192,7 @@ class _Step:
         return "retry"
 
     async def _ask(self, question: gates.Question, moment: str) -> Answer:
-        return self._go_on_after(await self.context.ask_person(question, self.step.node_id, moment, self.place))
+        return self._go_on_after(await self.context.ask_gate(question, self.step.node_id, moment, self.slot))
 
     def _go_on_after(self, answer: Answer) -> Answer:
         if answer.resolution in STOPPING:

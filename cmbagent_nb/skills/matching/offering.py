@@ -29,9 +29,9 @@ from cmbagent_nb.skills.matching.fill import named_values, stored_value, taken_v
 from cmbagent_nb.skills.matching.match import Found, Match, match
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow import gates
-from cmbagent_nb.workflow.conduct import NO_MODEL
 from cmbagent_nb.workflow.graph import add_offer
 from cmbagent_nb.workflow.plan import SKILL_MATCH
+from cmbagent_nb.workflow.step_source import NO_MODEL
 
 if TYPE_CHECKING:
     from cmbagent_nb.agents.registry import Registry
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.settings import Settings
     from cmbagent_nb.skills.running.start_run import Prepared
     from cmbagent_nb.workflow.context import Context
-    from cmbagent_nb.workflow.host import Host
+    from cmbagent_nb.workflow.process_state import WorkspaceHandle
 
 #: Skills that a row of ``skill_matches`` names, and how many a gate offers at most.
 _KEPT, _OFFERED = 5, 3
@@ -77,11 +77,11 @@ class _Choice:
 
 
 class SkillOffer:
-    """Looks for a skill that does a run's task: an :class:`~cmbagent_nb.workflow.offer.Offer`."""
+    """Looks for a skill that does a run's task: an :class:`~cmbagent_nb.workflow.skill_selector.SkillSelector`."""
 
     def __init__(
         self,
-        host: Host,
+        host: WorkspaceHandle,
         settings: Settings,
         registry: Registry,
         model: ModelSpec,
@@ -97,10 +97,10 @@ class SkillOffer:
         """Return what is kept with the run, so that another process can look again."""
         return asdict(self._policy)
 
-    async def decide(self, context: Context) -> None:
+    async def select(self, context: Context) -> None:
         """Look for a skill, ask or decide, and let the skill stand behind the run when it is to be used."""
-        await context.motion.enter("planning")
-        async with context.motion.moving():
+        await context.scheduler.enter("planning")
+        async with context.scheduler.active():
             found, choices = await in_thread(self._look, context)
             match_id = self._record(context, found, choices)
             taken: _Choice | None = None
@@ -215,7 +215,7 @@ class SkillOffer:
         if not decided:
             await context.states.node(SKILL_MATCH, "running")
         moment = f"skill:{','.join(choice.match.id for choice in choices)}"
-        answer = await context.ask_person(question, SKILL_MATCH, moment, still=decided)
+        answer = await context.ask_gate(question, SKILL_MATCH, moment, still=decided)
         if not decided:
             await context.states.node(
                 SKILL_MATCH, "completed", reason=f"{answer.resolution}, said {answer.by}", by=answer.by
@@ -234,13 +234,13 @@ class SkillOffer:
         def fill() -> tuple[list[dict[str, Any]], Any]:
             return furnish(choice.made, context.work_dir, context.run_id, model=self._model, matched=matched)
 
-        stored, conduct = await in_thread(fill)
-        context.conduct = conduct
+        stored, step_source = await in_thread(fill)
+        context.step_source = step_source
         context.options = choice.made.options
         context.inputs = [*context.inputs, *(entry for entry in stored if entry not in context.inputs)]
-        await self._keep(context, conduct)
+        await self._keep(context, step_source)
 
-    async def _keep(self, context: Context, conduct: Any) -> None:
+    async def _keep(self, context: Context, step_source: Any) -> None:
         """Keep with the run that it is a skill's from here on, so that another process goes on with it as such."""
         from cmbagent_nb.workflow.launch import options_kept
 
@@ -248,14 +248,18 @@ class SkillOffer:
             lambda: self._host.db.rows("SELECT meta FROM workflow_runs WHERE id = :id", id=context.run_id)
         )
         meta = from_json(rows[0]["meta"]) if rows and rows[0]["meta"] else {}
-        request = {**meta.get("request", {}), "options": options_kept(context.options), "conduct": conduct.to_dict()}
+        request = {
+            **meta.get("request", {}),
+            "options": options_kept(context.options),
+            "conduct": step_source.to_dict(),
+        }
         request.pop("offer", None)
         values = {
             "mode": context.options.mode,
-            "skill_id": conduct.skill_id,
+            "skill_id": step_source.skill_id,
             "meta": {**meta, "inputs": context.inputs, "request": request},
         }
-        context.kept.update("skill_taken", "workflow_runs", context.run_id, values)
+        context.journaled.update("skill_taken", "workflow_runs", context.run_id, values)
         await context.writer.settled()
 
     # ---- the record
@@ -275,7 +279,7 @@ class SkillOffer:
             skill_id=choice.match.id if choice is not None else None,
             score=best.score if best is not None else None,
         )
-        context.kept.insert("skill_match", "skill_matches", row)
+        context.journaled.insert("skill_match", "skill_matches", row)
         if choice is None:
             shown = {
                 "fits": bool(found.fitting),
@@ -286,7 +290,7 @@ class SkillOffer:
         return match_id
 
     def _close(self, context: Context, match_id: str, status: str, **more: Any) -> None:
-        context.kept.update("skill_match", "skill_matches", match_id, {"status": status, **more})
+        context.journaled.update("skill_match", "skill_matches", match_id, {"status": status, **more})
 
 
 def _subject(choice: _Choice, code: str) -> dict[str, Any]:
@@ -342,7 +346,7 @@ def _row(
     }
 
 
-def record_named(host: Host, run_id: str, session_id: str, task: str, skill_id: str) -> None:
+def record_named(host: WorkspaceHandle, run_id: str, session_id: str, task: str, skill_id: str) -> None:
     """Keep that a skill was named for a task: it was the person's choice."""
     row = _row(
         new_id(), run_id, session_id, task, None, status="accepted", mode="manual", skill_id=skill_id, score=None
@@ -350,8 +354,8 @@ def record_named(host: Host, run_id: str, session_id: str, task: str, skill_id: 
     host.writer.insert("skill_matches", row)
 
 
-def offer_of(
-    host: Host, settings: Settings, registry: Registry, model: ModelSpec, kept: Mapping[str, Any]
+def skill_selector_of(
+    host: WorkspaceHandle, settings: Settings, registry: Registry, model: ModelSpec, kept: Mapping[str, Any]
 ) -> SkillOffer:
     """Make a run's offer anew, to go on with the run; its inputs are read from where they were stored."""
     known = {name: value for name, value in kept.items() if name in MatchPolicy.__dataclass_fields__}

@@ -11,8 +11,8 @@ from cmbagent_nb.errors import CMBAgentError, SettingsError, UsageError
 if TYPE_CHECKING:
     from cmbagent_nb.settings import Settings
     from cmbagent_nb.skills.matching.offering import SkillOffer
-    from cmbagent_nb.workflow.host import Host
     from cmbagent_nb.workflow.launch import Request
+    from cmbagent_nb.workflow.process_state import WorkspaceHandle
 
 #: The values of the setting ``skill_mode``.
 MODES = ("off", "manual", "auto")
@@ -26,9 +26,9 @@ class SkillSelection:
     search: bool = False
     requested: bool = False
 
-    def offer(
+    def skill_selector(
         self,
-        host: Host,
+        host: WorkspaceHandle,
         request: Request,
         required_tags: Iterable[str],
         parameters: Mapping[str, Any] | None,

@@ -28,7 +28,7 @@ from cmbagent_nb.skills.library import NOTEBOOK, Skill
 from cmbagent_nb.skills.running import adapt, deviation, seen
 from cmbagent_nb.skills.running.ledger import Belongs, Ended, Ledger, numbers_in
 from cmbagent_nb.skills.running.script import are_apart, cells_of, scripts
-from cmbagent_nb.workflow.conduct import NO_MODEL, Ready
+from cmbagent_nb.workflow.step_source import NO_MODEL, PreparedCode
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -64,7 +64,7 @@ class Wish:
 
 
 class SkillRun:
-    """What stands behind a run of a skill: a :class:`~cmbagent_nb.workflow.conduct.Conduct`."""
+    """Step source of a run of a skill: a :class:`~cmbagent_nb.workflow.step_source.StepSource`."""
 
     def __init__(
         self, skill: Skill, wish: Wish, notebook: NotebookNode, template: Template, model: ModelSpec, run_id: str
@@ -134,7 +134,7 @@ class SkillRun:
 
     # ---- the code of a step
 
-    async def ready(self, context: Context, step: Step, *, other: bool) -> Ready | None:
+    async def code_for(self, context: Context, step: Step, *, other: bool) -> PreparedCode | None:
         """Return the skill's code for a first attempt; in guided mode as an agent has fitted it to the task."""
         code = self.scripts.get(step.node_id)
         if code is None or other:
@@ -151,12 +151,12 @@ class SkillRun:
         name = re.sub(r"\W+", "_", step.title.lower()).strip("_")[:40] or step.node_id
         said = f"The code of {self.skill.name} v{self.skill.version}, with its parameters filled in."
         if fitted is None:
-            return Ready(code, f"{name}.py", said, about)
+            return PreparedCode(code, f"{name}.py", said, about)
         about |= {"tailored": True, "reason": fitted.reason}
         changed = context.writer.scrub(fitted.python_code)
         if changed != code:
             self._tell(context, step, changed, fitted.reason, step.agent)
-        return Ready(changed, f"{name}.py", f"{said} Changed for the task: {fitted.reason}", about)
+        return PreparedCode(changed, f"{name}.py", f"{said} Changed for the task: {fitted.reason}", about)
 
     async def _fit(self, context: Context) -> dict[str, FittedStep] | None:
         """Ask once for all steps; None when they are to be asked for one by one."""
@@ -196,7 +196,7 @@ class SkillRun:
 
     # ---- what came of it
 
-    async def judge(self, context: Context, step: Step, attempt: int, outcome: Outcome, folder: Path) -> str:
+    async def check_outcome(self, context: Context, step: Step, attempt: int, outcome: Outcome, folder: Path) -> str:
         """Say what deviates in a step whose code ran; empty when all is as it has been seen."""
         return await in_thread(self._judge, step, outcome, folder)
 
@@ -212,7 +212,7 @@ class SkillRun:
         self.deviations += [item.as_dict() for item in found]
         return "; ".join(item.reason for item in found)
 
-    async def deviated(self, context: Context, step: Step, failure: Failure) -> None:
+    async def on_deviation(self, context: Context, step: Step, failure: Failure) -> None:
         """Keep the deviation, and refuse to go on where no agent may or can."""
         node = self.template.steps[step.node_id]
         if not any(item["node_id"] == node and item["kind"] != "error" for item in self.deviations):
@@ -236,7 +236,7 @@ class SkillRun:
             skill=self.skill.name,
         )
 
-    async def made(self, context: Context, step: Step, code: str, reason: str, agent: str) -> None:
+    async def on_adapted(self, context: Context, step: Step, code: str, reason: str, agent: str) -> None:
         """Say in the record that an agent's code did a step of the skill."""
         self._tell(context, step, code, reason, agent)
 
@@ -259,7 +259,7 @@ class SkillRun:
             return {}
         plan = context.plan
         nodes = [step.node_id for step in plan.steps] if plan is not None else []
-        paths = context.credits.of(nodes)
+        paths = context.file_registry.of(nodes)
         ended = await in_thread(self._ended, context, status, error, paths)
         about = {"skill_id": self.skill.id, "name": self.skill.name, "version": self.skill.version}
         outputs = {"execution_id": self.wish.execution_id, "status": status, "outputs": ended.outputs}

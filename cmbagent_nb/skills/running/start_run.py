@@ -19,7 +19,7 @@ from cmbagent_nb.skills.running.run import check_start, place_file
 from cmbagent_nb.skills.running.script import are_apart
 from cmbagent_nb.skills.source_hash import check_notebook
 from cmbagent_nb.tool_files import files_below
-from cmbagent_nb.workflow.conduct import MODE
+from cmbagent_nb.workflow.step_source import MODE
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from cmbagent_nb.settings import Settings
     from cmbagent_nb.skills.running.as_plan import Template
     from cmbagent_nb.workflow.context import Options
-    from cmbagent_nb.workflow.host import Host, LiveRun
+    from cmbagent_nb.workflow.process_state import LiveRun, WorkspaceHandle
 
 MODES = ("direct", "guided")
 
 
 def start_run(
-    host: Host,
+    host: WorkspaceHandle,
     skill: Skill,
     parameters: Mapping[str, Any],
     *,
@@ -88,7 +88,7 @@ def start_run(
     try:
         if work_dir is not None:
             folder = folders.take(work_dir, host.db, clear=False)
-        stored, conduct = furnish(
+        stored, step_source = furnish(
             made,
             folder,
             run_id,
@@ -118,7 +118,7 @@ def start_run(
         instructions=dict(instructions or {}),
         max_cost_usd=max_cost_usd,
         gates=gates,
-        conduct=conduct,
+        step_source=step_source,
     )
     return start(host, request), run_id
 
@@ -153,16 +153,16 @@ def prepare(
 ) -> Prepared:
     """Check what a skill is to be run with, and make a plan of its graph."""
     from cmbagent_nb.skills.notebook import read_notebook
-    from cmbagent_nb.workflow import asked
+    from cmbagent_nb.workflow import run_options
 
     if mode not in MODES:
-        raise UsageError(asked.unknown("mode", mode, MODES), "Modes of a skill are direct and guided.", mode=mode)
+        raise UsageError(run_options.unknown("mode", mode, MODES), "Modes of a skill are direct and guided.", mode=mode)
     given, others = _sort_inputs(skill, parameters, inputs)
     text, values, notes = check_start(skill, given)
     notebook = read_notebook(text)
     template = plan_of(skill, notebook, apart=are_apart(notebook), agents=registry.plannable(), values=values)
     said = (task or skill.task or skill.description or f"Run the skill {skill.name}.").strip()
-    options = asked.read_options(
+    options = run_options.parse_options(
         settings,
         registry,
         said,
@@ -292,8 +292,10 @@ def _own_copy(default: Any, name: str, value: Any, folder: Path) -> Any:
     return inside
 
 
-def conduct_of(host: Host, registry: Registry, run_id: str, kept: Mapping[str, Any], model: ModelSpec) -> SkillRun:
-    """Make what stands behind a run anew, to go on with it."""
+def step_source_of(
+    host: WorkspaceHandle, registry: Registry, run_id: str, kept: Mapping[str, Any], model: ModelSpec
+) -> SkillRun:
+    """Rebuild the step source of a run, to resume it."""
     from cmbagent_nb.skills.library import find
     from cmbagent_nb.skills.notebook import read_notebook
 

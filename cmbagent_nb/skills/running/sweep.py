@@ -276,7 +276,7 @@ def on_worker(place_of: dict[str, str], point: dict[str, Any], options: dict[str
 
     from cmbagent_nb.settings import load_settings
     from cmbagent_nb.skills.library import find
-    from cmbagent_nb.workflow.host import host
+    from cmbagent_nb.workflow.process_state import host
 
     home = Path(place_of["home"])
     if not home.is_dir():

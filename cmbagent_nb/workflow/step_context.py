@@ -24,7 +24,7 @@ from cmbagent_nb.logs import get_logger
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.store.json import from_json, to_json
 from cmbagent_nb.workflow.condense import Item, extract, join, split, tokens
-from cmbagent_nb.workflow.credits import MadeFile
+from cmbagent_nb.workflow.file_registry import MadeFile
 from cmbagent_nb.workflow.plan import PLAN_APPROVAL, PLANNING
 from cmbagent_nb.workflow.prompts import Done, left_by
 
@@ -50,7 +50,7 @@ LONGEST_LIST = 8
 
 
 @dataclass(frozen=True)
-class Carried:
+class CarriedContext:
     """What a step is told of those before it."""
 
     text: str
@@ -58,13 +58,13 @@ class Carried:
     steps: tuple[str, ...]
 
 
-async def carry(context: Context, step: Step, attempt: int) -> Carried:
+async def carry(context: Context, step: Step, attempt: int) -> CarriedContext:
     """Bring what was done so far into the budget, for one step; write it down, and return it."""
     async with context.carrying:
         return await _carry(context, step, attempt)
 
 
-async def _carry(context: Context, step: Step, attempt: int) -> Carried:
+async def _carry(context: Context, step: Step, attempt: int) -> CarriedContext:
     await context.writer.settled()
     decided = await in_thread(_decisions, context)
     path = context.work_dir / "context" / f"context_{step.node_id}.json"
@@ -73,7 +73,7 @@ async def _carry(context: Context, step: Step, attempt: int) -> Carried:
     if given and set(given) <= set(context.done):
         items = await in_thread(_items, context, given, decided)
         if before.get("hash") == _hash(context, items):
-            return Carried(before["text"], tuple(given))
+            return CarriedContext(before["text"], tuple(given))
     assert context.plan is not None
     given = [item.node_id for item in context.plan.steps if item.node_id in context.done]
     items = await in_thread(_items, context, given, decided)
@@ -99,7 +99,7 @@ async def _carry(context: Context, step: Step, attempt: int) -> Carried:
         "text": text,
     }
     await _write(context, step, path, context.writer.scrub(to_json(told)))
-    return Carried(text, tuple(given))
+    return CarriedContext(text, tuple(given))
 
 
 async def _summary(context: Context, step: Step, items: Sequence[Item], room: int, attempt: int) -> dict[str, str]:
@@ -170,7 +170,7 @@ def _items(context: Context, given: Sequence[str], decided: dict[str, list[str]]
 
 def _item(context: Context, done: Done, decided: Sequence[str]) -> Item:
     def find(node_id: str, name: str) -> Path:
-        return context.work_dir / context.credits.source(node_id, name)
+        return context.work_dir / context.file_registry.source(node_id, name)
 
     heading, _, text = left_by(done, find).partition("\n")
     numbers = [number for name in done.files for number in _numbers(find(done.node_id, name))]
@@ -259,7 +259,7 @@ async def _write(context: Context, step: Step, path: Path, text: str) -> None:
     await in_thread(_replace, path, data)
     made = MadeFile(f"context/{path.name}", len(data), hashlib.sha256(data).hexdigest(), "application/json", "context")
     with context.recorder.located_at(step.node_id, agent=step.agent):
-        context.credits.credit(made, agent=SUMMARIZER, parent=None, phase="control")
+        context.file_registry.register(made, agent=SUMMARIZER, parent=None, phase="control")
 
 
 def _replace(path: Path, data: bytes) -> None:

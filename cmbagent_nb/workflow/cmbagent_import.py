@@ -18,7 +18,7 @@ from cmbagent_nb.execution.kinds import file_type, mime
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow.graph import LAST
-from cmbagent_nb.workflow.kept import Kept
+from cmbagent_nb.workflow.journaled import JournaledWriter
 from cmbagent_nb.workflow.plan import PLANNING, TERMINATOR, Plan, Step
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ def import_run(writer: Writer, session_id: str, found: WorkDir, work_dir: Path, 
     _copy(found, work_dir)
     run_id = new_id()
     keys = {"run_id": run_id, "session_id": session_id}
-    kept = Kept(writer, work_dir)
+    journaled = JournaledWriter(writer, work_dir)
     began = found.ended_at - found.seconds
     models = [item["model"] for item in found.costs if item["model"]]
     planned, carried = found.plan is not None, any(path.startswith("context/") for path in found.files)
-    kept.insert(
+    journaled.insert(
         "run",
         "workflow_runs",
         {
@@ -72,8 +72,8 @@ def import_run(writer: Writer, session_id: str, found: WorkDir, work_dir: Path, 
             },
         },
     )
-    kept.session(session_id)
-    _graph(kept, keys, found, began)
+    journaled.session(session_id)
+    _graph(journaled, keys, found, began)
     info: dict[str, Any] = {
         "id": new_id(),
         **keys,
@@ -84,7 +84,7 @@ def import_run(writer: Writer, session_id: str, found: WorkDir, work_dir: Path, 
     info |= {"inputs": {"from": str(found.folder), "skipped": found.skipped}, "execution_order": 1, "depth": 0}
     writer.insert("execution_events", {**info, "started_at": found.ended_at, "ended_at": found.ended_at})
     for order, entry in enumerate(sorted(found.files.values(), key=lambda entry: entry.mtime_ns), start=2):
-        _file(kept, writer, keys, found, entry, order)
+        _file(journaled, writer, keys, found, entry, order)
     for message in found.messages:
         writer.insert("messages", {**keys, **message})
     for cost in found.costs:
@@ -139,7 +139,7 @@ def refuse_again(db: Database, found: WorkDir) -> None:
 # ---- the rows
 
 
-def _graph(kept: Kept, keys: Mapping[str, Any], found: WorkDir, began: float) -> None:
+def _graph(journaled: JournaledWriter, keys: Mapping[str, Any], found: WorkDir, began: float) -> None:
     steps = found.plan.steps if found.plan else (Step(1, "The task", "engineer", found.task),)
     times = {"started_at": began, "ended_at": found.ended_at}
     nodes = [(PLANNING, PLANNING, "Planning", "planner", 0)] if found.plan else []
@@ -147,11 +147,13 @@ def _graph(kept: Kept, keys: Mapping[str, Any], found: WorkDir, began: float) ->
     nodes.append((TERMINATOR, TERMINATOR, "End", "", LAST))
     for node_id, kind, title, agent, order in nodes:
         node = {"node_id": node_id, "node_type": kind, "title": title, "agent": agent or None, "order_index": order}
-        kept.insert("node", "dag_nodes", {"id": new_id(), **keys, **node, "status": "completed", "depth": 0, **times})
+        journaled.insert(
+            "node", "dag_nodes", {"id": new_id(), **keys, **node, "status": "completed", "depth": 0, **times}
+        )
     plan = found.plan or Plan("", tuple(steps))
     for before, after in plan.edges(PLANNING if found.plan else None):
         edge = {"run_id": keys["run_id"], "from_node_id": before, "to_node_id": after}
-        kept.insert("edge", "dag_edges", {**edge, "dependency_type": "sequential"})
+        journaled.insert("edge", "dag_edges", {**edge, "dependency_type": "sequential"})
     for step in steps:
         row: dict[str, Any] = {
             "node_id": step.node_id,
@@ -164,10 +166,12 @@ def _graph(kept: Kept, keys: Mapping[str, Any], found: WorkDir, began: float) ->
             "expected_outputs": [],
             "inputs": {"bullet_points": list(step.bullet_points)},
         }
-        kept.insert("step", "workflow_steps", {"id": new_id(), **keys, **row, "status": "completed", **times})
+        journaled.insert("step", "workflow_steps", {"id": new_id(), **keys, **row, "status": "completed", **times})
 
 
-def _file(kept: Kept, writer: Writer, keys: Mapping[str, Any], found: WorkDir, entry: Entry, order: int) -> None:
+def _file(
+    journaled: JournaledWriter, writer: Writer, keys: Mapping[str, Any], found: WorkDir, entry: Entry, order: int
+) -> None:
     """Write the event and the row of a file."""
     kind = _kind(entry.path)
     final = kind in ("data", "plot", "report")
@@ -179,7 +183,7 @@ def _file(kept: Kept, writer: Writer, keys: Mapping[str, Any], found: WorkDir, e
     row = {"id": new_id(), **common, "event_id": event["id"], "file_path": entry.path, "file_type": kind}
     row |= {"mime": mime(entry.path), "size_bytes": entry.size, "content_hash": entry.sha256, "version": 1}
     row |= {"is_final_output": final, "priority": "primary" if final else "secondary", "created_at": at}
-    kept.insert("file", "files", row)
+    journaled.insert("file", "files", row)
 
 
 def _kind(name: str) -> str:

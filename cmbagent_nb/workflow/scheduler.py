@@ -1,11 +1,11 @@
-"""What moves in a run: places for steps that run at once, waiting for a person, pausing.
+"""Schedules a run: concurrency slots, waiting at gates, pausing, and the run status derived from them.
 
 Invariants
 ----------
-- A run is ``waiting_approval`` only while a gate is open and nothing else in it can move.
-- A run is ``paused`` from the moment that is asked for; then nothing begins: no model call, no process. What is
-  under way comes to its end, unless it is code and it was asked to stop now; that begins anew afterwards.
-- A step that waits at a gate gives its place to another.
+- A run is ``waiting_approval`` only while a gate is open and nothing else in it is active.
+- A run is ``paused`` from the moment of the request; then no model call and no process starts. What is
+  under way finishes, unless it is code and the pause was asked to stop it now; that code starts again afterwards.
+- A step that waits at a gate releases its slot.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Place:
-    """One of the places for steps that run at once; it can be given up and taken again."""
+class Slot:
+    """A concurrency slot of a step; it can be released and acquired again."""
 
-    def __init__(self, places: asyncio.Semaphore) -> None:
-        self._places = places
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
         self._held = False
 
-    async def take(self) -> None:
-        """Wait for a free place."""
-        await self._places.acquire()
+    async def acquire(self) -> None:
+        """Wait for a free slot."""
+        await self._slots.acquire()
         self._held = True
 
-    def give(self) -> None:
-        """Let another step have the place."""
+    def release(self) -> None:
+        """Release the slot for another step."""
         if self._held:
             self._held = False
-            self._places.release()
+            self._slots.release()
 
 
-class Motion:
-    """What moves, waits and is paused in one run, and the run's status that follows from it."""
+class RunScheduler:
+    """Counts active and waiting work of one run, pauses it, and derives the run's status."""
 
-    def __init__(self, states: States, places: int) -> None:
+    def __init__(self, states: States, slots: int) -> None:
         self._states = states
-        self._places = asyncio.Semaphore(places)
+        self._slots = asyncio.Semaphore(slots)
         self._lock = asyncio.Lock()
         self._free = asyncio.Event()
         self._free.set()
-        self._moving = 0
+        self._active = 0
         self._waiting = 0
         self._phase = ""
         self._status = ""
@@ -61,53 +61,53 @@ class Motion:
     async def enter(self, phase: str) -> None:
         """Begin a phase of the run: ``planning`` or ``executing``."""
         self._phase = phase
-        await self.settle(reason=phase)
+        await self.update_run_status(reason=phase)
 
     @asynccontextmanager
-    async def moving(self) -> AsyncIterator[None]:
-        """Count the block as something that moves."""
-        self._moving += 1
+    async def active(self) -> AsyncIterator[None]:
+        """Count the block as active."""
+        self._active += 1
         try:
             yield
         finally:
-            self._moving -= 1
+            self._active -= 1
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[Place]:
-        """Hold one of the places for steps that run at once."""
-        place = Place(self._places)
-        await place.take()
+    async def slot(self) -> AsyncIterator[Slot]:
+        """Hold a concurrency slot."""
+        slot = Slot(self._slots)
+        await slot.acquire()
         try:
-            yield place
+            yield slot
         finally:
-            place.give()
+            slot.release()
 
     @asynccontextmanager
-    async def waiting(self, place: Place | None) -> AsyncIterator[None]:
-        """Count the block, inside :meth:`moving`, as waiting for a person; it gives up its place meanwhile."""
-        if place is not None:
-            place.give()
-        self._moving -= 1
+    async def waiting(self, slot: Slot | None) -> AsyncIterator[None]:
+        """Count the block, inside :meth:`active`, as waiting for a person; its slot is released meanwhile."""
+        if slot is not None:
+            slot.release()
+        self._active -= 1
         self._waiting += 1
         try:
-            await self.settle()
+            await self.update_run_status()
             yield
         finally:
-            self._moving += 1
+            self._active += 1
             self._waiting -= 1
-        await self.settle()
-        if place is not None:
-            await place.take()
+        await self.update_run_status()
+        if slot is not None:
+            await slot.acquire()
 
     # ---- pausing
 
     @property
     def paused(self) -> bool:
-        """Tell whether the run is held."""
+        """Return whether the run is paused."""
         return not self._free.is_set()
 
     async def pause(self, *, now: bool, by: str) -> None:
-        """Let nothing begin from now on; ``now`` also stops the code that runs.
+        """Start nothing from now on; ``now`` also stops running code.
 
         Raises
         ------
@@ -117,13 +117,13 @@ class Motion:
         if self.paused or not self._phase:
             raise StateError("the run cannot be paused just now", "Look at its state with %cmbagent show.")
         self._free.clear()
-        await self.settle(reason="paused", by=by)
+        await self.update_run_status(reason="paused", by=by)
         if now:
             for task in self._code:
                 self._stopped.add(task)
                 task.cancel()
 
-    async def go_on(self, *, by: str) -> None:
+    async def resume(self, *, by: str) -> None:
         """End a pause.
 
         Raises
@@ -134,9 +134,9 @@ class Motion:
         if not self.paused:
             raise StateError("the run is not paused", "Look at its state with %cmbagent show.")
         self._free.set()
-        await self.settle(reason="resumed", by=by)
+        await self.update_run_status(reason="resumed", by=by)
 
-    async def hold(self, node_id: str) -> None:
+    async def wait_while_paused(self, node_id: str) -> None:
         """Wait here, as node ``node_id``, while the run is paused."""
         while self.paused:
             held = await self._states.hold(node_id)
@@ -147,7 +147,7 @@ class Motion:
     async def run_code(self, node_id: str, start: Callable[[], Awaitable[T]]) -> T:
         """Run code by ``start``; when a pause stops it, it is started again after the pause."""
         while True:
-            await self.hold(node_id)
+            await self.wait_while_paused(node_id)
             task = asyncio.ensure_future(start())
             self._code.add(task)
             try:
@@ -166,13 +166,13 @@ class Motion:
 
     # ---- the run's status
 
-    async def settle(self, *, reason: str = "gate", by: str = "engine") -> None:
-        """Give the run the status that follows from what moves, waits and is held in it."""
+    async def update_run_status(self, *, reason: str = "gate", by: str = "engine") -> None:
+        """Set the run's status from the phase, the active and waiting counts, and the pause."""
         async with self._lock:
             target = self._phase
             if self.paused:
                 target = "paused"
-            elif self._waiting > 0 and self._moving == 0:
+            elif self._waiting > 0 and self._active == 0:
                 target = "waiting_approval"
             if not target or target == self._status:
                 return

@@ -101,7 +101,7 @@ def check_models(models: Mapping[str, str], settings: Settings) -> None:
         check(ModelSpec.parse(text), settings)
 
 
-def read_options(
+def parse_options(
     settings: Settings,
     registry: Registry,
     task: str,

@@ -1,4 +1,4 @@
-"""The rows that going on with a run needs: in the database, and beside it in the run's journal.
+"""Writes the rows that resume needs to the database and to the run's journal.
 
 Either is enough. A line of the journal that holds a row names its table, and its kind says what happened:
 ``{"kind": "attempt_started", "data": {"table": "step_attempts", "row": {…}}}``; a change holds ``id`` and ``values``.
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.states import Change
 
 
-class Kept:
-    """Writes the rows of one run that are kept twice."""
+class JournaledWriter:
+    """Writes the rows of one run to the database and to its journal."""
 
     def __init__(self, writer: Writer, work_dir: Path) -> None:
         self._writer = writer
@@ -44,7 +44,7 @@ class Kept:
         self._writer.journal(self.path, "state", {**data, "values": dict(change.values)})
 
     def session(self, session_id: str) -> None:
-        """Write a line that tells the name of the run's session, which is in no row of the run."""
+        """Write a line with the name of the run's session, which no row of the run holds."""
         for row in self._writer.db.rows("SELECT name FROM sessions WHERE id = :id", id=session_id):
             self.note("session", {"id": session_id, "name": row["name"]})
 

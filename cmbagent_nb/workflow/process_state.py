@@ -1,6 +1,6 @@
-"""What this process has of a workspace: its database and writer, and the runs that live here.
+"""Holds this process's state of a workspace: its database, its writer and the runs that live here.
 
-One host a workspace and process, shared by all :class:`~cmbagent_nb.workspace.Workspace` objects, so that
+One handle per workspace and process, shared by all :class:`~cmbagent_nb.workspace.Workspace` objects, so that
 a button, a magic and a script in one kernel reach the same run.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.store.writer import Writer
     from cmbagent_nb.workflow.checkpoints import Checkpoints
     from cmbagent_nb.workflow.gates import Answer, Gates
-    from cmbagent_nb.workflow.motion import Motion
+    from cmbagent_nb.workflow.scheduler import RunScheduler
 
 
 #: Seconds until a workspace that cannot be written is tried again, and the free bytes that it needs for it.
@@ -52,7 +52,7 @@ class LiveRun:
         #: Done when the run has ended and everything about it is stored.
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self.gates: Gates | None = None
-        self.motion: Motion | None = None
+        self.scheduler: RunScheduler | None = None
         self.checkpoints: Checkpoints | None = None
         #: Whether a pause opens a gate (``--approve manual``), at which a person lets the run go on or stops it.
         self.manual = False
@@ -94,19 +94,19 @@ class LiveRun:
 
     async def pause(self, *, now: bool, by: str) -> None:
         """Let nothing of the run begin from now on; on the event loop."""
-        if self.motion is None:
+        if self.scheduler is None:
             raise StateError("the run has not begun yet", "Try again in a moment.")
-        await self.motion.pause(now=now, by=by)
+        await self.scheduler.pause(now=now, by=by)
         if self.checkpoints is not None:
             self.checkpoints.add("pause")
         if self.manual and self.gates is not None:
             self._pause_gate = asyncio.create_task(self._ask_at_pause(self.gates, by))
 
-    async def go_on(self, *, by: str) -> None:
+    async def resume(self, *, by: str) -> None:
         """End a pause; on the event loop."""
-        if self.motion is None:
+        if self.scheduler is None:
             raise StateError("the run has not begun yet", "Try again in a moment.")
-        await self.motion.go_on(by=by)
+        await self.scheduler.resume(by=by)
         await self.close_gate()
 
     async def close_gate(self) -> None:
@@ -131,10 +131,10 @@ class LiveRun:
         self.stream.emit("approval_received", approval_id=answer.approval_id, resolution=answer.resolution)
         if answer.resolution != "approved":
             self.cancel()
-        elif self.motion is not None and self.motion.paused:
-            await self.motion.go_on(by=answer.by)
+        elif self.scheduler is not None and self.scheduler.paused:
+            await self.scheduler.resume(by=answer.by)
 
-    async def obey(self, command: str, arguments: Mapping[str, Any], origin: str) -> str:
+    async def handle_command(self, command: str, arguments: Mapping[str, Any], origin: str) -> str:
         """Act on a command from another process; returns what came of it."""
         if command == "cancel":
             self.cancel()
@@ -143,7 +143,7 @@ class LiveRun:
             await self.pause(now=bool(arguments.get("now")), by=origin)
             return "paused"
         if command == "resume":
-            await self.go_on(by=origin)
+            await self.resume(by=origin)
             return "resumed"
         if command == "answer_gate":
             answer = await self.answer(
@@ -158,7 +158,7 @@ class LiveRun:
         raise CMBAgentError(f"there is no command {command!r}", "Update the process that owns the run.")
 
 
-class Host:
+class WorkspaceHandle:
     """The open workspace of this process."""
 
     def __init__(self, home: Path, database_url: str, *, read_only: bool = False) -> None:
@@ -176,9 +176,9 @@ class Host:
         refuses = RefusingWriter if self.db.read_only else Writer
         self.writer: Writer = refuses(self.db, scrub)
         self.live: dict[str, LiveRun] = {}
-        self.changes = Changes()
-        self.watcher = Watcher(self.db, self.writer, self.changes.hear)
-        self.writer.on_commit(self.changes.tell)
+        self.changes = ChangeNotifier()
+        self.watcher = Watcher(self.db, self.writer, self.changes.on_external)
+        self.writer.on_commit(self.changes.notify)
         if not read_only:
             opened(home)
         self.writer.caught_up()  # rows that could not be written when the last process ended are taken in
@@ -187,13 +187,13 @@ class Host:
         # The writer says good-bye after this: it was made before.
         atexit.register(_leave, weakref.ref(self))
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Go on in a process that was forked: no run lives here, and nobody listens."""
         self.pid = os.getpid()
         self.live = {}
-        self.changes = Changes()
-        self.watcher = Watcher(self.db, self.writer, self.changes.hear)
-        self.writer.on_commit(self.changes.tell)
+        self.changes = ChangeNotifier()
+        self.watcher = Watcher(self.db, self.writer, self.changes.on_external)
+        self.writer.on_commit(self.changes.notify)
 
     def may_be_written(self) -> bool:
         """Tell whether a workspace that was only readable may be more by now; asked now and then."""
@@ -237,13 +237,13 @@ class Host:
         self.db.close()
 
 
-def _leave(reference: weakref.ref[Host]) -> None:
+def _leave(reference: weakref.ref[WorkspaceHandle]) -> None:
     host = reference()
     if host is not None and host.pid == os.getpid():
         host.leave()
 
 
-class Changes:
+class ChangeNotifier:
     """Who wants to hear that a run has changed."""
 
     def __init__(self) -> None:
@@ -265,7 +265,7 @@ class Changes:
 
         return remove
 
-    def tell(self, run_ids: Iterable[str]) -> None:
+    def notify(self, run_ids: Iterable[str]) -> None:
         """Tell all who wait for these runs; what one of them raises is the caller's to count."""
         with self._lock:
             functions = [function for run_id in run_ids for function in self._functions.get(run_id, [])]
@@ -278,26 +278,26 @@ class Changes:
         if failures:
             raise failures[0]
 
-    def hear(self, change_set: ChangeSet) -> None:
+    def on_external(self, change_set: ChangeSet) -> None:
         """Tell those whom change_set of other processes concern; where it is not known whom, everybody."""
         with self._lock:
             run_ids = list(self._functions)
-        self.tell(run_ids if change_set.runs is None else change_set.runs)
+        self.notify(run_ids if change_set.runs is None else change_set.runs)
 
 
-_hosts: dict[tuple[str, str], Host] = {}
+_hosts: dict[tuple[str, str], WorkspaceHandle] = {}
 _lock = threading.Lock()
 forks.fresh(sys.modules[__name__], "_lock")
 
 
-def _begin_anew() -> None:
+def _restart() -> None:
     """Take the workspaces of the parent as one's own in a process that was forked; its runs stay the parent's."""
     for found in _hosts.values():
-        found.begin_anew()
+        found.restart()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+    os.register_at_fork(after_in_child=_restart)
 
 
 def _key(home: Path, database_url: str) -> tuple[str, str]:
@@ -307,7 +307,7 @@ def _key(home: Path, database_url: str) -> tuple[str, str]:
     return str(home.absolute()), driver_url(database_url)
 
 
-def host(home: Path, database_url: str = "") -> Host:
+def host(home: Path, database_url: str = "") -> WorkspaceHandle:
     """Return the host of a workspace, opened on first use."""
     key = _key(home, database_url)
     with _lock:
@@ -317,7 +317,7 @@ def host(home: Path, database_url: str = "") -> Host:
             found.close()
             found = None
         if found is None or found.pid != os.getpid():
-            found = _hosts[key] = Host(home.absolute(), database_url)
+            found = _hosts[key] = WorkspaceHandle(home.absolute(), database_url)
         return found
 
 

@@ -1,4 +1,4 @@
-"""Who made which file: every file becomes an event and a row, with its version and its predecessor."""
+"""Registers every file that a run makes as an event and a row, with its version and its predecessor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cmbagent_nb.workflow.versions import Conflict, Given, Order, Version
 
 if TYPE_CHECKING:
     from cmbagent_nb.capture.recorder import Recorder
-    from cmbagent_nb.workflow.kept import Kept
+    from cmbagent_nb.workflow.journaled import JournaledWriter
 
 #: Who has made a file for the run itself, in no attempt at a step.
 NOBODY = (None, None)
@@ -44,18 +44,18 @@ class MadeFile:
     source: str = ""
 
 
-class Credits:
-    """The files of one run."""
+class FileRegistry:
+    """Registers the files of one run."""
 
     def __init__(
         self,
-        kept: Kept,
+        journaled: JournaledWriter,
         recorder: Recorder,
         run_id: str,
         session_id: str,
         past: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        self._kept = kept
+        self._journaled = journaled
         self._recorder = recorder
         self._run_id = run_id
         self._session_id = session_id
@@ -88,7 +88,7 @@ class Credits:
         held[version.path] = version
         self._meta[version.file_id] = meta
 
-    def credit(
+    def register(
         self,
         made: MadeFile,
         *,
@@ -129,7 +129,7 @@ class Credits:
             **({"source": made.source} if made.source else {}),
             **(meta or {}),
         }
-        self._kept.insert(
+        self._journaled.insert(
             "file",
             "files",
             {
@@ -247,12 +247,14 @@ class Credits:
         for before, after in pairwise(chain[place:]):
             after.version = max(after.version, before.version + 1)
             values = {"version": after.version, "parent_file_id": before.file_id}
-            self._kept.update("file_changed", "files", after.file_id, values)
+            self._journaled.update("file_changed", "files", after.file_id, values)
 
     def _change(self, version: Version, more: dict[str, Any], **columns: Any) -> None:
         meta = self._meta.get(version.file_id, {}) | more
         self._meta[version.file_id] = {name: value for name, value in meta.items() if value not in (None, [])}
-        self._kept.update("file_changed", "files", version.file_id, {**columns, "meta": self._meta[version.file_id]})
+        self._journaled.update(
+            "file_changed", "files", version.file_id, {**columns, "meta": self._meta[version.file_id]}
+        )
 
 
 def places(work_dir: Path, versions: Mapping[str, Version]) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Waiting for space: a disk that is full when a run wants to write a file is no reason to lose what was paid for.
+"""Waits for free space when a run cannot write a file, so that paid results are not lost.
 
-The run waits and says so. When nobody makes space in time it ends as failed with its attempt left open: whoever goes
-on with it publishes what the code had made, without a call and without running the code again.
+The run reports that it waits. When the disk stays full it ends as failed with its attempt left open: a resume
+publishes the files of the code, without a model call and without running the code again.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ T = TypeVar("T")
 
 LOG = get_logger(__name__)
 
-#: Seconds to wait for somebody to make space, and between two looks.
+#: Seconds to wait for free space, and between two tries.
 PATIENCE = 120.0
 LOOK_AGAIN = 0.5
 
 
-async def with_space(context: Context, function: Callable[..., T], *arguments: Any) -> T:
+async def retry_while_disk_full(context: Context, function: Callable[..., T], *arguments: Any) -> T:
     """Call a function that writes files, on a thread, again and again while the disk is full.
 
     Raises
     ------
     DiskFull
-        Nobody has made space in time.
+        The disk stayed full.
     """
     started = time.monotonic()
     text = f"the disk of {context.work_dir} is full"
-    told = False
+    reported = False
     try:
         while True:
             try:
@@ -48,14 +48,14 @@ async def with_space(context: Context, function: Callable[..., T], *arguments: A
                     raise
                 if time.monotonic() - started > PATIENCE:
                     raise full(context) from error
-            if not told:
-                told = True
+            if not reported:
+                reported = True
                 LOG.warning("run %s waits: %s", context.name, text)
                 context.set_blocked_reason(text)
                 context.stream.emit("waiting", reason=text)
             await asyncio.sleep(LOOK_AGAIN)
     finally:
-        if told:
+        if reported:
             context.set_blocked_reason("")
 
 
@@ -63,6 +63,6 @@ def full(context: Context) -> DiskFull:
     """Return the error of a run that waited for space in vain."""
     return DiskFull(
         f"the disk of {context.work_dir} is full",
-        f"Make space on it, then go on: %cmbagent resume {context.name}. Nothing is asked or computed twice.",
+        f"Make space on it, then resume: %cmbagent resume {context.name}. Nothing is asked or computed twice.",
         path=str(context.work_dir),
     )
