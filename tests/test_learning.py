@@ -1,9 +1,8 @@
-"""What executions say of skills: figures held against pandas, trials, rollback, suggestions, analytics."""
+"""What executions say of skills: figures held against pandas, comparisons, rollback, suggestions, analytics."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -15,11 +14,8 @@ from hypothesis import strategies as st
 
 from cmbagent_nb.errors import SkillError, SkillNotFound
 from cmbagent_nb.skills import library
-from cmbagent_nb.skills.learning import trials
 from cmbagent_nb.skills.learning.analytics import SkillAnalytics
-from cmbagent_nb.skills.learning.statistics import fisher_exact, mann_whitney, quantile
 from cmbagent_nb.skills.learning.suggest import suggest
-from cmbagent_nb.skills.learning.trials import Observation, draw, judge, next_share
 from cmbagent_nb.skills.library import Skill
 from cmbagent_nb.skills.model import Parameter
 from tests.made_skills import executed, make_skill
@@ -107,7 +103,7 @@ def test_figures_are_those_of_pandas(home: Home, made: list[dict[str, Any]]) -> 
 
 
 EXECUTION_COLUMNS = ("version", "status", "duration_s", "cost_usd", "adaptations", "n", "day", "mode")
-TABLES = ("skill_executions", "skill_trials", "skills")
+TABLES = ("skill_executions", "skills")
 
 
 def _good(frame: pd.DataFrame) -> Any:
@@ -153,122 +149,31 @@ def make_skill_row(home: Home, name: str, version: int) -> Skill:
     return library.find(home.db, home.writer, home.path, skill_id)
 
 
-def test_statistics_are_those_of_scipy() -> None:
-    """Fisher's test, the rank test and quantiles agree with scipy and numpy."""
-    import numpy as np
-    from scipy import stats
-
-    generator = random.Random(5)
-    for _ in range(40):
-        a, b, c, d = (generator.randrange(12) for _ in range(4))
-        assert math.isclose(fisher_exact(a, b, c, d), stats.fisher_exact([[a, b], [c, d]])[1], rel_tol=1e-9)
-        first = [generator.randrange(20) / 4 for _ in range(generator.randrange(2, 15))]
-        second = [generator.randrange(20) / 4 for _ in range(generator.randrange(2, 15))]
-        expected = stats.mannwhitneyu(first, second, method="asymptotic").pvalue
-        assert math.isclose(mann_whitney(first, second), expected, rel_tol=1e-9)
-        assert math.isclose(quantile(first, 0.9) or 0.0, float(np.quantile(first, 0.9)), abs_tol=1e-12)
+# ---- two versions -------------------------------------------------------------------------------
 
 
-# ---- trials -------------------------------------------------------------------------------------
-
-ARGUMENTS = {"share": 0.5, "gradual": True, "alpha": 0.05, "max_executions": 200}
-BOTH = {"A": 1, "B": 2}
-
-
-def played(
-    seed: int, success: dict[str, float], seconds: dict[str, float], most: int = 200
-) -> tuple[str, str | None, int]:
-    """Play a trial with random outcomes, looked at after every execution; returns outcome, winner and length."""
-    generator = random.Random(seed)
-    seen: list[Observation] = []
-    while True:
-        share = next_share(seen, ARGUMENTS)
-        arm = "B" if draw(f"trial{seed}", str(len(seen))) < share else "A"
-        good = generator.random() < success[arm]
-        seen.append(Observation(arm, share, good, generator.lognormvariate(math.log(seconds[arm]), 0.3)))
-        _, outcome, winner = judge(seen, {**ARGUMENTS, "max_executions": most}, BOTH)
-        if outcome != "running":
-            return outcome, winner, len(seen)
-
-
-def test_equal_versions_are_seldom_told_apart() -> None:
-    """Looked at after each of 60 executions, equal versions are told apart in no more than 5 % of the trials."""
-    same = {"A": 0.8, "B": 0.8}, {"A": 1.0, "B": 1.0}
-    decided = sum(played(seed, *same, most=60)[0] == "decided" for seed in range(100))
-    assert decided <= 9  # 5 of 100 expected at most; more than 9 has a chance below 3 %
-
-
-def test_better_versions_are_found() -> None:
-    """A version twice as fast, or one that does not fail, wins; a worse one loses."""
-    fast = [played(seed, {"A": 1.0, "B": 1.0}, {"A": 2.0, "B": 1.0}) for seed in range(10)]
-    assert sum(winner == "B" for _, winner, _ in fast) >= 9
-    sure = [played(seed, {"A": 0.4, "B": 1.0}, {"A": 1.0, "B": 1.0}) for seed in range(10)]
-    assert sum(winner == "B" for _, winner, _ in sure) >= 9
-    worse = [played(seed, {"A": 1.0, "B": 0.3}, {"A": 1.0, "B": 1.0}) for seed in range(10)]
-    assert sum(winner == "A" for _, winner, _ in worse) >= 9
-
-
-def test_the_share_grows_with_the_evidence() -> None:
-    """A tenth, then twice as much for every five successes, up to half; back to a tenth when it fails."""
-    seen = [Observation("A", 0.1, True, 1.0)] * 3
-    assert next_share(seen, ARGUMENTS) == 0.1
-    assert next_share([*seen, *[Observation("B", 0.1, True, 1.0)] * 5], ARGUMENTS) == 0.2
-    as_split = [*[Observation("A", 0.1, True, 1.0)] * 9, Observation("B", 0.1, True, 1.0)]
-    assert next_share([*seen, *as_split * 20], ARGUMENTS) == 0.5
-    assert next_share([*seen * 5, *[Observation("B", 0.1, False, 1.0)] * 4], ARGUMENTS) == 0.1
-    assert next_share(seen, {**ARGUMENTS, "gradual": False}) == 0.5
-
-
-def test_a_trial_splits_what_the_name_runs(home: Home) -> None:
-    """The name is split as drawn, a version by its number is not; the decision is kept and the loser gives way."""
-    first = make_skill(home, "tried", ["print(n)"], NUMBER)
-    second = make_skill(home, "tried", ["print(n)", "print(n)"], NUMBER)
-    trial = first.compare(2, share=0.5, gradual=False)
-    with pytest.raises(SkillError, match="A trial of tried is running"):
-        second.compare(1)
-    by_name = library.find(home.db, home.writer, home.path, "tried")
-    assert trials.choose(library.find(home.db, home.writer, home.path, "tried@1"), "key").trial == {}
-    chosen = {str(key): trials.choose(by_name, str(key), {"n": 1}) for key in range(40)}
-    for key, skill in chosen.items():
-        assert skill.version == (2 if draw(trial.id, key) < 0.5 else 1)
-        assert skill.trial["draw"] == draw(trial.id, key)
-    assert {skill.version for skill in chosen.values()} == {1, 2}
-    for number, skill in enumerate(chosen.values()):
-        failed = skill.version == 2
-        executed(
-            home,
-            skill,
-            status="failed" if failed else "completed",
-            trial_id=trial.id,
-            meta={"trial": skill.trial},
-            started_at=DAY + number,
-            ended_at=DAY + number,
-        )
-    home.writer.barrier().result()
-    trial.refresh()
-    assert (trial.status, trial.result["winner"]) == ("decided", "A"), trial.result
-    assert trial.result["evidence_success"] >= trial.result["needed"] == 40
-    assert library.find(home.db, home.writer, home.path, "tried").version == 1
-    worse = library.find(home.db, home.writer, home.path, "tried@2")
-    assert (worse.status, worse.meta["deprecated"]["trial_id"]) == ("deprecated", trial.id)
-    row = trials.frame(home.db, home.writer).iloc[0]
-    assert (row["status"], row["winner"], row["version_b"]) == ("decided", "A", 2)
-    assert "v1 is better: it succeeds more often" in str(trial)
-
-
-def test_an_execution_of_a_trial_says_so(home: Home) -> None:
-    """What a name runs while a trial goes on has the trial, the share and the draw in its row."""
-    first = make_skill(home, "really", ["print(n)"], NUMBER)
-    make_skill(home, "really", ["print(n, n)"], NUMBER)
-    trial = first.compare(2, share=0.5, gradual=False)
-    done = library.find(home.db, home.writer, home.path, "really").run(n=2)
-    row = home.db.rows("SELECT trial_id, skill_id FROM skill_executions WHERE id = :id", id=done.id)[0]
-    assert row["trial_id"] == trial.id
-    assert done.version == (2 if draw(trial.id, done.id) < 0.5 else 1)
-    assert trial.refresh().result["arms"]["B" if done.version == 2 else "A"]["executions"] == 1
-    trial.stop("enough")
-    assert (trial.status, trial.result["reason"]) == ("stopped", "enough")
-    assert library.find(home.db, home.writer, home.path, "really").run().version == 2
+def test_two_versions_run_the_inputs_of_the_past(home: Home) -> None:
+    """Both versions run what the last executions were given: successes, seconds, results."""
+    write = 'with open("data/out.json", "w") as file:\n    json.dump({"twice": n * 2}, file)'
+    first = make_skill(home, "tried", [write], NUMBER)
+    second = make_skill(home, "tried", [f"if n > 6:\n    raise ValueError(n)\n{write}"], NUMBER)
+    third = make_skill(home, "tried", [write.replace("* 2", "* 2 + (n == 6)")], NUMBER)
+    for number, status in enumerate(("completed", "failed", "cancelled", "completed")):
+        executed(home, first, parameters={"n": 5 + number}, status=status, started_at=DAY + number)
+    found = first.compare(2)
+    table = found.frame()
+    assert list(table["parameters"]) == [{"n": n, "mode": "fast"} for n in (5, 6, 8)]
+    assert list(table["status_a"]) == ["completed"] * 3
+    assert list(table["status_b"]) == ["completed", "completed", "failed"]
+    assert list(table["equal"]) == [True, True, False]
+    assert "ValueError: 8" in table["difference"].iloc[2]
+    summary = found.summary()
+    assert (summary["successes_a"], summary["successes_b"], summary["equal"]) == (3, 2, 2)
+    assert summary["p_success"] == 1.0 and 0 < summary["p_time"] <= 1
+    assert "v2: 2 of 3 succeeded" in str(found) and found.as_dict()["versions"] == {"a": 1, "b": 2}
+    assert "twice: 12 became 13" in first.compare(third.id, last=2).frame()["difference"].iloc[0]
+    with pytest.raises(SkillError, match="two versions of one skill"):
+        second.compare(2)
 
 
 # ---- versions -----------------------------------------------------------------------------------

@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pandas as pd
 import pytest
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills import library
-from cmbagent_nb.skills.learning.cache import folder_of
+from cmbagent_nb.skills.learning.reuse import hindrances
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.running.run import SkillExecution
 from tests.made_skills import again, executed, make_skill
 from tests.skill_runs import Home
 
-#: A table is worked out for a second, whatever the label is; what is written depends on both.
+#: A table is worked out for a second; what is written depends on it and on the label.
 SLOW = """
 import time
 import numpy as np
@@ -47,13 +48,13 @@ def home(tmp_path: Path) -> Iterator[Home]:
     opened.close()
 
 
-def from_results(execution: SkillExecution) -> int:
-    cells = json.loads(execution.notebook.read_text())["cells"]
-    return sum("from_results" in cell["metadata"].get("cmbagent_nb", {}) for cell in cells)
+def reused_from(home: Home, execution: SkillExecution) -> str | None:
+    meta = home.db.rows("SELECT meta FROM skill_executions WHERE id = :id", id=execution.id)[0]["meta"]
+    return json.loads(meta).get("reused_from")
 
 
-def test_a_slow_part_is_kept_and_failures_are_told_before(home: Home) -> None:
-    """The slow statement alone is kept, whatever the label; high orders are refused; the version becomes active."""
+def test_equal_executions_are_reused_and_failures_are_told_before(home: Home) -> None:
+    """Executions that come again are reused; high orders are refused; the version becomes active and is faster."""
     parameters = [Parameter("n", "int", 5), Parameter("order", "int", 2), Parameter("label", "str", "a")]
     skill = make_skill(home, "slow", [SLOW], parameters)
     first = skill.run(label="b")
@@ -66,7 +67,7 @@ def test_a_slow_part_is_kept_and_failures_are_told_before(home: Home) -> None:
             home, skill, status="failed", error=f"ValueError: order {order} is too high", parameters={"order": order}
         )
     kinds = {item.kind for item in skill.recommendations()}
-    assert {"precondition"} < kinds
+    assert kinds >= {"precondition", "reuse", "slow_cell"}
     dry = skill.optimize()
     assert dry.new is None
     assert len(skill.versions()) == 1
@@ -78,10 +79,10 @@ def test_a_slow_part_is_kept_and_failures_are_told_before(home: Home) -> None:
         "it is slow",
         1,
     )
-    assert done.report["from_results"] >= 2
-    assert any(item["from_results"] and item["equal"] for item in done.report["files"])
+    assert done.report["reused"] >= 2
+    assert any(item["reused"] and item["equal"] for item in done.report["files"])
     assert done.report["failures"] == {"before": 3, "after": 0, "outcomes": {"told before": 3}}
-    assert done.report["cell_seconds"]["saved"] > 0.2, done.report
+    assert done.time_saved is not None and done.time_saved > 0.2, done.report
     kept = json.loads((done.new.folder / "verification.json").read_text())
     assert kept["summary"] == done.report["summary"]
     row = home.db.rows("SELECT parent_skill_id FROM skills WHERE id = :id", id=done.new.id)[0]
@@ -90,16 +91,76 @@ def test_a_slow_part_is_kept_and_failures_are_told_before(home: Home) -> None:
     assert new.version == 2
     with pytest.raises(SkillError, match="fails unless order < 4"):
         new.run(order=4)
-    # the first fills the store of the workspace, the second finds the slow part there and still says its own label
-    one, two = new.run(label="x"), new.run(label="y")
-    assert [json.loads(item.path("data/result.json").read_text())["label"] for item in (one, two)] == ["x", "y"]
-    assert two.path("data/values.npy").read_bytes() == one.path("data/values.npy").read_bytes()
-    assert [from_results(item) for item in (one, two)] == [0, 1]
-    other = new.run(label="y", n=7)
-    assert other.metrics["total"] != two.metrics["total"]
-    assert from_results(other) == 0
-    assert list(folder_of(home.path).glob("??/*/entry.json"))
-    assert "its results are kept" in str(skill.diff(2)) or "added" in str(skill.diff(2))
+    # the second is the first's result, in a folder of its own; another label, table or input is computed
+    one, two = new.run(label="x"), new.run(label="x")
+    assert two.success and two.outputs == one.outputs and two.metrics == one.metrics
+    assert [reused_from(home, item) for item in (one, two)] == [None, str(one.work_dir)]
+    assert any(str(one.work_dir) in note for note in two.notes)
+    for name in one.outputs:
+        assert two.path(name).read_bytes() == one.path(name).read_bytes()
+    other, more = new.run(label="y"), new.run(label="x", n=7)
+    assert json.loads(other.path("data/result.json").read_text())["label"] == "y"
+    assert more.metrics["total"] != two.metrics["total"]
+    assert [reused_from(home, item) for item in (other, more)] == [None, None]
+    # a result that was changed since is computed anew, and so is one that is gone
+    one.path("data/result.json").write_text("{}")
+    anew = new.run(label="x")
+    assert reused_from(home, anew) is None and anew.metrics == two.metrics
+    assert skill.run(label="b").success and "+ equal executions are reused" in str(skill.diff(2))
+
+
+def test_files_and_values_tell_executions_apart(home: Home) -> None:
+    """An input with other content is another execution; code that removes files or names its folder is not reused."""
+    codes = {
+        "lines": "json.dump(len(open(table_file).readlines()), open('data/out.json', 'w'))",
+        "removes": "import os\nos.remove('input/table.csv')\nopen('data/out.txt', 'w').write('x')",
+        "names": "open('data/out.txt', 'w').write(str(Path('data').absolute()))",
+    }
+    table = Parameter("table_file", "str", "input/table.csv", kind="input")
+    for name, code in codes.items():
+        skill = make_skill(home, name, [code], [table], assets={"input/table.csv": "x\n1\n"}, meta={"reuse": True})
+        first, second = skill.run(), skill.run()
+        assert first.success, first.error
+        assert (reused_from(home, second) is not None) == (name == "lines"), name
+    skill = library.find(home.db, home.writer, home.path, "lines")
+    for rows, again_ in ((2, False), (3, False), (2, True)):
+        done = skill.run(table=pd.DataFrame({"x": range(rows)}))
+        assert done.metrics == {"value": rows + 1}
+        assert (reused_from(home, done) is not None) is again_
+    asset = skill.folder / "assets" / "input" / "table.csv"
+    if asset.is_file():
+        asset.write_text("x\n1\n2\n3\n")
+        assert skill.run().metrics == {"value": 4}
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("import time\nx = time.time()", "clock"),
+        ("from time import time as now\nx = now()", "clock"),
+        ("from datetime import datetime\nx = datetime.now()", "clock"),
+        ("import pandas as pd\nx = pd.Timestamp.now()", "clock"),
+        ("import numpy as np\nx = np.random.normal(size=3)", "random"),
+        ("import numpy as np\nx = np.random.default_rng().normal()", "random"),
+        ("import random\nx = random.random()", "random"),
+        ("import uuid\nx = uuid.uuid4()", "random"),
+        ("import requests\nx = requests.get('a')", "network"),
+        ("from urllib.request import urlopen", "network"),
+        ("import subprocess\nx = subprocess.run(['ls'])", "processes"),
+        ("import os\nx = os.environ['HOME']", "surroundings"),
+        ("x = eval('1')", "surroundings"),
+        ("x = open('/etc/passwd').read()", "outside"),
+        ("x = (", "plain"),
+        ("import numpy as np\nx = np.random.default_rng(3).normal()", ""),
+        ("import numpy as np\nnp.random.seed(3)\nx = np.random.normal()", ""),
+        ("import time\nx = time.perf_counter()\ny = 'a/b'", ""),
+    ],
+)
+def test_code_that_depends_on_more_than_its_inputs(code: str, why: str) -> None:
+    """The clock, chance without a seed, the network, processes, the environment, places outside: named."""
+    new = nbformat.v4
+    found = hindrances(new.new_notebook(cells=[new.new_code_cell(code)]))
+    assert [why in item for item in found] == ([True] if why else []), found
 
 
 def test_what_agents_change_again_and_again(home: Home) -> None:

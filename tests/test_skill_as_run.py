@@ -15,7 +15,6 @@ from cmbagent_nb.errors import SkillError, StateError, UsageError
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.run import Run
 from cmbagent_nb.runtime import Runtime
-from cmbagent_nb.skills.learning.trials import draw
 from cmbagent_nb.skills.running.seen import ENOUGH, observe
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer, text_of
@@ -240,24 +239,6 @@ def test_options_of_a_start_reach_the_named_skill(ws: Workspace) -> None:
     assert run.status == "failed" and "adaptation=False" in str(run.error)
     kept = ws.db.rows("SELECT meta FROM workflow_runs WHERE id = :id", id=run.id)[0]["meta"]
     assert json.loads(kept)["max_attempts"] == 2
-
-
-def test_a_trial_splits_runs_too(ws: Workspace) -> None:
-    """A run of a name that is tried takes the version that was drawn; one of a version stays that."""
-    first = ws.skill("faulty")
-    shown = ws.home / "edited.ipynb"
-    shown.write_text(first.notebook.read_text())
-    assert first.edit(shown, reason="the same again", liveness_s=0).version == 2
-    trial = first.compare(2, gradual=False)
-    for reference in ("faulty", "faulty", "faulty@1"):
-        run = ws.run_skill(reference).wait(60)
-        row = execution(run)
-        assert run.status == "completed" and row["trial_id"] == (trial.id if reference == "faulty" else None)
-        if reference == "faulty":
-            version = 2 if draw(trial.id, row["id"]) < 0.5 else 1
-            assert row["skill_id"] == ws.skill(f"faulty@{version}").id and row["meta"]["trial"]["key"] == row["id"]
-    arms = trial.refresh().result["arms"]
-    assert sum(arms[arm]["executions"] for arm in "AB") == 2
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_a_notebook_becomes_a_skill_and_its_copy_the_next_version(ws: Workspace,
         ("skill optimize line", SkillError, "It takes 10"),
         ("skill rollback line --version 7", SkillNotFound, "no version 7"),
         ("skill ab line 7", SkillNotFound, "no version 7"),
-        ("skill ab line --stop", UsageError, "no trial of line is running"),
+        ("skill ab line --last 0", UsageError, "whole number of 1 or more"),
         ("skill import nothing", UsageError, "nothing at nothing"),
         ("skill delete line", UsageError, "skill delete line --yes"),
         ("skill source add team", UsageError, "add NAME LOCATION"),
@@ -373,13 +373,12 @@ def test_ten_executions_are_enough_to_learn_from(ws: Workspace) -> None:
 
 def test_versions_are_tried_beside_each_other(ws: Workspace) -> None:
     make_skill(home_of(ws), "line", ["X = 1"])
-    assert "no trials" in execute(ws, "skill ab line").text
-    (trial,) = as_json(ws, "skill ab line@1 2 --share 0.4")
-    assert (trial["status"], trial["versions"]) == ("running", {"A": 1, "B": 2})
-    with pytest.raises(SkillError, match="running already"):
-        execute(ws, "skill ab line@1 2")
-    assert [row["status"] for row in as_json(ws, "skill ab line --stop --reason enough")] == ["stopped"]
-    assert [row["result"]["reason"] for row in as_json(ws, "skill ab line")] == ["enough"]
+    found = as_json(ws, "skill ab line --last 1")
+    assert found["versions"] == {"a": 2, "b": 1} and len(found["executions"]) == 1
+    assert found["executions"][0]["status_b"] == "completed"
+    assert "v1: 1 of 1 succeeded" in execute(ws, "skill-ab line 1 --last 1").text
+    with pytest.raises(UsageError, match="no version of line before v1"):
+        execute(ws, "skill ab line@1")
 
 
 def test_skills_are_composed(ws: Workspace) -> None:

@@ -150,8 +150,7 @@ class Handler(APIHandler):
             return find_skill(workspace.db, reference)
 
         home, workspace, row = self.find_row("skill", reference, find)
-        by_name = row["name"] == reference.strip()
-        return home, workspace, workspace.skill(row["name"] if by_name else row["id"])
+        return home, workspace, workspace.skill(row["id"])
 
     def find_row(
         self, kind: str, reference: str, find: Callable[[Workspace], dict[str, Any]]

@@ -259,8 +259,7 @@ class Act(SkillHandler):
         timeout = self.numeric(body, "timeout_s", None, 1, 30 * 86_400)
         wait = self.patience(body, 0.0)
         home, skill = await self.thread(self._checked, reference, given)
-        # Found by its name, it is left to a trial of the name which version runs.
-        arguments: dict[str, Any] = {"skill": skill.name if skill.by_name else skill.id, "parameters": given}
+        arguments: dict[str, Any] = {"skill": skill.id, "parameters": given}
         execution_id = new_id()
         arguments |= {"execution_id": execution_id, "timeout_s": timeout}
         about = {"skill": skill.name, "version": skill.version, "execution_id": execution_id}

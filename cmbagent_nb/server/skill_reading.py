@@ -102,7 +102,7 @@ def _value(item: Any) -> Any:
 
 
 def dashboard(skill: Skill) -> dict[str, Any]:
-    """All that the executions of a skill say: figures by version, value, cell and error, what follows, trials."""
+    """All that the executions of a skill say: figures by version, value, cell and error, what follows."""
     figures = {by: records(skill.performance(by)) for by in ("version", "parameters", "cells", "errors")}
     return {
         "versions": figures["version"],
@@ -110,5 +110,4 @@ def dashboard(skill: Skill) -> dict[str, Any]:
         "cells": figures["cells"],
         "errors": figures["errors"],
         "recommendations": [item.as_dict() for item in skill.recommendations()],
-        "trials": [item.as_dict() for item in skill.trials()],
     }

@@ -1,4 +1,4 @@
-"""What a skill offers of learning: its figures, recommendations, the next version, trials, versions.
+"""What a skill offers of learning: its figures, recommendations, the next version, comparisons, versions.
 
 A base of :class:`~cmbagent_nb.skills.library.Skill`, so that the library stays about where skills are.
 """
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cmbagent_nb.skills.learning.ab import Comparison
     from cmbagent_nb.skills.learning.diff import NotebookDiff
     from cmbagent_nb.skills.learning.optimize import Optimization
     from cmbagent_nb.skills.learning.recommend import Recommendation
-    from cmbagent_nb.skills.learning.trials import Trial
     from cmbagent_nb.skills.library import Skill
     from cmbagent_nb.skills.running.engine import OnProgress
 
@@ -59,19 +59,12 @@ class Learned:
 
         return optimize(self, apply=apply, reason=reason, sample=sample, on_progress=on_progress)
 
-    def compare(self: Skill, other: int | str, *, share: float = 0.5, gradual: bool = True) -> Trial:  # type: ignore[misc]
-        """Begin a trial of this version against another: executions by name are split until one is better."""
-        from cmbagent_nb.skills.learning.trials import start
+    def compare(self: Skill, other: int | str, *, last: int = 10, on_progress: OnProgress | None = None) -> Comparison:  # type: ignore[misc]
+        """Run this version and another with the inputs of the last executions, and return how both did."""
+        from cmbagent_nb.skills.learning.ab import compare
         from cmbagent_nb.skills.versions import version_of
 
-        return start(self, version_of(self, other), share=share, gradual=gradual)
-
-    def trials(self: Skill) -> list[Trial]:  # type: ignore[misc]
-        """Return the trials between versions of this skill's name, the newest first."""
-        from cmbagent_nb.skills.learning.trials import trials
-
-        self.writer.caught_up()
-        return trials(self.db, self.writer, self.name)
+        return compare(self, version_of(self, other), last=last, on_progress=on_progress)
 
     def versions(self: Skill) -> pd.DataFrame:  # type: ignore[misc]
         """Return the versions of this skill's name, oldest first."""

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,10 +65,6 @@ class Skill(Learned, Runnable, Shareable):
     dag_template: dict[str, Any] = field(default_factory=dict)
     postconditions: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
-    #: Whether it was found by its name alone, so that a trial of the name may choose the version.
-    by_name: bool = field(default=False, compare=False)
-    #: The trial that chose this version for an execution, with the draw; empty outside of one.
-    trial: dict[str, Any] = field(default_factory=dict, compare=False)
     db: Database = field(repr=False, compare=False, kw_only=True)
     writer: Writer = field(repr=False, compare=False, kw_only=True)
     home: Path = field(repr=False, compare=False, kw_only=True)
@@ -166,8 +162,7 @@ def find(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
     from cmbagent_nb.store.lookup import find_skill
 
     rows.interrupt_executions(db, writer)
-    skill = from_row(find_skill(db, reference), db, writer, Path(home))
-    return replace(skill, by_name=str(reference).strip() == skill.name)
+    return from_row(find_skill(db, reference), db, writer, Path(home))
 
 
 def load(db: Database, writer: Writer, home: Path, reference: str) -> Skill:

@@ -91,7 +91,7 @@ def version_of(skill: Skill, version: int | str) -> Skill:
 def rollback(skill: Skill, version: int | str, reason: str = "") -> Skill:
     """Let a skill's name mean an older version again; returns that version, ready to run.
 
-    Newer versions are deprecated with the reason, and a trial of the name is stopped.
+    Newer versions are deprecated with the reason.
 
     Raises
     ------
@@ -101,7 +101,6 @@ def rollback(skill: Skill, version: int | str, reason: str = "") -> Skill:
         It was never verified, is not trusted, or its notebook is gone or was changed.
     """
     from cmbagent_nb.skills import rows
-    from cmbagent_nb.skills.learning.trials import trials
     from cmbagent_nb.skills.library import find
     from cmbagent_nb.skills.source_hash import check_notebook
 
@@ -115,9 +114,6 @@ def rollback(skill: Skill, version: int | str, reason: str = "") -> Skill:
         )
     check_notebook(target)
     why = reason or f"rolled back to v{target.version}"
-    for trial in trials(skill.db, skill.writer, skill.name):
-        if trial.status == "running":
-            trial.stop(why)
     mark = rows.mark(skill.db)
 
     def store(connection: Connection) -> None:

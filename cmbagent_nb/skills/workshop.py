@@ -88,13 +88,6 @@ class Workshop:
         self.writer.caught_up()
         return SkillAnalytics(self.db, self.writer, self.home)
 
-    def trials(self: Place) -> pd.DataFrame:
-        """Return the trials between versions of skills, each as it stands now."""
-        from cmbagent_nb.skills.learning.trials import frame
-
-        self.writer.caught_up()
-        return frame(self.db, self.writer)
-
     def skills(self: Place) -> pd.DataFrame:
         """Return the skills of the workspace."""
         from cmbagent_nb.skills.rows import interrupt_executions

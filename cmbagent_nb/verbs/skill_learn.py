@@ -1,4 +1,4 @@
-"""The verbs that look back at skills and make them better: figures, versions, trials, compositions."""
+"""The verbs that look back at skills and make them better: figures, versions, comparisons, compositions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from cmbagent_nb.errors import UsageError
 from cmbagent_nb.verbs.call import Call
 from cmbagent_nb.verbs.declare import arg, count, verb
 from cmbagent_nb.verbs.output import Output, grid, plain, rows
-from cmbagent_nb.verbs.skill_match import share
 from cmbagent_nb.verbs.skill_parts import DESCRIPTION, REASON, SKILL, TAGS, VERSION_OF, made, progress, refuse, words
 
 if TYPE_CHECKING:
@@ -128,16 +127,16 @@ def diff(call: Call) -> Output:
     """Show how two versions of a skill differ: parameters, conditions, cells."""
     skill = call.ws.skill(call.options.skill)
     other = call.options.other
-    found = skill.diff(_before(call, skill) if other is None else other)
+    found = skill.diff(_before(call, skill, "diff") if other is None else other)
     return Output(found.as_dict(), lambda: str(found), display=found)
 
 
-def _before(call: Call, skill: Skill) -> int:
+def _before(call: Call, skill: Skill, command: str) -> int:
     numbers = [int(number) for number in skill.versions()["version"] if int(number) < skill.version]
     if not numbers:
         raise UsageError(
             f"there is no version of {skill.name} before v{skill.version}",
-            f"Name one: {call.prog} skill diff {skill.name} VERSION.",
+            f"Name one: {call.prog} skill {command} {skill.name} VERSION.",
         )
     return max(numbers)
 
@@ -230,30 +229,19 @@ def optimize(call: Call) -> Output:
 @verb(
     "skill ab",
     SKILL,
-    arg("other", nargs="?", metavar="VERSION", help="the version to try beside it; its trials are shown if left out"),
-    arg("--share", type=share, default=0.5, metavar="S", help="the part of the executions that it gets at most (0.5)"),
-    arg("--at-once", action="store_true", help="give it its share from the start, and not step by step"),
-    arg("--stop", action="store_true", help="end the trial that runs, without a decision"),
-    REASON,
+    arg("other", nargs="?", metavar="VERSION", help="the version to compare it with; the one before it if left out"),
+    arg("--last", type=count, default=10, metavar="N", help="how many past executions both versions run again (10)"),
     group="skills",
     aliases=("skill-ab",),
 )
 def ab(call: Call) -> Output:
-    """Compare two versions of a skill by use: executions of its name are split until one is better."""
-    options = call.options
-    skill = call.ws.skill(options.skill)
-    if options.other is not None:
-        if options.stop:
-            raise UsageError("--stop ends a trial that runs", f"{call.prog} skill ab {skill.name} --stop")
-        trial = skill.compare(options.other, share=options.share, gradual=not options.at_once)
-        return Output([trial.as_dict()], lambda: str(trial), display=trial)
-    found = skill.trials()
-    if options.stop:
-        running = [trial for trial in found if trial.status == "running"]
-        if not running:
-            raise UsageError(
-                f"no trial of {skill.name} is running", f"See its trials: {call.prog} skill ab {call.options.skill}."
-            )
-        found = [trial.stop(options.reason) for trial in running]
-    none = f"There are no trials of {skill.name}. Begin one with {call.prog} skill ab {skill.name} VERSION."
-    return Output([trial.as_dict() for trial in found], lambda: "\n".join(map(str, found)) or none)
+    """Compare two versions of a skill: both run the inputs of its last executions."""
+    skill = call.ws.skill(call.options.skill)
+    other = call.options.other or _before(call, skill, "ab")
+    found = skill.compare(other, last=call.options.last, on_progress=progress(call))
+    columns = ["execution_id", "status_a", "status_b", "seconds_a", "seconds_b", "equal", "difference"]
+
+    def text() -> str:
+        return "\n".join([grid(rows(found.frame()), columns, ""), str(found)])
+
+    return Output(found.as_dict(), text, display=found)

@@ -9,6 +9,7 @@ import html
 import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import UsageError
@@ -111,10 +112,10 @@ class SkillAnalytics:
         )
 
     def consolidation(self, min_similarity: float = 0.6) -> pd.DataFrame:
-        """Return pairs of skills that do nearly the same, by code and by what they make, the most alike first."""
+        """Return pairs of skills with the same code but for names and values, the most alike first."""
         import pandas as pd
 
-        from cmbagent_nb.skills.learning.codes import fingerprint, similarity
+        from cmbagent_nb.skills.learning.suggest import code_hash
         from cmbagent_nb.skills.library import list_skills
         from cmbagent_nb.skills.notebook import NO_STEPS, read_notebook
 
@@ -122,29 +123,22 @@ class SkillAnalytics:
         for skill in list_skills(self.db, self.writer, self.home, status="active"):
             newest.setdefault(skill.name, skill)
         prints = {}
-        for name, skill in newest.items():
+        for name, skill in sorted(newest.items()):
             try:
-                notebook = read_notebook(skill.notebook.read_text(encoding="utf-8"))
+                cells = read_notebook(skill.notebook.read_text(encoding="utf-8")).cells
             except (OSError, ValueError):
                 continue  # its notebook is gone: nothing to compare
-            tags = NO_STEPS
-            cells = [
-                c.source for c in notebook.cells if c.cell_type == "code" and not tags & set(c.metadata.get("tags", []))
-            ]
-            prints[name] = (fingerprint("\n".join(cells)), frozenset(_outputs(skill.output_schema)))
+            steps = [c for c in cells if c.cell_type == "code" and not NO_STEPS & set(c.metadata.get("tags", []))]
+            prints[name] = code_hash("\n".join(c.source for c in steps)), frozenset(_outputs(skill.output_schema))
         used = {row["name"]: row["executions"] for row in self._by_name().to_dict("records")}
         table: list[tuple[Any, ...]] = []
-        names = sorted(prints)
-        for place, first in enumerate(names):
-            for second in names[place + 1 :]:
-                code = similarity(prints[first][0], prints[second][0])
-                made = similarity(prints[first][1], prints[second][1])
-                score = 0.7 * code + 0.3 * made
-                if score >= min_similarity:
-                    table.append((first, second, score, code, made, used.get(first, 0), used.get(second, 0)))
+        for (first, (code, made)), (second, (other, others)) in combinations(prints.items(), 2):
+            same, shared = float(bool(code) and code == other), len(made & others) / max(1, len(made | others))
+            score = 0.7 * same + 0.3 * shared
+            if score >= min_similarity:
+                table.append((first, second, score, same, shared, used.get(first, 0), used.get(second, 0)))
         columns = ["skill", "other", "similarity", "code", "outputs", "executions", "executions_other"]
-        table.sort(key=_most_alike)
-        return pd.DataFrame(table, columns=columns)
+        return pd.DataFrame(sorted(table, key=lambda row: (-row[2], row[:2])), columns=columns)
 
     def as_dict(self, days: int = 30, limit: int = 10) -> dict[str, Any]:
         """Return all of it as JSON shows it."""
@@ -207,11 +201,6 @@ class SkillAnalytics:
             " (SELECT SUM(c.cost_usd) FROM cost_records AS c WHERE c.run_id = r.id) AS source_cost_usd"
             " FROM skills AS s JOIN workflow_runs AS r ON r.id = s.source_run_id ORDER BY s.name, s.version"
         )
-
-
-def _most_alike(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    first, second, score, *_ = row
-    return -score, first, second
 
 
 def _outputs(schema: dict[str, Any]) -> list[str]:

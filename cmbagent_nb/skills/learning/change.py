@@ -1,10 +1,9 @@
-"""Applying recommendations to a notebook: new defaults, parameters, conditions, and cells whose results are kept."""
+"""Applies recommendations to a notebook: new defaults, parameters, conditions, and reuse of equal executions."""
 
 from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,8 @@ from cmbagent_nb.skills.model import Parameter, type_of
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from cmbagent_nb.skills.learning.dataflow import Flow
     from cmbagent_nb.skills.learning.recommend import Recommendation
     from cmbagent_nb.skills.library import Skill
-
-#: Runs a notebook and returns the seconds of each cell.
-Profile = Callable[["NotebookNode"], dict[str, float]]
 
 
 @dataclass
@@ -31,6 +26,8 @@ class Changed:
     applied: list[Recommendation] = field(default_factory=list)
     #: What was a constant before it became a parameter.
     constants: dict[str, Any] = field(default_factory=dict)
+    #: Whether an equal earlier execution is reused.
+    reuse: bool = False
 
     @property
     def names(self) -> set[str]:
@@ -38,12 +35,10 @@ class Changed:
         return {item.name for item in self.parameters}
 
 
-def make(skill: Skill, notebook: NotebookNode, changes: list[Recommendation], profile: Profile | None) -> Changed:
-    """Return a copy of the notebook with the changes; one that cannot be made is left out.
-
-    With ``profile`` the slow part of a cell is looked for; without, results of whole cells are kept.
-    """
+def make(skill: Skill, notebook: NotebookNode, changes: list[Recommendation]) -> Changed:
+    """Return a copy of the notebook with the changes; one that cannot be made is left out."""
     made = Changed(copy.deepcopy(notebook), list(skill.parameters), copy.deepcopy(skill.preconditions))
+    made.reuse = bool(skill.meta.get("reuse"))
     for item in changes:
         change = item.change or {}
         done = False
@@ -54,8 +49,8 @@ def make(skill: Skill, notebook: NotebookNode, changes: list[Recommendation], pr
         elif "condition" in change:
             made.preconditions.setdefault("parameters", []).append(change["condition"])
             done = True
-        elif "cache" in change:
-            done = _keep_results(made, change["cache"]["cell"], profile)
+        elif "reuse" in change:
+            done = made.reuse = True
         if done:
             made.applied.append(item)
     _write_parameters(made)
@@ -145,68 +140,3 @@ def _free_name(made: Changed, name: str) -> str:
 
 def _names(code: str) -> list[ast.Name]:
     return [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)]
-
-
-def _keep_results(made: Changed, cell_id: str, profile: Profile | None) -> bool:
-    """Mark the slow part of a cell, found by timing its statements, or the whole cell where no part is better."""
-    from cmbagent_nb.skills.learning import cache, split
-    from cmbagent_nb.skills.learning.dataflow import of_notebook
-
-    cell = next((item for item in made.notebook.cells if item.get("id") == cell_id), None)
-    if cell is None:
-        return False
-    whole = next(item for item in of_notebook(made.notebook) if item.id == cell_id)
-    pieces = split.statements(cell.source)
-    if len(pieces) > 1 and profile is not None:
-        seconds = profile(split.apart(made.notebook, cell_id, pieces))
-        times = [seconds.get(item, 0.0) for item in split.part_ids(cell_id, len(pieces))]
-        runs = split.slow_pieces(times, [split.defines(item) for item in pieces])
-        for number in range(len(runs)):
-            _extend(made.notebook, cell_id, pieces, runs, number)
-        divided, flows = _divided(made.notebook, cell_id, pieces, runs)
-        fit = [item for item in flows if item.plain]
-        fewer = any(item.depends < whole.depends for item in fit)
-        if fit and (fewer or not whole.plain):
-            marked = {item.id: item for item in fit}
-            for part in divided.cells:
-                if part.get("id") in marked:
-                    cache.mark(part, marked[part["id"]])
-            made.notebook = divided
-            return True
-    if not whole.plain:
-        return False
-    cache.mark(cell, whole)
-    return True
-
-
-def _extend(notebook: NotebookNode, cell_id: str, pieces: list[str], runs: list[tuple[int, int]], number: int) -> None:
-    """Take the statements before a slow part into it, as long as it then depends on no more parameters.
-
-    What it needs is then rather parameters than objects that have no digest, such as a random generator.
-    """
-    from cmbagent_nb.skills.learning import split
-
-    least = runs[number - 1][1] if number else 0
-    wanted = _divided(notebook, cell_id, pieces, runs)[1][number]
-    first, after = runs[number]
-    while first > least and not split.defines(pieces[first - 1]):
-        tried = [*runs[:number], (first - 1, after), *runs[number + 1 :]]
-        found = _divided(notebook, cell_id, pieces, tried)[1][number]
-        if found.depends != wanted.depends or (wanted.plain and not found.plain):
-            return
-        first -= 1
-        runs[number] = (first, after)
-
-
-def _divided(
-    notebook: NotebookNode, cell_id: str, pieces: list[str], runs: list[tuple[int, int]]
-) -> tuple[NotebookNode, list[Flow]]:
-    """Divide a cell around its slow parts; returns the notebook and what each of these parts needs and leaves."""
-    from cmbagent_nb.skills.learning import split
-    from cmbagent_nb.skills.learning.dataflow import of_notebook
-
-    groups, slow = split.grouped(pieces, runs)
-    divided = split.apart(notebook, cell_id, groups)
-    flows = {item.id: item for item in of_notebook(divided)}
-    ids = split.part_ids(cell_id, len(groups))
-    return divided, [flows[ids[place]] for place in slow]

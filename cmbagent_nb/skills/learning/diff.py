@@ -97,15 +97,21 @@ def diff(old: Skill, new: Skill) -> NotebookDiff:
 
     first, second = (read_notebook(check_notebook(skill)) for skill in (old, new))
     pairs, by = _pairs(first, second)
-    conditions = [[text(item) for item in skill.preconditions.get("parameters") or []] for skill in (old, new)]
+    conditions = [
+        [
+            *(f"condition {text(item)}" for item in skill.preconditions.get("parameters") or []),
+            *(["equal executions are reused"] if skill.meta.get("reuse") else []),
+        ]
+        for skill in (old, new)
+    ]
     return NotebookDiff(
         name=new.name,
         old=old.version,
         new=new.version,
         cells=[change for pair in pairs if (change := _change(*pair)) is not None],
         parameters=_parameters(old.parameters, new.parameters),
-        conditions=[f"- condition {item}" for item in conditions[0] if item not in conditions[1]]
-        + [f"+ condition {item}" for item in conditions[1] if item not in conditions[0]],
+        conditions=[f"- {item}" for item in conditions[0] if item not in conditions[1]]
+        + [f"+ {item}" for item in conditions[1] if item not in conditions[0]],
         by=by,
     )
 
@@ -173,15 +179,7 @@ def _change(old: Any, new: Any) -> CellChange | None:
 
 
 def _about(old: Any, new: Any) -> tuple[str, ...]:
-    def kept(cell: Any) -> bool:
-        return bool(cell and cell.metadata.get("cmbagent_nb", {}).get("cached"))
-
-    said = []
-    if kept(new) != kept(old):
-        said.append("its results are kept" if kept(new) else "its results are not kept any more")
-    if old and old.metadata.get("tags", []) != new.metadata.get("tags", []):
-        said.append("other tags")
-    return tuple(said)
+    return ("other tags",) if old and old.metadata.get("tags", []) != new.metadata.get("tags", []) else ()
 
 
 def _parameters(old: list[Parameter], new: list[Parameter]) -> list[str]:

@@ -1,9 +1,9 @@
-"""The next version of a skill, made from what its executions showed, and verified against them. No model is asked.
+"""Makes the next version of a skill from what its executions showed, and verified against them. No model is asked.
 
 | invariant | how |
 |---|---|
 | it computes what the old one computed | past parameter sets are run again and compared, file by file |
-| from kept results, too | at least one of the runs compared uses them |
+| when it reuses results, too | at least one of the runs compared is reused |
 | nothing that worked is refused | every past success is held against the new conditions |
 | better is measured, not supposed | both run the same past executions; what had failed is tried again |
 | only what is verified becomes active | one that differs, or is not better, is a draft with the reason |
@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills.learning import performance
-from cmbagent_nb.skills.learning.performance import ended
+from cmbagent_nb.skills.learning.performance import ended, quantile
 from cmbagent_nb.skills.learning.recommend import MANY, Recommendation, recommendations
-from cmbagent_nb.skills.learning.statistics import quantile
+from cmbagent_nb.skills.learning.replay import Replays, differences
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -154,23 +154,19 @@ def optimize(
 def _best(
     skill: Skill, notebook: NotebookNode, changes: list[Recommendation], bench: Bench
 ) -> tuple[Changed, dict[str, Any]]:
-    """Make the changes: results kept of parts of cells, else of whole cells, else not at all; the first that helps."""
+    """Make the changes, and without reuse where that does not help; returns the best of them."""
     from cmbagent_nb.skills.learning.change import make
 
     tried: list[tuple[Changed, dict[str, Any]]] = []
-    others = [item for item in changes if "cache" not in (item.change or {})]
-    for wanted, divide in ((changes, True), (changes, False), (others, False)):
-        if not wanted:
-            continue
-        changed = make(skill, notebook, wanted, bench.profile if divide else None)
-        if not changed.applied or any(changed.notebook == other.notebook for other, _ in tried):
+    others = [item for item in changes if "reuse" not in (item.change or {})]
+    for wanted in (changes, others):
+        changed = make(skill, notebook, wanted)
+        if not changed.applied or any(changed.applied == other.applied for other, _ in tried):
             continue
         report = bench.compare(changed)
         report["notes"] += [f"tried before: {earlier['summary']}" for _, earlier in tried]
         tried.append((changed, report))
-        if not any("cache" in (item.change or {}) for item in changed.applied):
-            break
-        if report["verified"] and (report["time_saved"] or 0.0) >= _BETTER:
+        if report["verified"] and report["better"]:
             break
     if not tried:
         raise SkillError(
@@ -216,6 +212,7 @@ def _add(skill: Skill, changed: Changed, report: dict[str, Any], reason: str) ->
                 "reason": why,
                 "optimized_from": {"skill_id": skill.id, "version": skill.version},
                 "changes": [item.as_dict() for item in changed.applied],
+                "reuse": changed.reuse,
             },
             "artifacts": artifacts_of(
                 changed.notebook,
@@ -244,8 +241,8 @@ class _Past:
     varying: dict[str, str] = field(default_factory=dict)
 
 
-class Bench:
-    """Runs past executions again, with the old version and a new one."""
+class Bench(Replays):
+    """Runs past executions again, with the old version and a new one, and compares what they make."""
 
     def __init__(
         self,
@@ -255,44 +252,19 @@ class Bench:
         sample: int,
         on_progress: OnProgress | None,
     ) -> None:
-        self.skill, self.notebook, self.sample, self.on_progress = skill, notebook, max(2, sample), on_progress
-        making = skill.home / "skills" / ".making"
-        making.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix="optimize-", dir=making))
+        super().__init__(skill, on_progress, 2 * max(2, sample))
+        self.notebook, self.sample = notebook, max(2, sample)
         self.good = [row for row in rows if row["status"] == "completed" and not row["adapted"]]
         self.bad = [row for row in rows if row["status"] != "completed"]
-        self.count = 0
         try:
             self.past = self._choose()
         except SkillError:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Remove what the runs left."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def values(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return all values of an execution, those of its defaults too."""
-        given = self.given(row)
-        return {item.name: given.get(item.name, item.default) for item in self.skill.parameters}
-
-    def given(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return the values that were given; a variable that became a file is where its execution has it."""
-        inputs = {item.name: item.default for item in self.skill.parameters if item.kind == "input"}
-        return {
-            name: str(Path(row["work_dir"] or "") / value) if value != inputs.get(name, value) else value
-            for name, value in (row["parameters"] or {}).items()
-        }
-
     def _choose(self) -> list[_Past]:
         """Return the newest successes whose inputs are still there, in the order in which they happened."""
-        inputs = {item.name: item.default for item in self.skill.parameters if item.kind == "input"}
-        usable = []
-        for row in self.good:
-            values = self.values(row)
-            if all(values[name] == default or Path(values[name]).is_file() for name, default in inputs.items()):
-                usable.append((row, values))
+        usable = self.usable(self.good)
         if not usable:
             raise SkillError(
                 f"no success of skill {self.skill.name} can be run again: there is none, or their inputs are gone",
@@ -308,7 +280,9 @@ class Bench:
         """Run a past execution with the old version: what that makes again is what the new one must make."""
         if past.old is not None:
             return past.old
-        folder, executed = self._run(self.notebook, past.values, f"v{self.skill.version} again")
+        store = self.folder / "reuse-old" if self.skill.meta.get("reuse") else None
+        done = self.run(self.notebook, past.values, f"v{self.skill.version} again", store=store)
+        folder, executed = done.folder, done.executed
         if executed.status != "completed":
             raise SkillError(
                 f"skill {self.skill.name} v{self.skill.version} does not run any more: {executed.error}",
@@ -316,19 +290,11 @@ class Bench:
                 skill=self.skill.name,
             )
         there = past.place.is_dir() and all((past.place / name).is_file() for name in past.outputs)
-        past.varying, _ = self._differences(past, past.place, folder) if there else ({}, [])
+        past.varying, _ = differences(past.outputs, past.place, folder) if there else ({}, [])
         if not there or past.varying:
             past.place = folder
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
         past.old = executed
         return executed
-
-    def profile(self, notebook: NotebookNode) -> dict[str, float]:
-        """Run a notebook once with the newest past values; returns the seconds of each cell."""
-        folder, executed = self._run(notebook, self.past[-1].values, "timing statements")
-        shutil.rmtree(folder, ignore_errors=True)
-        return executed.cells if executed.status == "completed" else {}
 
     def compare(self, changed: Changed) -> dict[str, Any]:
         """Run the sample with a new version, compare, and count what became better; returns the report."""
@@ -347,22 +313,23 @@ class Bench:
         if wrong:
             report["reason"] = f"its conditions would have refused {len(wrong)} executions that succeeded"
             return self._summed(report)
-        store = self.folder / f"results-{self.count}"
-        kept = any(cell.metadata.get("cmbagent_nb", {}).get("cached") for cell in changed.notebook.cells)
+        store = self.folder / f"reuse-{self.count}" if changed.reuse else None
         runs: list[tuple[Executed, Executed]] = []
-        from_results = 0
-        again = [self.past[-1]] if kept else []  # one that finds its results kept, whatever the sample is
+        reused = 0
+        again = [self.past[-1]] if changed.reuse else []  # one that is reused, whatever the sample is
         for number, past in enumerate([*self.past, *again]):
             old = self._run_old(past)
+            if changed.reuse and past.varying:
+                report["reason"] = f"{next(iter(past.varying))} is another one each time: it is not reused"
+                return self._summed(report)
             values = {name: past.values[name] for name in past.values if name in changed.names} | changed.constants
-            folder, executed = self._run(changed.notebook, values, "the new version", store)
-            used = sum("from_results" in cell.metadata.get("cmbagent_nb", {}) for cell in executed.notebook.cells)
+            done = self.run(changed.notebook, values, "the new version", parameters=changed.parameters, store=store)
+            folder, executed = done.folder, done.executed
             if executed.status != "completed":
                 report["reason"] = f"it fails where v{self.skill.version} succeeded: {executed.error}"
                 return self._summed(report)
-            different, files = self._differences(past, past.place, folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            report["files"] += [{**item, "execution_id": past.id, "from_results": used > 0} for item in files]
+            different, files = differences(past.outputs, past.place, folder)
+            report["files"] += [{**item, "execution_id": past.id, "reused": done.reused} for item in files]
             serious = {name: why for name, why in different.items() if name not in past.varying}
             for name in sorted(different.keys() & past.varying.keys()):
                 report["notes"].append(
@@ -370,21 +337,18 @@ class Bench:
                 )
             if serious:
                 name, why = next(iter(serious.items()))
-                report["reason"] = f"{name}: {why}" + (" (from kept results)" if used else "")
+                report["reason"] = f"{name}: {why}" + (" (reused)" if done.reused else "")
                 return self._summed(report)
-            from_results += used > 0
-            if kept and not any(store.glob("??/*/entry.json")):
-                report["reason"] = "the results of its slow cells cannot be kept"
-                return self._summed(report)
+            reused += done.reused
             if number < len(self.past):
                 runs.append((old, executed))
         report["verified"] = bool(report["files"]) or not any(past.outputs for past in self.past)
         report["notes"] = sorted(set(report["notes"]))
-        if kept and not from_results:
-            report["verified"], report["reason"] = False, "its results were never used, so they were not compared"
+        if changed.reuse and not reused:
+            report["verified"], report["reason"] = False, "its results cannot be reused"
         report |= {
             "replayed": len(self.past),
-            "from_results": from_results,
+            "reused": reused,
             **_times(runs),
         }
         report |= self._failures(changed, conditions)
@@ -408,8 +372,7 @@ class Bench:
             elif len([item for item in outcomes.values() if item != "told before"]) >= self.sample:
                 outcomes[key] = "failed"  # not tried: counted against the new version
             else:
-                folder, executed = self._run(changed.notebook, given, "what failed")
-                shutil.rmtree(folder, ignore_errors=True)
+                executed = self.run(changed.notebook, given, "what failed", parameters=changed.parameters).executed
                 outcomes[key] = "succeeded" if executed.status == "completed" else "failed"
         left = sum(count for key, count in before.items() if outcomes[key] == "failed")
         counted = {
@@ -439,44 +402,6 @@ class Bench:
         if not report["better"]:
             report["reason"] = "it is not better"
         return report
-
-    def _run(
-        self, notebook: NotebookNode, values: dict[str, Any], label: str, store: Path | None = None
-    ) -> tuple[Path, Executed]:
-        import copy
-
-        from cmbagent_nb.settings import load_settings
-        from cmbagent_nb.skills.running.engine import execute
-        from cmbagent_nb.skills.verifying.verify import fill
-
-        folder = self.folder / f"run-{self.count}"
-        self.count += 1
-        if self.on_progress is not None:
-            self.on_progress(self.count - 1, self.count + len(self.past), label)
-        fill(folder, self.skill.assets)
-        given = {item.name: values[item.name] for item in self.skill.parameters if item.name in values}
-        for item in self.skill.parameters:
-            if item.kind == "output":
-                (folder / str(values.get(item.name, item.default))).parent.mkdir(parents=True, exist_ok=True)
-        limit = load_settings(self.skill.home).step_timeout or None
-        executed = execute(
-            copy.deepcopy(notebook), folder, parameters={**values, **given}, timeout_s=limit, results=store
-        )
-        return folder, executed
-
-    def _differences(self, past: _Past, old: Path, new: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
-        """Return the outputs of a past execution that differ from it, and how each compares."""
-        from cmbagent_nb.skills.verifying.compare import compare
-
-        different: dict[str, str] = {}
-        files = []
-        folders = (str(old), str(new), *(str(item) for item in {past.place}))
-        for name in past.outputs:
-            found = compare(name, old / name, new / name, folders)
-            files.append(found.as_dict())
-            if not found.equal:
-                different[name] = found.detail
-        return different, files
 
 
 def _times(runs: list[tuple[Executed, Executed]]) -> dict[str, Any]:

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import UsageError
-from cmbagent_nb.skills.learning.statistics import quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +33,13 @@ FIGURES = (
     "executions", "successes", "failures", "success_rate", "adapted", "adaptation_rate", "median_s", "p90_s",
     "mean_s", "cost_usd", "mean_cost_usd",
 )  # fmt: skip
+
+
+def quantile(values: Sequence[float], part: float) -> float | None:
+    """Return a quantile with linear interpolation; None of nothing."""
+    import numpy as np
+
+    return float(np.quantile(values, part)) if len(values) else None
 
 
 def performance(skill: Skill, by: str = "version") -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What the executions of a version suggest: each recommendation with its evidence, and the change that follows.
+"""Recommends changes of a version from its executions: each recommendation with its evidence, and the change that follows.
 
 | seen | becomes |
 |---|---|
@@ -6,12 +6,12 @@
 | agents changed the same constant in the code | a parameter |
 | executions with some values of a parameter fail, and all others do not | a condition, checked before the start |
 | failures that no parameter explains | named, for a person to look at |
-| a cell that takes most of the time, and whose inputs come again | its results are kept |
-| such a cell that cannot be kept | named, with the reason |
+| executions with the values of an earlier one | the earlier one is reused; if the code depends on more than values and files, that is named |
+| a cell that takes most of the time | named |
 | a parameter that nobody has ever varied | named |
 
 A recommendation with a ``change`` is one that :mod:`optimize` can make without a model.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OFTEN, MANY = 3, 10
 _HABIT, _SLOW_SHARE, _SLOW_S = 0.6, 0.25, 0.25
 #: Successes that have to stand against failures before a condition follows from them.
 _AGAINST = 5
-#: The part of the executions whose inputs must have come before for results to be worth keeping.
+#: The part of the executions whose values must have come before for reuse to be worth it.
 _COMES_AGAIN = 0.3
 
 
@@ -43,7 +43,7 @@ _COMES_AGAIN = 0.3
 class Recommendation:
     """One thing to change, why, and how often it was seen."""
 
-    kind: str  #: default, parameter, precondition, failure, cache, slow_cell, unused_parameter
+    kind: str  #: default, parameter, precondition, failure, reuse, repeated, slow_cell, unused_parameter
     target: str
     text: str
     evidence: dict[str, Any] = field(default_factory=dict)
@@ -266,51 +266,28 @@ def _commonest(values: list[Any]) -> tuple[Any, int]:
 
 
 def _slow(skill: Skill, rows: list[dict[str, Any]]) -> Iterator[Recommendation]:
-    from cmbagent_nb.skills.learning.dataflow import of_notebook
+    """Recommend that equal executions are reused, and name the cells that take most of the time."""
+    from cmbagent_nb.skills.learning.reuse import hindrances
     from cmbagent_nb.skills.notebook import read_notebook
     from cmbagent_nb.skills.source_hash import check_notebook
 
-    slow = [
-        cell
-        for cell in performance.by_cell(skill, rows)
-        if cell["executions"] >= OFTEN and cell["median_s"] >= _SLOW_S and cell["share"] >= _SLOW_SHARE
-    ]
-    if not slow:
-        return
-    notebook = read_notebook(check_notebook(skill))
-    flows = {item.id: item for item in of_notebook(notebook)}
-    marked = {cell.get("id") for cell in notebook.cells if cell.metadata.get("cmbagent_nb", {}).get("cached")}
-    for cell in slow:
-        own = flows.get(cell["cell"])
-        if own is None or cell["cell"] in marked:
-            continue
-        evidence = {name: cell[name] for name in ("median_s", "share", "executions")}
-        said = f"{cell['label']!r} takes {cell['median_s']:.2g} s, {cell['share']:.0%} of the time"
-        if not own.plain:
-            text = f"{said}; its results cannot be kept: {'; '.join(own.hindrances[:2])}"
-            yield Recommendation("slow_cell", cell["cell"], text, evidence)
-            continue
-        again = _comes_again(skill, rows, own.depends)
-        evidence |= {"depends_on": sorted(own.depends), "comes_again": again}
-        change = {"cache": {"cell": cell["cell"]}}
-        if again >= _COMES_AGAIN:
-            text = f"{said}; in {again:.0%} of the executions its inputs had come before: keep its results"
-            yield Recommendation("cache", cell["cell"], text, evidence, change)
+    again, good = _comes_again(skill, rows), [row for row in rows if row["status"] == "completed"]
+    if again >= _COMES_AGAIN and len(good) >= OFTEN and not skill.meta.get("reuse"):
+        evidence: dict[str, Any] = {"comes_again": again, "executions": len(rows)}
+        text = f"{again:.0%} of the executions had the values of an earlier one"
+        if found := hindrances(read_notebook(check_notebook(skill))):
+            text = f"{text}; it is not reused, since the code depends on {'; '.join(found[:2])}"
+            yield Recommendation("repeated", "", text, evidence)
         else:
-            text = f"{said}, and its parameters ({', '.join(sorted(own.depends)) or 'none'}) mostly differ"
-            # a part of the cell may depend on fewer of them: that shows when its statements are timed
-            yield Recommendation(
-                "slow_cell", cell["cell"], text, evidence, {"cache": {"cell": cell["cell"], "part": True}}
-            )
+            yield Recommendation("reuse", "", f"{text}: reuse its results", evidence, {"reuse": True})
+    for cell in performance.by_cell(skill, rows):
+        if cell["executions"] >= OFTEN and cell["median_s"] >= _SLOW_S and cell["share"] >= _SLOW_SHARE:
+            evidence = {name: cell[name] for name in ("median_s", "share", "executions")}
+            text = f"{cell['label']!r} takes {cell['median_s']:.2g} s, {cell['share']:.0%} of the time"
+            yield Recommendation("slow_cell", cell["cell"], text, evidence)
 
 
-def _comes_again(skill: Skill, rows: list[dict[str, Any]], names: frozenset[str]) -> float:
-    """Return the part of the executions whose values of these parameters an earlier one had."""
-    parameters = [item for item in skill.parameters if item.name in names]
-    seen: set[str] = set()
-    again = 0
-    for row in rows:
-        values = json.dumps([effective(row, item) for item in parameters], default=str)
-        again += values in seen
-        seen.add(values)
-    return again / len(rows) if rows else 0.0
+def _comes_again(skill: Skill, rows: list[dict[str, Any]]) -> float:
+    """Return the part of the executions whose values an earlier one had."""
+    given = {json.dumps([effective(row, item) for item in skill.parameters], default=str) for row in rows}
+    return 1 - len(given) / len(rows) if rows else 0.0

@@ -1,12 +1,13 @@
-"""Skills that could be made: sequences of steps that succeeded in several runs, with the runs as evidence.
+"""Suggests skills: sequences of steps that succeeded in several runs, with the runs as evidence.
 
-Steps are the same where their codes are alike, statement by statement, whatever names and values they use
-(:mod:`codes`). A sequence that a longer one with the same runs contains is not suggested, nor one of which
-a skill has been made.
+Steps are the same where their codes are, whatever names and values they use (:func:`code_hash`). A sequence
+that a longer one with the same runs contains is not suggested, nor one of which a skill has been made.
 """
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import html
 import re
 from collections import Counter
@@ -15,12 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbagent_nb.skills.learning.codes import LEAST, Fingerprint, fingerprint, groups
-
 if TYPE_CHECKING:
     from cmbagent_nb.store.database import Database
 
-ALIKE = 0.7
+#: Codes with fewer statements than this are too short to tell anything by.
+LEAST = 3
 #: Steps that a suggestion can have, and runs that are looked through, the newest first.
 _LONGEST, _MOST_RUNS = 8, 2000
 _DULL = frozenset(
@@ -61,7 +61,7 @@ class _Step:
     node_id: str
     title: str
     agent: str
-    print: Fingerprint
+    code: str  #: :func:`code_hash`
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,7 @@ class _Run:
 def suggest(db: Database, *, min_runs: int = 3) -> list[Suggestion]:
     """Return the sequences that succeeded in at least ``min_runs`` runs, those of most runs and steps first."""
     runs = _read(db)
-    steps = [step for run in runs for step in run.steps]
-    numbers = iter(groups([step.print for step in steps], ALIKE))
-    rows = [[next(numbers) for _ in run.steps] for run in runs]
-    found = _sequences(runs, rows, min_runs)
+    found = _sequences([[step.code for step in run.steps] for run in runs], min_runs)
     taken = {
         (row["source_run_id"], frozenset(_nodes(row["source_step_range"])))
         for row in db.rows("SELECT source_run_id, source_step_range FROM skills WHERE source_run_id IS NOT NULL")
@@ -97,15 +94,63 @@ def suggest(db: Database, *, min_runs: int = 3) -> list[Suggestion]:
     return sorted(suggestions, key=lambda item: (-item.runs * len(item.titles), item.name))
 
 
-def _sequences(runs: list[_Run], rows: list[list[int]], min_runs: int) -> dict[tuple[int, ...], list[tuple[int, int]]]:
+class _Normal(ast.NodeTransformer):
+    """Takes names, values, annotations, imports, prints and docstrings out of a code; called functions keep names."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+
+    def visit(self, node: ast.AST) -> Any:
+        return None if isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass)) else super().visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        called = node.value.func if isinstance(node.value, ast.Call) else None
+        printed = isinstance(called, ast.Name) and called.id == "print"
+        return None if printed or isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        kept = node.func
+        self.generic_visit(node)
+        if isinstance(kept, ast.Name):
+            node.func = kept
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Name(self.names.setdefault(node.id, f"n{len(self.names)}"), node.ctx)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        return ast.arg(self.names.setdefault(node.arg, f"n{len(self.names)}"))
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant(type(node.value).__name__)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return ast.Constant("str")
+
+
+def code_hash(code: str) -> str:
+    """Return a hash of a code that does not depend on its names and values; empty for one that says too little.
+
+    >>> code_hash("x = 1\\ny = x\\nprint(y)\\nz = y") == code_hash("import os\\na = 2\\nb = a\\nc = b") != ""
+    True
+    """
+    try:
+        tree = _Normal().visit(ast.parse(code))
+    except (SyntaxError, ValueError):
+        return ""
+    enough = sum(isinstance(node, ast.stmt) for node in ast.walk(tree)) >= LEAST
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest() if enough else ""
+
+
+def _sequences(rows: list[list[str]], min_runs: int) -> dict[tuple[str, ...], list[tuple[int, int]]]:
     """Return the sequences of enough runs, with a place in each; none that a longer one of the same runs contains."""
-    found: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    found: dict[tuple[str, ...], list[tuple[int, int]]] = {}
     for length in range(1, _LONGEST + 1):
-        here: dict[tuple[int, ...], dict[int, int]] = {}
+        here: dict[tuple[str, ...], dict[int, int]] = {}
         for number, row in enumerate(rows):
             for at in range(len(row) - length + 1):
-                if all(len(step.print) >= LEAST for step in runs[number].steps[at : at + length]):
-                    here.setdefault(tuple(row[at : at + length]), {}).setdefault(number, at)
+                if all(own := tuple(row[at : at + length])):
+                    here.setdefault(own, {}).setdefault(number, at)
         enough = {key: sorted(places.items()) for key, places in here.items() if len(places) >= min_runs}
         if not enough:
             break
@@ -176,7 +221,7 @@ def _read(db: Database) -> list[_Run]:
         steps = []
         for node in order:
             about = titles.get((row["id"], node)) or {}
-            steps.append(_Step(node, about.get("title") or node, about.get("agent") or "", fingerprint(own[node])))
+            steps.append(_Step(node, about.get("title") or node, about.get("agent") or "", code_hash(own[node])))
         if steps:
             runs.append(_Run(row["id"], row["name"] or row["id"], row["task_description"] or "", steps))
     return runs

@@ -59,8 +59,6 @@ class Wish:
     seeds: list[str] = field(default_factory=list)
     matched: dict[str, Any] | None = None
     started_at: float = 0.0
-    #: The trial that chose the version, with the draw; empty outside of one.
-    trial: dict[str, Any] = field(default_factory=dict)
 
 
 class SkillRun:
@@ -98,7 +96,7 @@ class SkillRun:
         """Open the execution's row, or take it up again, and say in the record what runs."""
         self._began = time.monotonic()
         wish, skill = self.wish, self.skill
-        belongs = Belongs(context.run_id, context.session_id, wish.mode, skill.trial.get("trial_id"))
+        belongs = Belongs(context.run_id, context.session_id, wish.mode)
         self._ledger = Ledger(skill, wish.execution_id, context.work_dir, wish.values, belongs, notes=wish.notes)
         if context.past.plan is not None and await in_thread(self._reopen):
             return

@@ -33,7 +33,6 @@ from cmbagent_nb.execution.kernel import kernel_manager
 from cmbagent_nb.execution.warm import libraries
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills.composing import parts
-from cmbagent_nb.skills.learning.cache import Results
 from cmbagent_nb.skills.notebook import NO_STEPS, PREAMBLE
 from cmbagent_nb.skills.running.finished_steps import steps_of_a_run
 
@@ -74,7 +73,6 @@ class _Job:
     report: Callable[[int, int, str], None]
     stop: threading.Event
     steps: FinishedSteps | None = None
-    results: Path | None = None
     limits: Limits = field(default_factory=lambda: Limits(timeout_s=0.0, memory_mb=0.0))
     notebook: Any = None
     kernel: Any = None
@@ -105,7 +103,6 @@ def execute(
     on_progress: OnProgress | None = None,
     stop: threading.Event | None = None,
     steps: FinishedSteps | None = None,
-    results: Path | None = None,
     memory_mb: float = 0.0,
 ) -> Executed:
     """Execute a notebook in ``folder`` and return it with its outputs; a cell that fails is told, not raised.
@@ -124,8 +121,6 @@ def execute(
         Set it from another thread to stop the execution.
     steps
         Where each finished step is noted; steps that it knows as finished are not run again.
-    results
-        Where results of cells are kept that an optimized version wants kept; None runs every cell.
     memory_mb
         Megabytes that the kernel with all that it starts may use; 0 means no limit.
     """
@@ -137,7 +132,6 @@ def execute(
         report=lambda done, total, label: events.put((done, total, label)),
         stop=stop or threading.Event(),
         steps=steps,
-        results=results,
         limits=Limits(timeout_s=0.0, memory_mb=memory_mb),
     )
     ended: list[Executed | BaseException] = []
@@ -321,7 +315,6 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     client.widget_state = collections.defaultdict(dict)
     job.report(0, len(cells), "starting the kernel")
     steps = _Steps(manager.nb, job)
-    results = Results(client, manager.nb, job.folder, job.results)
     try:
         async with client.async_setup_kernel(cleanup_kc=True):
             done = 0
@@ -337,7 +330,7 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
                     if steps.used and cell.metadata.get("cmbagent_nb", {}).get("fresh_kernel"):
                         before = [item for item in manager.nb.cells[:index] if parts.sets_up(item, cell)]
                         await _restart(client, before, start_timeout)
-                    await results.run(cell, index)
+                    await client.async_execute_cell(cell, index)
                 except CellExecutionError as error:
                     manager.cell_exception(cell, cell_index=index, exception=error)
                     return

@@ -29,7 +29,6 @@ class Belongs:
     run_id: str | None = None
     session_id: str | None = None
     mode: str = "direct"
-    trial_id: str | None = None
     sweep_id: str | None = None
 
 
@@ -66,7 +65,7 @@ class Ledger:
         notes: list[str] | None = None,
     ) -> None:
         self.skill, self.id, self.folder, self.values, self.belongs = skill, execution_id, folder, values, belongs
-        self.meta: dict[str, Any] = rows.belongs(skill.db, timeout_s) | ({"trial": skill.trial} if skill.trial else {})
+        self.meta: dict[str, Any] = rows.belongs(skill.db, timeout_s)
         if notes:
             self.meta["notes"] = notes
         self.started_at = time.time()
@@ -87,7 +86,6 @@ class Ledger:
                 "run_id": self.belongs.run_id,
                 "session_id": self.belongs.session_id,
                 "mode": self.belongs.mode,
-                "trial_id": self.belongs.trial_id,
                 "sweep_id": self.belongs.sweep_id,
                 "status": "running",
                 "started_at": self.started_at,

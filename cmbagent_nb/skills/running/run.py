@@ -26,7 +26,7 @@ from cmbagent_nb.skills.conditions import check_conditions, check_values
 from cmbagent_nb.skills.library import NOTEBOOK, Skill
 from cmbagent_nb.skills.running import deviation, seen
 from cmbagent_nb.skills.running.check import check_parameters, find_parameter, own_files
-from cmbagent_nb.skills.running.engine import OnProgress, execute
+from cmbagent_nb.skills.running.engine import Executed, OnProgress, execute
 from cmbagent_nb.skills.running.execution import SkillExecution
 from cmbagent_nb.skills.running.finished_steps import FinishedSteps, listing
 from cmbagent_nb.skills.running.ledger import Belongs, Ended, Ledger, numbers_in
@@ -53,16 +53,12 @@ def run_skill(
     run_id: str | None = None,
     session_id: str | None = None,
     mode: str = "direct",
-    trial_id: str | None = None,
     sweep_id: str | None = None,
     execution_id: str | None = None,
 ) -> SkillExecution:
     """Run a skill and return what it came to; see :meth:`Skill.execute`."""
-    from cmbagent_nb.skills.learning import trials
-
     require_trust(skill)
     execution_id = execution_id or new_id()
-    skill = trials.choose(skill, execution_id, dict(given))
     text, values, notes = check_start(skill, given)
     timeout_s = _limit(skill, timeout_s)
     folder = skill.home / "skills" / skill.name / "runs" / execution_id
@@ -78,10 +74,10 @@ def run_skill(
         ) from error
     steps = FinishedSteps.begin(folder)
     rows.interrupt_executions(skill.db, skill.writer)
-    belongs = Belongs(run_id, session_id, mode, trial_id or skill.trial.get("trial_id"), sweep_id)
+    belongs = Belongs(run_id, session_id, mode, sweep_id)
     ledger = Ledger(skill, execution_id, folder, values, belongs, timeout_s=timeout_s, notes=notes)
     ledger.open()
-    return _execute(skill, ledger, steps, text, notes, on_progress, timeout_s, stop)
+    return _execute(skill, ledger, steps, text, notes, on_progress, timeout_s, stop, anew=True)
 
 
 def resume_execution(
@@ -121,7 +117,7 @@ def resume_execution(
         raise SkillError(f"the folder {folder} of the execution is not there", "Run the skill again.", path=str(folder))
     text, notes = check_notebook(skill), check_conditions(skill)
     timeout_s = _limit(skill, timeout_s)
-    belongs = Belongs(None, row["session_id"], row["mode"] or "direct", row["trial_id"], row["sweep_id"])
+    belongs = Belongs(None, row["session_id"], row["mode"] or "direct", row["sweep_id"])
     values = dict(row["parameters"] or {})
     ledger = Ledger(skill, execution_id, folder, values, belongs, timeout_s=timeout_s, notes=notes)
     ledger.reopen(row)
@@ -152,16 +148,20 @@ def _execute(
     on_progress: OnProgress | None,
     timeout_s: float | None,
     stop: threading.Event | None,
+    *,
+    anew: bool = False,
 ) -> SkillExecution:
-    from cmbagent_nb.skills.learning.cache import folder_of
+    from cmbagent_nb.skills.learning import reuse
     from cmbagent_nb.skills.notebook import read_notebook
 
     if on_progress is None and progress_display is not None:
         on_progress = progress_display(skill.name)
     folder, values = ledger.folder, ledger.values
-    try:
-        executed = execute(
-            read_notebook(text),
+    notebook = read_notebook(text)
+
+    def compute() -> Executed:
+        return execute(
+            notebook,
             folder,
             parameters=values,
             save_to=folder / NOTEBOOK,
@@ -169,9 +169,17 @@ def _execute(
             on_progress=on_progress,
             stop=stop,
             steps=steps,
-            results=folder_of(skill.home),
             memory_mb=load_settings(skill.home).step_memory_mb,
         )
+
+    try:
+        if anew and skill.meta.get("reuse"):
+            executed, source = reuse.execute(skill, notebook, values, folder, compute)
+            if source:
+                notes.append(f"Equal values and files: the results are those of the execution in {source}.")
+                ledger.meta |= {"reused_from": source, "notes": notes}
+        else:
+            executed = compute()
     except BaseException as error:
         ledger.close(Ended("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error)))
         raise

@@ -46,12 +46,13 @@ def key_of(skill: Skill, values: Mapping[str, Any], folder: Path | None = None) 
         if parameter.kind == "output":
             continue
         if parameter.kind == "input" and value != parameter.default:
-            value = _content(value, folder)
+            value = content_of(value, folder)
         parts[parameter.name] = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
     return hashlib.sha256(to_json(dict(sorted(parts.items()))).encode()).hexdigest()[:24]
 
 
-def _content(value: Any, folder: Path | None) -> str:
+def content_of(value: Any, folder: Path | None) -> str:
+    """Return the hash of the file that a value names; the value itself where there is none."""
     path = Path(str(value))
     path = path if path.is_absolute() or folder is None else folder / path
     try:

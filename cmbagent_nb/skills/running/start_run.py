@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -59,17 +59,11 @@ def start_run(
     models: Mapping[str, str] | None = None,
     instructions: Mapping[str, str] | None = None,
 ) -> tuple[LiveRun, str]:
-    """Start a run of a skill; returns it and its id. Everything that can be refused is refused first.
-
-    While a trial of the skill's name goes on, the trial chooses the version, as it does for an execution alone.
-    """
-    from cmbagent_nb.skills.learning import trials
+    """Start a run of a skill; returns it and its id. Everything that can be refused is refused first."""
     from cmbagent_nb.workflow import folders
     from cmbagent_nb.workflow.launch import Request, start
 
     execution_id = new_id()
-    if mode == "direct":  # a code that an agent has fitted to a task says nothing of its version
-        skill = trials.choose(skill, execution_id, dict(parameters))
     made = prepare(
         skill,
         parameters,
@@ -209,7 +203,6 @@ def furnish(
         seeds=seeds,
         matched=dict(matched) if matched is not None else None,
         started_at=time.time(),
-        trial=skill.trial,
     )
     return stored, SkillRun(skill, wish, made.notebook, made.template, model, run_id)
 
@@ -300,7 +293,7 @@ def step_source_of(
     from cmbagent_nb.skills.notebook import read_notebook
 
     wish = Wish(**{name: value for name, value in kept.items() if name in Wish.__dataclass_fields__})
-    skill = replace(find(host.db, host.writer, host.home, wish.skill_id), trial=wish.trial)
+    skill = find(host.db, host.writer, host.home, wish.skill_id)
     notebook = read_notebook(check_notebook(skill))
     template = plan_of(skill, notebook, apart=are_apart(notebook), agents=registry.plannable())
     return SkillRun(skill, wish, notebook, template, model, run_id)
