@@ -132,7 +132,8 @@ class SkillAnalytics:
             prints[name] = code_hash("\n".join(c.source for c in steps)), frozenset(_outputs(skill.output_schema))
         used = {row["name"]: row["executions"] for row in self._by_name().to_dict("records")}
         table: list[tuple[Any, ...]] = []
-        for (first, (code, made)), (second, (other, others)) in combinations(prints.items(), 2):
+        for first, second in combinations(prints, 2):
+            (code, made), (other, others) = prints[first], prints[second]
             same, shared = float(bool(code) and code == other), len(made & others) / max(1, len(made | others))
             score = 0.7 * same + 0.3 * shared
             if score >= min_similarity:

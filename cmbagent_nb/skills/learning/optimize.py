@@ -212,7 +212,7 @@ def _add(skill: Skill, changed: Changed, report: dict[str, Any], reason: str) ->
                 "reason": why,
                 "optimized_from": {"skill_id": skill.id, "version": skill.version},
                 "changes": [item.as_dict() for item in changed.applied],
-                "reuse": changed.reuse,
+                **({"reuse": True} if changed.reuse else {}),
             },
             "artifacts": artifacts_of(
                 changed.notebook,

@@ -89,10 +89,16 @@ class Replays:
         for item in own:
             if item.kind == "output":
                 (folder / str(values.get(item.name, item.default))).parent.mkdir(parents=True, exist_ok=True)
-        limit = load_settings(self.skill.home).step_timeout or None
+        settings = load_settings(self.skill.home)
 
         def compute() -> Executed:
-            return execute(copy.deepcopy(notebook), folder, parameters=values, timeout_s=limit)
+            return execute(
+                copy.deepcopy(notebook),
+                folder,
+                parameters=values,
+                timeout_s=settings.step_timeout or None,
+                memory_mb=settings.step_memory_mb,
+            )
 
         if store is None:
             return Replayed(folder, compute(), False)
