@@ -139,7 +139,8 @@ class SkillAnalytics:
             if score >= min_similarity:
                 table.append((first, second, score, same, shared, used.get(first, 0), used.get(second, 0)))
         columns = ["skill", "other", "similarity", "code", "outputs", "executions", "executions_other"]
-        return pd.DataFrame(sorted(table, key=lambda row: (-row[2], row[:2])), columns=columns)
+        frame = pd.DataFrame(table, columns=columns)
+        return frame.sort_values("similarity", ascending=False, kind="stable", ignore_index=True)
 
     def as_dict(self, days: int = 30, limit: int = 10) -> dict[str, Any]:
         """Return all of it as JSON shows it."""
