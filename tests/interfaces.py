@@ -112,7 +112,8 @@ def commands() -> dict[str, Any]:
 
 def rest() -> list[str]:
     """Return the addresses of the server with their methods."""
-    from cmbagent_nb.server.handlers import Handler, routes
+    from cmbagent_nb.server.base import Handler
+    from cmbagent_nb.server.routes import routes
 
     found = []
     for address, handler, _ in routes("/"):

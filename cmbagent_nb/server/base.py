@@ -38,6 +38,9 @@ T = TypeVar("T")
 #: Who has decided, as the record has it.
 ORIGIN = "you, over REST"
 
+#: Seconds to wait for the owner of a run to act on a command or an answer.
+PATIENCE = 2.0
+
 
 class Handler(APIHandler):
     """Base of all handlers: workspace pool, threads and errors."""

@@ -1,4 +1,4 @@
-"""Handles the REST requests for runs and gates, thin over :class:`~cmbagent_nb.workspace.Workspace`.
+"""Handles the REST requests for runs.
 
 | rule | |
 |---|---|
@@ -6,7 +6,6 @@
 | work on the database | in a thread, never on the server's event loop |
 | an error | ``{"error", "next_step", "message"}`` with the status that :func:`.base.status_of` gives |
 | an answer to a gate, pause, resume | is replied to once the run's owner has acted; after two seconds with 202 |
-| an answer to a gate that has one, or shows something else | 409, with the decision that holds |
 | no run goes on in the server | what was interrupted or failed is resumed by a notebook or the command line |
 """
 
@@ -15,13 +14,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from jupyter_server.utils import url_path_join
-
-from cmbagent_nb.errors import GateNotTaken, RunNotFound, StateError, UsageError
+from cmbagent_nb.errors import StateError, UsageError
 from cmbagent_nb.server import queries
-from cmbagent_nb.server.base import ORIGIN, Handler, guarded, shown
-from cmbagent_nb.server.workspace_pool import WorkspacePool
-from cmbagent_nb.workflow.answering import answer_gate
+from cmbagent_nb.server.base import ORIGIN, PATIENCE, Handler, guarded, shown
 from cmbagent_nb.workflow.commands import send
 from cmbagent_nb.workflow.ownership import interrupt_orphans
 from cmbagent_nb.workflow.resume import RESUMABLE
@@ -29,8 +24,7 @@ from cmbagent_nb.workflow.resume import RESUMABLE
 if TYPE_CHECKING:
     from cmbagent_nb.workspace import Workspace
 
-#: Seconds to wait for the owner of a run to act on an answer, and between two looks.
-PATIENCE = 2.0
+#: Seconds between two looks for the outcome of a command.
 LOOK = 0.05
 
 
@@ -159,84 +153,3 @@ def _refusal(what: str, name: str, status: str) -> StateError | None:
     if what == "pause" and (status == "paused" or status not in queries.ACTIVE):
         return StateError(f"run {name} is {status}", "Only a run that goes on can be paused.", status=status)
     return None
-
-
-class Pending(Handler):
-    """``GET /approvals/pending``: the gates that wait, the oldest first."""
-
-    @guarded
-    async def get(self) -> None:
-        """Send the open gates of all workspaces."""
-        await self.answer(self._list)
-
-    def _list(self) -> dict[str, Any]:
-        answers, _ = self.pool.read(lambda workspace: queries.pending(workspace.db), "pending")
-        rows = [{**row, "workspace": str(home)} for home, _, found in answers for row in found]
-        rows.sort(key=lambda row: row["created_at"] or 0.0)
-        return {"approvals": rows}
-
-
-class Approval(Handler):
-    """``GET /approvals/{id}``: a gate with its options, and its answer once it has one."""
-
-    @guarded
-    async def get(self, reference: str) -> None:
-        """Send a gate."""
-        await self.answer(lambda: self.find_approval(reference)[1])
-
-
-class Answer(Handler):
-    """``POST /approvals/{id}/approve``, ``/reject`` and ``/resolve`` with ``{resolution, comment, hash}``."""
-
-    @guarded
-    async def post(self, reference: str, how: str) -> None:
-        """Answer a gate and wait until the run's owner has taken the answer; 409 with the decision if another holds."""
-        body = self.body()
-        comment, wanted, seen = (self.text(body, name) for name in ("comment", "resolution", "hash"))
-        try:
-            gate = await self.thread(self._answer, reference, how, wanted, comment, seen)
-        except GateNotTaken:
-            self.set_status(202)
-            gate = (await self.thread(self.find_approval, reference))[1]
-            self.reply({"approval": gate, "yours": None})
-        else:
-            self.reply({"approval": gate, "yours": True})
-
-    def _answer(self, reference: str, how: str, wanted: str, comment: str, seen: str) -> dict[str, Any]:
-        workspace, gate = self.find_approval(reference)
-        resolution = {"approve": "approved", "reject": "rejected"}.get(how, wanted)
-        run = workspace.run(gate["run_id"])
-        answer_gate(workspace.host, gate, resolution, comment, by=ORIGIN, hash=seen, patience=PATIENCE)
-        run_again = queries.approval(workspace.db, gate["id"]) or {}
-        return {**gate, **run_again, "run": run.name}
-
-
-class Missing(Handler):
-    """Any other address below ``/cmbagent/api``."""
-
-    @guarded
-    async def get(self) -> None:
-        """Say that there is nothing here."""
-        raise RunNotFound(f"there is nothing at {self.request.path}", "See the list of addresses in the documentation.")
-
-    post = put = delete = patch = get
-
-
-def routes(base_url: str, pool: WorkspacePool | None = None) -> list[tuple[str, type[Handler], dict[str, Any]]]:
-    """Return the handlers with their addresses below ``base_url``."""
-    from cmbagent_nb.server.skill_handlers import skill_routes
-
-    shared = {"pool": pool or WorkspacePool()}
-    root = url_path_join(base_url, "cmbagent", "api")
-    one = "([^/]+)"
-    return [
-        (f"{root}/runs", Runs, shared),
-        (f"{root}/runs/{one}/cancel", Cancel, shared),
-        (f"{root}/runs/{one}/(pause|resume)", Hold, shared),
-        (f"{root}/runs/{one}(?:/(status|steps|events|dag|{'|'.join(queries.PARTS)}))?", Run, shared),
-        (f"{root}/approvals/pending", Pending, shared),
-        (f"{root}/approvals/{one}/(approve|reject|resolve)", Answer, shared),
-        (f"{root}/approvals/{one}", Approval, shared),
-        *skill_routes(root, shared),
-        (f"{root}/.*", Missing, shared),
-    ]
