@@ -238,15 +238,20 @@ class RunView:
             return self.snapshot.finished
 
     def _save(self, last: bool) -> None:
-        """Bring the static copy up to date: at once at the end, else when statuses have changed and seldom."""
+        """Update the static copy: at once at the end and for a gate, else when statuses have changed, and seldom."""
+        gates = tuple(gate["id"] for gate in self.snapshot.gates)
         state = (
+            gates,
             self.snapshot.run.get("status"),
-            tuple(gate["id"] for gate in self.snapshot.gates),
             tuple((node["node_id"], node.get("status")) for node in self.snapshot.nodes),
             last,
         )
         now = time.monotonic()
-        if self._handle is None or state == self._saved or not (last or now - self._saved_at > _SAVE_PACE):
+        if self._handle is None or state == self._saved:
+            return
+        # A run that waits at a gate changes nothing more: what is put off then would never be saved.
+        urgent = last or (self._saved is not None and gates != self._saved[0])
+        if not urgent and now - self._saved_at <= _SAVE_PACE:
             return
         self._saved, self._saved_at = state, now
         self._handle.update(self._saved_bundle(), raw=True)

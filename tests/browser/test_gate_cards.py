@@ -135,6 +135,7 @@ def test_the_whole_code_is_shown_wherever_it_is_approved(lab: Lab, team: Team) -
         notebook.run(3)
         whole(notebook.text(3))
 
+        notebook.copied(1, LAST)
         saved = notebook.save()
         html = "".join("".join(output.get("data", {}).get("text/html", "")) for output in saved["cells"][1]["outputs"])
         whole(re.sub(r"<[^>]*>", "", html).replace("&#x27;", "'"))
