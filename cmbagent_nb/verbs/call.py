@@ -12,6 +12,7 @@ from cmbagent_nb.errors import RunNotFound
 
 if TYPE_CHECKING:
     from cmbagent_nb.run import Run
+    from cmbagent_nb.store.listings import Listing
     from cmbagent_nb.workspace import Workspace
 
 
@@ -85,16 +86,23 @@ class Call:
             reference = str(newest[0]["id"])
         return self.ws.run(reference)
 
-    def only(self, frame: Any, run: Run, **wanted: str | None) -> Any:
-        """Return the rows of a frame whose columns have the wanted values; a node must be one of the run's."""
+    def listing(self, name: str, run: Run) -> Listing:
+        """Return what the record has of a run: the rows of one of its frames, without pandas."""
+        from cmbagent_nb.store import listings
+
+        self.ws.writer.caught_up()
+        return getattr(listings, name)(self.ws.db, run_id=run.id)  # type: ignore[no-any-return]
+
+    def only(self, listing: Listing, run: Run, **wanted: str | None) -> Listing:
+        """Return the rows of a listing whose columns have the wanted values; a node must be one of the run's."""
         for column, value in wanted.items():
             if value is None:
                 continue
             if column == "node_id":
-                known = [str(name) for name in run.nodes()["node_id"]]
+                known = [str(name) for name in self.listing("nodes", run).columns["node_id"]]
                 if value not in known:
                     close = difflib.get_close_matches(value, known, 1)
                     hint = f"Did you mean {close[0]}?" if close else f"Its nodes are {', '.join(known)}."
                     raise RunNotFound(f"run {run.name} has no node {value!r}", hint, node=value)
-            frame = frame[frame[column] == value]
-        return frame
+            listing = listing.where(column, value)
+        return listing

@@ -55,10 +55,15 @@ class Output:
     ) -> None:
         self._data = data
         self._text = text
-        self.display = display
+        self._display = display
         self.exit_status = exit_status
         self.bind = bind
         self.as_json = False
+
+    @cached_property
+    def display(self) -> Any:
+        """The outcome as an object that a notebook shows; rows are a DataFrame."""
+        return self._display.frame() if hasattr(self._display, "records") else self._display
 
     @cached_property
     def data(self) -> Any:
@@ -93,6 +98,8 @@ def table(frame: Any, columns: str, *, limit: int | None = None, none: str = "Th
 
 def rows(frame: Any) -> list[dict[str, Any]]:
     """Return the rows of a frame as JSON shows them."""
+    if hasattr(frame, "records"):
+        return [plain(row) for row in frame.records()]
     columns = {str(name): frame[name].tolist() for name in frame.columns}
     return [{name: plain(values[index]) for name, values in columns.items()} for index in range(len(frame))]
 

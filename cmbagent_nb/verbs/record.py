@@ -11,7 +11,9 @@ from cmbagent_nb.verbs.output import Output, rows, stamp, table
 def steps(call: Call) -> Output:
     """List the steps of a run's plan."""
     return table(
-        call.run().steps(), "step_number title agent status attempts started_at error", none="The run has no steps yet."
+        call.listing("steps", call.run()),
+        "step_number title agent status attempts started_at error",
+        none="The run has no steps yet.",
     )
 
 
@@ -19,7 +21,7 @@ def steps(call: Call) -> Output:
 def nodes(call: Call) -> Output:
     """List the nodes of a run's graph, with what each knows of itself."""
     columns = "node_id node_type agent status duration_s n_events n_files tokens cost_usd"
-    return table(call.run().nodes(), columns, none="The run has no nodes yet.")
+    return table(call.listing("nodes", call.run()), columns, none="The run has no nodes yet.")
 
 
 @verb(
@@ -34,7 +36,9 @@ def nodes(call: Call) -> Output:
 def events(call: Call) -> Output:
     """List what happened in a run, in order."""
     found, options = call.run(), call.options
-    frame = call.only(found.events(), found, event_type=options.type, node_id=options.node, agent_name=options.agent)
+    frame = call.only(
+        call.listing("events", found), found, event_type=options.type, node_id=options.node, agent_name=options.agent
+    )
     columns = "execution_order id event_type event_subtype node_id agent_name status started_at duration_ms error"
     return table(frame, columns, limit=options.limit, none="There are no such events.")
 
@@ -43,7 +47,7 @@ def events(call: Call) -> Output:
 def messages(call: Call) -> Output:
     """List what the agents said to one another."""
     found, options = call.run(), call.options
-    frame = call.only(found.messages(), found, node_id=options.node, sender=options.agent)
+    frame = call.only(call.listing("messages", found), found, node_id=options.node, sender=options.agent)
     columns = "id node_id sender recipient created_at content"
     return table(frame, columns, limit=options.limit, none="There are no such messages.")
 
@@ -58,7 +62,7 @@ def messages(call: Call) -> Output:
 def files(call: Call) -> Output:
     """List the files that a run made, every version of them."""
     found, options = call.run(), call.options
-    frame = call.only(found.files(), found, file_type=options.type, node_id=options.node)
+    frame = call.only(call.listing("files", found), found, file_type=options.type, node_id=options.node)
     columns = "file_path file_type version size_bytes node_id created_by_agent created_at conflict"
     return table(frame, columns, none="There are no such files.")
 
@@ -81,7 +85,7 @@ def lineage(call: Call) -> Output:
 @verb("costs", RUN, group="runs")
 def costs(call: Call) -> Output:
     """List tokens and cost of a run's model calls; a cost that is not known is missing, not zero."""
-    frame = call.run().costs()
+    frame = call.listing("costs", call.run())
     columns = "node_id agent_name provider model prompt_tokens completion_tokens total_tokens cost_usd created_at"
     listing = table(frame, columns, none="No model was called.")
 
@@ -104,10 +108,10 @@ def costs(call: Call) -> Output:
 def history(call: Call) -> Output:
     """List the changes of status of a run, its steps and its nodes."""
     found = call.run()
-    frame = found.history()
+    frame = call.listing("history", found)
     if call.options.node is not None:
-        call.only(found.nodes(), found, node_id=call.options.node)
-        frame = frame[frame["entity_id"] == call.options.node]
+        call.only(call.listing("nodes", found), found, node_id=call.options.node)
+        frame = frame.where("entity_id", call.options.node)
     columns = "created_at entity_type entity_id from_state to_state transition_reason transitioned_by"
     return table(frame, columns, none="Nothing has changed yet.")
 
@@ -127,11 +131,11 @@ def checkpoints(call: Call) -> Output:
     if call.options.prune is not None:
         found.prune(call.options.prune)
     columns = "id checkpoint_type name node_id journal_position created_at"
-    return table(found.checkpoints(), columns, none="No moment of the run was marked.")
+    return table(call.listing("checkpoints", found), columns, none="No moment of the run was marked.")
 
 
 @verb("decisions", RUN, group="runs")
 def decisions(call: Call) -> Output:
     """List the gates of a run and how they were answered."""
     columns = "id node_id approval_type title status resolution user_feedback resolved_by resolved_at"
-    return table(call.run().decisions(), columns, none="The run had no gates.")
+    return table(call.listing("decisions", call.run()), columns, none="The run had no gates.")

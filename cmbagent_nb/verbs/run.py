@@ -310,29 +310,29 @@ def headline(made: dict[str, Any]) -> str:
 )
 def runs(call: Call) -> Output:
     """List the runs, the newest first."""
+    from cmbagent_nb.store import listings
     from cmbagent_nb.workflow.run_options import MODES
     from cmbagent_nb.workflow.states import ACTIVE, ENDED
 
     options = call.options
     _among("--status", options.status, [*ACTIVE, *ENDED])
     _among("--mode", options.mode, list(MODES))
-    frame = call.ws.runs(
-        session=options.session,
-        status=options.status,
-        mode=None if options.mode is None else MODES[options.mode],
-    )
-    import pandas as pd
-
-    active = frame["status"].isin(ACTIVE)
-    silent = (pd.Timestamp.now(tz="UTC") - frame["last_heartbeat_at"]).dt.total_seconds().round()
-    frame = frame.assign(silent_s=silent.where(active))
+    call.refresh()
+    mode = None if options.mode is None else MODES[options.mode]
+    found = listings.runs(call.ws.db, options.session, status=options.status, mode=mode)
+    now = time.time()
+    beats = zip(found.columns["status"], found.columns["last_heartbeat_at"], strict=True)
+    silent = [float(round(now - at)) if status in ACTIVE and at is not None else None for status, at in beats]
+    active = any(status in ACTIVE for status in found.columns["status"])
+    found = found.adding(silent_s=silent)
     if options.since is not None:
-        frame = frame[frame["created_at"] >= pd.Timestamp(options.since, unit="s", tz="UTC")]
+        began = found.columns["created_at"]
+        found = found.taking([place for place, at in enumerate(began) if at >= options.since])
     if options.limit is not None:
-        frame = frame.head(options.limit)
+        found = found.head(options.limit)
     columns = ["id", "name", "status", "mode", "model", "created_at", "duration_s", "model_calls", "tokens", "cost_usd"]
-    columns += ["silent_s"] if active.any() else []
-    return Output(frame, lambda: grid(rows(frame), columns, "There are no such runs."), display=frame)
+    columns += ["silent_s"] if active else []
+    return Output(found, lambda: grid(rows(found), columns, "There are no such runs."), display=found)
 
 
 def _among(option: str, value: str | None, known: list[str]) -> None:
