@@ -37,6 +37,11 @@ class Runtime:
                 cls._instance = cls()
             return cls._instance
 
+    @classmethod
+    def is_running(cls) -> bool:
+        """Tell whether this process has a runtime already."""
+        return cls._instance is not None and cls._instance.pid == os.getpid()
+
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()

@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 from cmbagent_nb.cli import main
+from cmbagent_nb.errors import GateError
 from cmbagent_nb.run import Run
 from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer, Status, in_turn
+from tests.stored import Record
 from tests.team import APPROVED, Team, code, plan
 
 SQUARES = code("open('data/four.txt', 'w').write('4')\nprint('two times two is 4')\n", "four.py")
@@ -91,6 +93,40 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.strip() == "0 []"
     assert "cmbagent VERB --help" in done.stdout
+
+
+def test_commands_that_read_import_nothing_heavy(tmp_path: Path) -> None:
+    """A listing reads with the driver alone; an answer to a gate that is not there is refused as lightly."""
+    workspace = Workspace(tmp_path)
+    record = Record(workspace.writer, status="completed")
+    workspace.writer.update("workflow_runs", record.run, {"work_dir": str(tmp_path / "runs" / "planck")})
+    event = record.event("model_call", agent_name="engineer")
+    record.cost("engineer", event=event)
+    record.message("done")
+    record.settle()
+    workspace.close()
+    heavy = {"pandas", "sqlalchemy", "sqlmodel", "alembic", "numpy", "pydantic", "IPython", "plotly"}
+    program = (
+        "import sys; from cmbagent_nb.cli import main\n"
+        "for line in sys.stdin.read().splitlines():\n"
+        f"    status = main(line.split()); print(line, status, sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    commands = (
+        "runs runs@--json status steps nodes events events@--json messages files costs history checkpoints decisions"
+        " show approvals"
+    )
+    lines = [*(words.replace("@", " ") for words in commands.split()), "approve planck"]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input="\n".join(lines),
+        env={**os.environ, "CMBAGENT_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    said = [line for line in done.stderr.splitlines() if line.endswith("[]")]
+    assert said == [*(f"{line} 0 []" for line in lines[:-1]), f"{lines[-1]} {GateError.exit_status} []"], done.stderr
 
 
 def test_version_and_help_of_a_verb(capsys: pytest.CaptureFixture[str]) -> None:

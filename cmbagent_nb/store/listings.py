@@ -17,7 +17,7 @@ from typing import Any
 
 from cmbagent_nb.errors import CMBAgentError, StoreError
 from cmbagent_nb.store.archived import archived_runs, record_of
-from cmbagent_nb.store.columns import BOOLEAN, JSON
+from cmbagent_nb.store.columns import BOOLEAN, JSON, is_real
 from cmbagent_nb.store.conflicts import rivals
 from cmbagent_nb.store.database import Database, as_meant
 from cmbagent_nb.store.files import is_missing
@@ -54,7 +54,7 @@ class Listing:
         column = self.columns[name]
         if name in self.added:
             return column
-        return checked(name, lambda: _values(name, column))
+        return list(checked(name, lambda: _values(name, column)))
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows as dicts; times are seconds."""
@@ -107,7 +107,7 @@ def checked(name: str, read: Callable[[], Any]) -> Any:
 
 
 def _values(name: str, column: list[Any]) -> list[Any]:
-    if name.endswith("_at"):
+    if is_real(name):
         return [None if value is None else float(value) for value in column]
     if name in JSON:
         return list(from_json_all(column))

@@ -232,7 +232,8 @@ class WorkspaceHandle:
         for live in list(self.live.values()):
             live.cancel()
         concurrent.futures.wait([live.ended for live in list(self.live.values())], timeout=30)
-        Runtime.get().submit(self.watcher.stop()).result(timeout=30)
+        if Runtime.is_running():
+            Runtime.get().submit(self.watcher.stop()).result(timeout=30)
         self.writer.close()
         self.db.close()
 
@@ -323,12 +324,12 @@ def host(home: Path, database_url: str = "") -> WorkspaceHandle:
 
 def close(home: Path, database_url: str = "") -> None:
     """Close the host of a workspace, if it is open; with the last one go the connections to the models."""
-    from cmbagent_nb.llm.http import close_clients
-
     with _lock:
         found = _hosts.pop(_key(home, database_url), None)
         last = not _hosts
     if found is not None:
         found.close()
-        if last:
+        if last and "cmbagent_nb.llm.http" in sys.modules:  # else there is no client to close
+            from cmbagent_nb.llm.http import close_clients
+
             Runtime.get().submit(close_clients()).result(timeout=10)
