@@ -265,19 +265,17 @@ class SkillOffer:
     # ---- the record
 
     def _record(self, context: Context, found: Found, choices: list[_Choice]) -> str:
-        match_id = new_id()
         choice = choices[0] if choices else None
         best = choice.match if choice is not None else (found.matches[0] if found.matches else None)
         row = _row(
-            match_id,
-            context.run_id,
-            context.session_id,
-            context.task,
             found,
-            status="offered" if choice is not None else "abstained",
+            run_id=context.run_id,
+            session_id=context.session_id,
+            task_description=context.task,
+            status="abstained" if choice is None else "offered",
             mode="manual" if self._policy.ask else "auto",
-            skill_id=choice.match.id if choice is not None else None,
-            score=best.score if best is not None else None,
+            skill_id=None if choice is None else choice.match.id,
+            score=None if best is None else best.score,
         )
         context.journaled.insert("skill_match", "skill_matches", row)
         if choice is None:
@@ -287,7 +285,7 @@ class SkillOffer:
                 "score": best.score if best else None,
             }
             context.recorder.record("skill", subtype="matched", inputs={"task": context.task}, outputs=shown)
-        return match_id
+        return str(row["id"])
 
     def _close(self, context: Context, match_id: str, status: str, **more: Any) -> None:
         context.journaled.update("skill_match", "skill_matches", match_id, {"status": status, **more})
@@ -318,39 +316,20 @@ def _is_one_shot(context: Context) -> bool:
     return context.options.mode == "one_shot"
 
 
-def _row(
-    match_id: str,
-    run_id: str | None,
-    session_id: str,
-    task: str,
-    found: Found | None,
-    *,
-    status: str,
-    mode: str,
-    skill_id: str | None,
-    score: float | None,
-) -> dict[str, Any]:
-    return {
-        "id": match_id,
-        "run_id": run_id,
-        "session_id": session_id,
-        "skill_id": skill_id,
-        "task_description": task,
-        "mode": mode,
-        "status": status,
-        "score": score,
+def _row(found: Found | None = None, **columns: Any) -> dict[str, Any]:
+    """Return a row of ``skill_matches``."""
+    looked = {
         "candidates": [item.as_dict() for item in found.matches] if found else [],
         "duration_ms": found.duration_ms if found else None,
-        "created_at": time.time(),
         "meta": {"model": found.model, "min_similarity": found.min_similarity} if found else {},
     }
+    return {"id": new_id(), "created_at": time.time(), "skill_id": None, "score": None, **looked, **columns}
 
 
 def record_named(host: WorkspaceHandle, run_id: str, session_id: str, task: str, skill_id: str) -> None:
     """Keep that a skill was named for a task: it was the person's choice."""
-    row = _row(
-        new_id(), run_id, session_id, task, None, status="accepted", mode="manual", skill_id=skill_id, score=None
-    )
+    about = {"run_id": run_id, "session_id": session_id, "task_description": task, "skill_id": skill_id}
+    row = _row(None, **about, status="accepted", mode="manual")
     host.writer.insert("skill_matches", row)
 
 

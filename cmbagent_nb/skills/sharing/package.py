@@ -22,6 +22,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -133,9 +135,9 @@ def check_path(path: str) -> str:
 
 
 def _collected(entries: Iterator[tuple[str, int, Any]]) -> Package:
-    """Read the entries ``(path, size, reader)``; each is checked before it is read."""
+    """Read the entries ``(path, size, open)``; each is checked before it is opened."""
     package, total, seen = Package(), 0, set[str]()
-    for path, size, read in entries:
+    for path, size, opened in entries:
         check_path(path)
         if path.casefold() in seen:
             raise refused(f"{path} is there twice", _RENAME, path=path)
@@ -145,7 +147,11 @@ def _collected(entries: Iterator[tuple[str, int, Any]]) -> Package:
         if size > LARGEST_FILE:
             raise refused(f"{path} is larger than {LARGEST_FILE >> 20} MB", _SMALLER, path=path)
         # What it says of its size need not be true: never more than this is read.
-        content: bytes = read(min(LARGEST_FILE, LARGEST - total) + 1)
+        try:
+            with opened() as file:
+                content: bytes = file.read(min(LARGEST_FILE, LARGEST - total) + 1)
+        except _DAMAGED as error:
+            raise refused(f"{path} in it cannot be read ({error})", _COPY_AGAIN, path=path) from error
         total += len(content)
         if len(content) > LARGEST_FILE or total > LARGEST:
             raise refused(f"it is larger than {LARGEST >> 20} MB", _SMALLER, path=path)
@@ -180,19 +186,11 @@ def _folder(folder: Path) -> Iterator[tuple[str, int, Any]]:
             if stat.S_ISDIR(state.st_mode):
                 stack.append(item)
             elif stat.S_ISREG(state.st_mode):
-                yield inside, state.st_size, _reader(item)
+                yield inside, state.st_size, partial(item.open, "rb")
             else:
                 raise refused(
                     f"{inside} is not a plain file", "Remove it from the folder, and import the rest.", path=inside
                 )
-
-
-def _reader(path: Path) -> Any:
-    def read(most: int) -> bytes:
-        with path.open("rb") as file:
-            return file.read(most)
-
-    return read
 
 
 def _archive(path: Path) -> Iterator[tuple[str, int, Any]]:
@@ -216,20 +214,9 @@ def _archive(path: Path) -> Iterator[tuple[str, int, Any]]:
             if top and not all(name.startswith(top) for name in names):
                 raise refused(f"it has no {MANIFEST}", EXPORT_AGAIN, path=MANIFEST)
             for info in infos:
-                yield info.filename[len(top) :], info.file_size, _member(archive, info)
+                yield info.filename[len(top) :], info.file_size, partial(archive.open, info)
     except _DAMAGED as error:
         raise refused(f"{path.name} is damaged ({error})", _COPY_AGAIN, path=str(path)) from error
-
-
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
-    def read(most: int) -> bytes:
-        try:
-            with archive.open(info) as file:
-                return file.read(most)
-        except _DAMAGED as error:
-            raise refused(f"{info.filename} in it is damaged ({error})", _COPY_AGAIN, path=info.filename) from error
-
-    return read
 
 
 def to_json(package: Package) -> str:
@@ -263,7 +250,7 @@ def from_value(value: Any) -> Package:
 def _entries(files: Mapping[Any, Any]) -> Iterator[tuple[str, int, Any]]:
     for path, item in files.items():
         content = _content(str(path), item)
-        yield str(path), len(content), lambda most, content=content: content[:most]
+        yield str(path), len(content), partial(BytesIO, content)
 
 
 def _content(path: str, item: Any) -> bytes:

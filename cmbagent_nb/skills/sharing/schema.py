@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills import naming
-from cmbagent_nb.skills.model import Parameter as SkillParameter
+from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.sharing.package import ROW, check_path, refused
 
 
@@ -33,16 +33,16 @@ def _identifier(name: str) -> str:
     return name
 
 
-def _each_once(items: list[Parameter]) -> list[Parameter]:
+def _each_once(items: list[_Parameter]) -> list[_Parameter]:
     name, count = Counter(item.name for item in items).most_common(1)[0] if items else ("", 0)
     if count > 1:
         raise ValueError(f"two parameters have the name {name}")
     return items
 
 
-Filled = Annotated[str, AfterValidator(_filled)]
-Inside = Annotated[Filled, AfterValidator(_inside)]
-Values = dict[str, Any]
+_Filled = Annotated[str, AfterValidator(_filled)]
+_Inside = Annotated[_Filled, AfterValidator(_inside)]
+_Values = dict[str, Any]
 
 
 class _Model(BaseModel):
@@ -51,9 +51,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
 
-class Parameter(_Model):
-    """A parameter: its name becomes code, its paths files."""
-
+class _Parameter(_Model):
     name: Annotated[str, AfterValidator(_identifier)]
     type: Literal["int", "float", "str", "bool", "list", "dict", "any"]
     default: Any
@@ -68,9 +66,9 @@ class Parameter(_Model):
     choices: list[Any] | None = None
 
     @model_validator(mode="after")
-    def _check_default(self) -> Parameter:
+    def _check_default(self) -> _Parameter:
         try:
-            SkillParameter.from_dict(self.model_dump()).check(self.default)
+            Parameter.from_dict(self.model_dump()).check(self.default)
         except (SkillError, TypeError, ValueError) as error:
             raise ValueError(f"the default of {self.name} is of another type") from error
         if self.kind != "value":
@@ -80,85 +78,71 @@ class Parameter(_Model):
         return self
 
 
-class ParameterCondition(_Model):
-    """A condition on a parameter's value."""
-
+class _ParameterCondition(_Model):
     parameter: str
     op: str
     value: Any
 
 
-class Preconditions(_Model):
-    """What must hold before the skill runs."""
-
-    packages: dict[Filled, str] | None = None
-    files: list[Filled] | None = None
+class _Preconditions(_Model):
+    packages: dict[_Filled, str] | None = None
+    files: list[_Filled] | None = None
     inputs: list[str] | None = None
     columns: dict[str, list[str]] | None = None
-    parameters: list[ParameterCondition] | None = None
+    parameters: list[_ParameterCondition] | None = None
 
 
-class Postconditions(_Model):
-    """What held after it ran."""
-
-    files: list[Inside] | None = None
-    ranges: dict[Inside, Values] | None = None
+class _Postconditions(_Model):
+    files: list[_Inside] | None = None
+    ranges: dict[_Inside, _Values] | None = None
 
 
-class FileSchema(_Model):
-    """What a file holds."""
-
+class _FileSchema(_Model):
     kind: Any = None
     columns: Any = None
 
     @model_validator(mode="after")
-    def _check_columns(self) -> FileSchema:
+    def _check_columns(self) -> _FileSchema:
         if self.kind == "table" and not isinstance(self.columns, dict):
             raise ValueError("a table needs columns")
         return self
 
 
-class Node(_Model):
-    """A step in the graph of a skill."""
-
-    id: Filled
+class _Node(_Model):
+    id: _Filled
 
 
-class Graph(_Model):
-    """The steps of a skill and their order."""
-
-    nodes: list[Node] | None = None
+class _Graph(_Model):
+    nodes: list[_Node] | None = None
     edges: list[Annotated[list[str], Field(min_length=2, max_length=2)]] | None = None
     parallel: list[list[str]] | None = None
     gates: list[str] | None = None
-    retry: Values | None = None
+    retry: _Values | None = None
 
 
-class SkillFile(_Model):
-    """All of ``skill.json``."""
-
+class _SkillFile(_Model):
     name: Annotated[str, AfterValidator(naming.check_name)]
     version: int
-    parameters: Annotated[list[Parameter], AfterValidator(_each_once)]
+    parameters: Annotated[list[_Parameter], AfterValidator(_each_once)]
     description: str | None = None
     tags: list[str] | None = None
     task_pattern: str | None = None
-    input_schema: dict[Inside, FileSchema] | None = None
-    output_schema: dict[Inside, FileSchema] | None = None
-    preconditions: Preconditions | None = None
-    postconditions: Postconditions | None = None
+    input_schema: dict[_Inside, _FileSchema] | None = None
+    output_schema: dict[_Inside, _FileSchema] | None = None
+    preconditions: _Preconditions | None = None
+    postconditions: _Postconditions | None = None
     source_step_range: list[Any] | str | None = None
-    dag_template: Graph | None = None
+    dag_template: _Graph | None = None
     agent_sequence: list[str] | None = None
-    context_requirements: Values | list[Any] | None = None
-    verification: Values | None = None
+    context_requirements: _Values | list[Any] | None = None
+    verification: _Values | None = None
     visibility: Literal["private", "public"] | None = None
     license: str = ""
     made_by: str = ""
-    made_on: Values = {}
+    made_on: _Values = {}
 
 
-def check(about: Values) -> None:
+def check(about: _Values) -> None:
     """Refuse what ``skill.json`` says when an entry is not as it must be.
 
     Raises
@@ -167,7 +151,7 @@ def check(about: Values) -> None:
         It names the entry and the reason.
     """
     try:
-        SkillFile.model_validate(about)
+        _SkillFile.model_validate(about)
     except ValidationError as found:
         error = found.errors(include_url=False, include_input=False)[0]
         entry = ".".join(str(part) for part in error["loc"])
