@@ -188,7 +188,7 @@ class Transaction:
 
 
 class Source(Protocol):
-    """What a pool needs to know of a database."""
+    """Protocol of a database, as far as a connection pool needs it."""
 
     home: Path
     url: str
