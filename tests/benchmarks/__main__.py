@@ -28,6 +28,7 @@ BENCHMARKS = {
     "skills_run": ("skills:skills_run", True),
     "skills_speed": ("skills:skills_speed", True),
     "skills_sweep": ("skills:skills_sweep", False),
+    "skills_starter_sweep": ("skills:skills_starter_sweep", False),
     "start": ("starting:start", False),
     "matching": ("matching:quality", False),
     "matching_limits": ("matching:limits", False),

@@ -155,3 +155,41 @@ def skills_sweep() -> Iterator[Figure]:
         workspace.close()
     more = {"skill": skill.name, "parameter": value.name, "one_by_one": times[0], "parallel": times[1]}
     yield Figure("skills.sweep_speedup", times[0] / times[1], "×", more=more | {"processors": os.cpu_count()})
+
+
+def skills_starter_sweep() -> Iterator[Figure]:
+    """Sweep 8 values of ``hz-fit``, as a part of the time of papermill's own API one after the other."""
+    import shutil
+
+    from papermill import execute_notebook
+
+    from cmbagent_nb.workspace import Workspace
+
+    values = [1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 1.9, 2.0]
+    with folder() as home, environment(home):
+        workspace = Workspace(home / "workspace")
+        skill = workspace.skill("hz-fit")
+
+        def ours() -> float:
+            begun = now()
+            frame = skill.sweep(Z_MAX=values)
+            if set(frame["status"]) != {"completed"}:
+                raise RuntimeError(f"the sweep ended as {sorted(frame['status'])}")
+            return now() - begun
+
+        def papermill() -> float:
+            begun = now()
+            for number, value in enumerate(values):
+                place = home / f"papermill-{now()}-{number}"
+                shutil.copytree(skill.assets, place)
+                for name in ("data", "plots"):
+                    (place / name).mkdir(exist_ok=True)
+                execute_notebook(
+                    str(skill.notebook), str(place / "out.ipynb"), {"Z_MAX": value}, cwd=place, progress_bar=False
+                )
+            return now() - begun
+
+        found = rounds(ours, papermill, repeats=1)
+        workspace.close()
+    more = {"seconds": median([item[0] for item in found]), "papermill_s": median([item[1] for item in found])}
+    yield Figure("skills.starter_sweep", median([a / b for a, b in found]), "of papermill's time", 0.38, more=more)
