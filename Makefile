@@ -99,7 +99,7 @@ lint: $(VENV)/.test
 	@echo "· mypy"; $(BIN)/mypy
 	@echo "· layers"; $(BIN)/lint-imports
 	@echo "· numbers in tests"; $(BIN)/python -m tests.checks.portable_numbers tests
-	@echo "· words"; $(BIN)/codespell && $(BIN)/python -m tests.checks.plain_words cmbagent_nb
+	@echo "· words"; $(BIN)/codespell cmbagent_nb tests extension/src *.md Makefile && $(BIN)/python -m tests.checks.plain_words cmbagent_nb
 
 browser: $(VENV)/.test
 	@if ! { type -P chromium || type -P chromium-browser; } >/dev/null && [ -z "$${CMBAGENT_TEST_CHROMIUM:-}" ]; then \
