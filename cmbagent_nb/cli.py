@@ -129,7 +129,7 @@ def _execute(words: list[str], ending: _Ending) -> int:
         if ending.asked:
             ending.heard = True
             if workspace is not None:
-                workspace.host.leave()
+                workspace._core.host.leave()
         raise
     finally:
         if workspace is not None:

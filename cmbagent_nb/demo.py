@@ -201,8 +201,8 @@ def _skills(workspace: Workspace) -> Iterator[str]:
     """The skills that were made, whether they reproduce the run, and what running them again gave."""
     from cmbagent_nb.store import frames
 
-    executions = frames.skill_executions(workspace.db)
-    for skill in workspace.skills().dropna(subset="source_run_id").to_dict("records"):
+    executions = frames.skill_executions(workspace._core.db)
+    for skill in workspace.skills.list().dropna(subset="source_run_id").to_dict("records"):
         yield f"\nKept as a skill\n  {skill['name']}: {(skill['verification'] or {}).get('summary', skill['status'])}"
         for done in executions[executions["skill_id"] == skill["id"]].to_dict("records"):
             given = ", ".join(f"{name}={value}" for name, value in (done["parameters"] or {}).items())

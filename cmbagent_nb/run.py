@@ -19,7 +19,7 @@ from cmbagent_nb.runtime import Runtime
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.handle import Skill
     from cmbagent_nb.store.node_record import NodeDetail
     from cmbagent_nb.store.snapshot import Snapshot
     from cmbagent_nb.workflow.gates import Answer
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.process_state import LiveRun, WorkspaceHandle
     from cmbagent_nb.workflow.replay import Replay
     from cmbagent_nb.workflow.stream import StreamEvent
+    from cmbagent_nb.workflow.workspace_core import WorkspaceCore
 
 LOG = get_logger(__name__)
 
@@ -424,10 +425,13 @@ class Run:
         if self.status == "paused":
             self._command("resume", {}, by)
             return self
-        from cmbagent_nb.workspace import Workspace
+        live = resume_run(self._core(), self)
+        return Run(self._host, self.id, live=live)
 
-        database_url = self._host.db.url
-        return Workspace(self._host.home, database_url=database_url).resume(self.id)
+    def _core(self) -> WorkspaceCore:
+        from cmbagent_nb.workflow.workspace_core import WorkspaceCore
+
+        return WorkspaceCore(self._host.home, {"database_url": self._host.db.url})
 
     def _command(self, command: str, arguments: dict[str, Any], by: str) -> None:
         from cmbagent_nb.workflow.commands import send
@@ -447,10 +451,9 @@ class Run:
         Its code is run again. What comes out is a run of its own, and what differs from this one, part by part.
         """
         from cmbagent_nb.workflow.replay import compare, start_replay
-        from cmbagent_nb.workspace import Workspace
 
-        workspace = Workspace(self._host.home, database_url=self._host.db.url)
-        live, run_id = start_replay(self._host, self.id, workspace.settings, workspace.agents())
+        core = self._core()
+        live, run_id = start_replay(self._host, self.id, core.settings, core.agents())
         live.ended.result()
         return compare(self._host, self.id, run_id)
 
@@ -586,7 +589,7 @@ class Run:
     def condensed(self, tokens: int = 4000, keep: int = 5) -> str:
         """Return what was said within so many tokens: the newest ``keep`` messages as they are, of the rest the facts.
 
-        No model is asked. Numbers with their names, files and decisions come first.
+        No model is run_options. Numbers with their names, files and decisions come first.
         """
         from cmbagent_nb.workflow.condense import Item, condense
 
@@ -632,10 +635,44 @@ class Run:
         ----------
         options
             ``version_of`` (the skill of which it is the next version), ``tags``,
-            ``description``, ``public``, ``on_progress``, ``timeout_s``, ``liveness_s``;
+            ``description``, ``public``, ``on_progress``, ``timeout`` (seconds), ``liveness_s``;
             see :func:`cmbagent_nb.skills.extracting.extract.extract`.
         """
+        from cmbagent_nb.skills.api import SkillLibrary, seconds
         from cmbagent_nb.skills.extracting.extract import extract
+        from cmbagent_nb.skills.handle import Skill
 
         host = self._host
-        return extract(host.db, host.writer, host.home, self.id, name=name, steps=steps, **options)
+        made = extract(host.db, host.writer, host.home, self.id, name=name, steps=steps, **seconds(options))
+        return Skill(made, SkillLibrary(self._core()))
+
+
+def open_run(host: WorkspaceHandle, reference: str) -> Run:
+    """Return a run by its name, its id, or a unique beginning or end of its id."""
+    from cmbagent_nb.store.lookup import find_run
+
+    run_id = str(find_run(host.db, reference)["id"])
+    return Run(host, run_id, live=host.live.get(run_id))
+
+
+def resume_run(core: WorkspaceCore, run: Run) -> LiveRun:
+    """Resume an interrupted or failed run in this process; see :meth:`Run.resume`."""
+    from cmbagent_nb.skills.extracting.after import make_after
+    from cmbagent_nb.skills.matching.offering import skill_selector_of
+    from cmbagent_nb.skills.running.start_run import step_source_of
+    from cmbagent_nb.store.archive import unarchive_run
+    from cmbagent_nb.store.archived import archived
+    from cmbagent_nb.workflow.resume import resume
+
+    host = core.host
+    if run.status in ("failed", "interrupted") and archived(host.db, run.id) is not None:
+        unarchive_run(host.db, host.writer, run.id)  # resuming writes to its rows
+    return resume(
+        host,
+        run.id,
+        core.settings,
+        core.agents(),
+        then_of=lambda wanted: make_after(host.db, host.writer, core.home, wanted),
+        step_source_of=lambda id, kept, model: step_source_of(host, core.agents(), id, kept, model),
+        skill_selector_of=lambda kept, model: skill_selector_of(host, core.settings, core.agents(), model, kept),
+    )

@@ -1,39 +1,67 @@
-"""The workspace: where runs are started, found and looked at together."""
+"""Defines the workspace: where runs are started, found and looked at together."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.admin import WorkspaceAdmin
+from cmbagent_nb.deprecation import renamed
 from cmbagent_nb.errors import CMBAgentError, NoModel, UsageError
-from cmbagent_nb.execution.environment import pass_on
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.keeping import Keeping
-from cmbagent_nb.settings import Settings, default_home, load_settings, user_path
-from cmbagent_nb.skill_runs import SkillRuns
-from cmbagent_nb.skills.matching.finder import Finder
-from cmbagent_nb.skills.sharing.shelf import Shelf
-from cmbagent_nb.skills.workshop import Workshop
+from cmbagent_nb.run import Run, open_run, resume_run
+from cmbagent_nb.settings import Settings, default_home, user_path
+from cmbagent_nb.skills.api import SkillLibrary
+from cmbagent_nb.workflow.workspace_core import WorkspaceCore
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cmbagent_nb.agents.registry import Registry
-    from cmbagent_nb.library import Library
     from cmbagent_nb.llm.spec import ModelSpec
-    from cmbagent_nb.run import Run
-    from cmbagent_nb.skills.library import Skill
-    from cmbagent_nb.store.database import Database
-    from cmbagent_nb.store.writer import Writer
-    from cmbagent_nb.workflow.backup import Backup
-    from cmbagent_nb.workflow.process_state import WorkspaceHandle
-    from cmbagent_nb.workflow.repair import Repaired
+    from cmbagent_nb.skills.handle import Skill
+    from cmbagent_nb.skills.library import SkillRecord
+
+#: The names of 0.1, with the paths of those that took their place; they work for one release.
+_ALIASES = {
+    "db": "_core.db",
+    "writer": "_core.writer",
+    "host": "_core.host",
+    "warm": "_core.warm",
+    "session_id": "_core.session_id",
+    "resolve_model": "_core.resolve_model",
+    "open_library": "skills._open",
+    "control": "run_plan",
+    "skill": "skills.get",
+    "library": "skills.browse",
+    "search_skills": "skills.search",
+    "match": "skills.match",
+    "explain_match": "skills.explain",
+    "create_skill": "skills.create",
+    "compose": "skills.compose",
+    "find_composable": "skills.composable",
+    "suggest_skills": "skills.suggest",
+    "skill_analytics": "skills.analytics",
+    "skill_executions": "skills.executions",
+    "trials": "skills.trials",
+    "import_skill": "skills.import_",
+    "install_starter_skills": "skills.install_starter",
+    "skill_sources": "skills.sources",
+    "add_skill_source": "skills.add_source",
+    "remove_skill_source": "skills.remove_source",
+    "sync_skills": "skills.sync",
+    "archive": "admin.archive",
+    "unarchive": "admin.unarchive",
+    "compact": "admin.compact",
+    "delete": "admin.delete",
+    "import_dir": "admin.import_dir",
+    "backup": "admin.backup",
+}
 
 
-class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
+class Workspace:
     """One store plus one folder of runs.
 
     Parameters
@@ -53,71 +81,41 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
     def __init__(
         self, path: str | Path | None = None, *, database_url: str = "", session: str = "", read_only: bool = False
     ) -> None:
-        self.home = user_path(path) if path is not None else default_home()
-        given = {"database_url": database_url, "session": session}
-        self._changes: dict[str, Any] = {name: value for name, value in given.items() if value}
-        self._sessions: dict[str, str] = {}
-        self._registered: list[Any] = []
-        self._read_only = read_only
-        self._reader: WorkspaceHandle | None = None
-        _ = self.settings  # a broken setting is told here, not later
+        home = user_path(path) if path is not None else default_home()
+        self._core = WorkspaceCore(home, {"database_url": database_url, "session": session}, read_only=read_only)
+        _ = self._core.settings  # a broken setting is reported here, not later
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.home)!r}, session={self.settings.session!r})"
 
-    # ---- what it stands on
+    if not TYPE_CHECKING:  # a type checker reports the old names
+
+        def __getattr__(self, name: str) -> Any:
+            return renamed(self, name, _ALIASES, "ws")
+
+    @property
+    def home(self) -> Path:
+        """The workspace's folder."""
+        return self._core.home
 
     @property
     def settings(self) -> Settings:
         """The settings as they are now: environment, then ``config.toml``, then the defaults."""
-        loaded = replace(load_settings(self.home), **self._changes)
-        pass_on(str(self.home), loaded.pass_env)
-        return loaded
+        return self._core.settings
 
     @property
-    def host(self) -> WorkspaceHandle:
-        """What this process has open of the workspace."""
-        from cmbagent_nb.workflow.process_state import WorkspaceHandle, host
-
-        if self._read_only:
-            if self._reader is None:
-                self._reader = WorkspaceHandle(self.home, self.settings.database_url, read_only=True)
-            return self._reader
-        return host(self.home, self.settings.database_url)
+    def skills(self) -> SkillLibrary:
+        """The skills: list, get, search, match, create, compose, import_, executions, analytics …"""
+        return SkillLibrary(self._core)
 
     @property
-    def db(self) -> Database:
-        """The database, for reading."""
-        return self.host.db
-
-    @property
-    def writer(self) -> Writer:
-        """The one writer of the database in this process."""
-        return self.host.writer
-
-    def warm(self) -> None:
-        """Open the database and load what a run needs, in the background; nothing is raised."""
-        threading.Thread(target=self._warm, name="cmbagent-warm", daemon=True).start()
-
-    def _warm(self) -> None:
-        from cmbagent_nb.workflow.launch import import_heavy
-
-        try:
-            _ = self.host
-            import_heavy()
-        except CMBAgentError:
-            return  # the first command that needs it says why
+    def admin(self) -> WorkspaceAdmin:
+        """Upkeep: archive, unarchive, compact, delete, backup, import_dir."""
+        return WorkspaceAdmin(self._core)
 
     def close(self) -> None:
         """Cancel the runs of this process, write everything, and close the database."""
-        from cmbagent_nb.workflow.process_state import close
-
-        if self._read_only:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
-            return
-        close(self.home, self.settings.database_url)
+        self._core.close()
 
     # ---- starting runs
 
@@ -136,7 +134,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         """
         return self.start(task, mode="deep_research", **options)
 
-    def control(self, task: str, *, plan: Mapping[str, Any], **options: Any) -> Run:
+    def run_plan(self, task: str, *, plan: Mapping[str, Any], **options: Any) -> Run:
         """Carry out a plan that is given, in the planner's form; see :meth:`start` for the options."""
         return self.start(task, mode="planning_and_control", plan=plan, **options)
 
@@ -216,7 +214,6 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         ModelError
             There is no model, or it cannot be used; see the error's text.
         """
-        from cmbagent_nb.run import Run
         from cmbagent_nb.skills.extracting.after import make_after, wanted_skill
         from cmbagent_nb.skills.matching.selection import read_selection
         from cmbagent_nb.workflow import run_options
@@ -243,7 +240,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
             given |= {"mode": "guided" if guided else "direct", "strict_mode": strict_mode}
             given |= {"allow_adaptation": allow_adaptation, "max_attempts": max_attempts, "step_timeout": step_timeout}
             given |= {"models": models, "instructions": instructions}
-            return self.run_named(selection.name, task, skill_parameters, model, given, max_cost_usd, plan)
+            return self._run_named(selection.name, task, skill_parameters, model, given, max_cost_usd, plan)
         if guided or strict_mode or not allow_adaptation:
             what = "guided" if guided else "strict_mode" if strict_mode else "allow_adaptation"
             raise UsageError(f"the option {what} is for a skill that is named", "Name it with skill=.")
@@ -264,8 +261,8 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         )
         limit = settings.max_cost_usd if max_cost_usd is None else run_options.number(max_cost_usd=max_cost_usd)
         spec, no_model = self._model_of(model, task, may_lack=selection.search)
-        after = wanted_skill(self.db, create_skill, skill_name, task=task)
-        host, session_id = self.host, self.session_id()
+        after = wanted_skill(self._core.db, create_skill, skill_name, task=task)
+        host, session_id = self._core.host, self._core.session_id()
         # Everything that can be refused has been: from here on something is made.
         run_name, folder, stored = self._make_folder(task, name, work_dir, inputs, may_clear=may_clear)
         request = Request(
@@ -295,12 +292,110 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
             )
         return Run(host, request.run_id, live=start(host, request))
 
+    def run_skill(
+        self,
+        skill: str | Skill | SkillRecord,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        task: str | None = None,
+        mode: str = "direct",
+        allow_adaptation: bool = True,
+        strict_mode: bool = False,
+        model: str | None = None,
+        **options: Any,
+    ) -> Run:
+        """Start a run of a skill and return at once: a live graph, and no model call unless it deviates.
+
+        Parameters
+        ----------
+        skill
+            The skill, its name, ``name@version`` or its id.
+        parameters
+            Values for its parameters; the names of ``inputs`` may be those of input files, too.
+        task
+            What it is run for, in words: agents that go on with it, and guided mode, are told.
+        mode
+            ``direct`` runs the skill's code. ``guided`` asks an agent first what has to change for the task; the
+            skill's graph is the plan.
+        allow_adaptation, strict_mode
+            When something deviates (an error, a missing file, a result outside of what was seen), agents go on with
+            the skill's code unless adaptation is not allowed, or the mode is strict: then the run fails.
+        model
+            The model for these agents; the one that ``auto`` finds when not given, and none is fine until it is needed.
+        options
+            ``approve`` (the gates of the skill's own run when not given), ``inputs``, ``name``, ``work_dir``,
+            ``gates``, ``max_cost_usd``, ``max_attempts``, ``step_timeout``: as in :meth:`start`.
+
+        Raises
+        ------
+        SkillError
+            A parameter, a file or a package that does not fit: told before anything starts.
+        """
+        from cmbagent_nb.skills.running.start_run import start_run
+        from cmbagent_nb.workflow import run_options
+        from cmbagent_nb.workflow.step_source import NO_MODEL
+
+        settings, found = self.settings, self.skills.get(skill).info
+        limit = options.pop("max_cost_usd", None)
+        spec = NO_MODEL
+        if mode == "guided" or (allow_adaptation and not strict_mode):
+            try:
+                spec = self._core.resolve_model(model or settings.model)
+            except CMBAgentError:
+                if model is not None or mode == "guided":
+                    raise
+        host = self._core.host
+        live, run_id = start_run(
+            host,
+            found,
+            parameters or {},
+            settings=settings,
+            registry=self.agents(),
+            session_id=self._core.session_id(),
+            model=spec,
+            task=task,
+            mode=mode,
+            allow_adaptation=allow_adaptation,
+            strict_mode=strict_mode,
+            gates=run_options.read_gates(options.pop("gates", None), settings),
+            max_cost_usd=settings.max_cost_usd if limit is None else run_options.number(max_cost_usd=limit),
+            **options,
+        )
+        return Run(host, run_id, live=live)
+
+    def _run_named(
+        self,
+        name: str,
+        task: str,
+        parameters: Mapping[str, Any] | None,
+        model: str | None,
+        options: dict[str, Any],
+        max_cost_usd: float | None,
+        plan: Mapping[str, Any] | None,
+    ) -> Run:
+        """Start a run of the skill that was named for a task; values that the task names are filled in."""
+        from cmbagent_nb.skills.matching.evidence import check_conditions
+        from cmbagent_nb.skills.matching.fill import named_values
+        from cmbagent_nb.skills.matching.offering import record_named
+
+        if plan is not None:
+            raise UsageError("a plan and a skill are given, and a skill is a plan", "Leave one of them out.")
+        skill = self.skills.get(name).info
+        inputs = dict(options.pop("inputs", None) or {})
+        taken = check_conditions(skill, inputs).taken
+        own = {parameter: inputs.pop(name) for parameter, name in taken.items() if name in inputs}
+        values = {**named_values(task, skill.parameters), **own, **(parameters or {})}
+        options["inputs"] = inputs
+        run = self.run_skill(skill, values, task=task, model=model, max_cost_usd=max_cost_usd, **options)
+        record_named(self._core.host, run.id, self._core.session_id(), task, skill.id)
+        return run
+
     def _model_of(self, model: str | None, task: str, *, may_lack: bool) -> tuple[ModelSpec, CMBAgentError | None]:
         """Return a run's model; one that looks for a skill first may lack it until there is something to plan."""
         from cmbagent_nb.workflow.step_source import NO_MODEL
 
         try:
-            return self.resolve_model(model or self.settings.model, task), None
+            return self._core.resolve_model(model or self.settings.model, task), None
         except NoModel as error:
             if model is not None or not may_lack:
                 raise
@@ -320,7 +415,7 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
 
         reserved = folders.reserve(self.home / "runs", name or folders.slug(task), named=name is not None)
         try:
-            folder = reserved if work_dir is None else folders.take(work_dir, self.db, clear=may_clear)
+            folder = reserved if work_dir is None else folders.take(work_dir, self._core.db, clear=may_clear)
         except CMBAgentError:
             folders.release(reserved)
             raise
@@ -342,90 +437,21 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         StateError
             The run has ended, or belongs to a process that lives.
         """
-        from cmbagent_nb.run import Run
-        from cmbagent_nb.skills.extracting.after import make_after
-        from cmbagent_nb.skills.matching.offering import skill_selector_of
-        from cmbagent_nb.skills.running.start_run import step_source_of
-        from cmbagent_nb.store.archived import archived
-        from cmbagent_nb.workflow.resume import resume
-
-        host, run = self.host, self.run(reference)
-        if run.status in ("failed", "interrupted") and archived(host.db, run.id) is not None:
-            run = self.unarchive(run.id)  # whoever goes on with a run writes to its rows
-        live = resume(
-            host,
-            run.id,
-            self.settings,
-            self.agents(),
-            then_of=lambda wanted: make_after(host.db, host.writer, self.home, wanted),
-            step_source_of=lambda id, kept, model: step_source_of(host, self.agents(), id, kept, model),
-            skill_selector_of=lambda kept, model: skill_selector_of(host, self.settings, self.agents(), model, kept),
-        )
-        return Run(host, run.id, live=live)
+        run = self.run(reference)
+        return Run(self._core.host, run.id, live=resume_run(self._core, run))
 
     def register(self, agent: Any) -> None:
         """Let the planner use an agent of your own: an ``AgentSpec`` or an ``ag2.Agent``.
 
         An agent with the name of one that is there takes its place, in the runs of this workspace object.
         """
-        self.agents().register(agent)
-        self._registered.append(agent)
+        self._core.register(agent)
 
     def agents(self) -> Registry:
         """Return the agents that a run can use: the roster, those in ``agents/``, and those registered here."""
-        from cmbagent_nb.agents.registry import Registry
-
-        registry = Registry.load(self.settings.agents_dir, self.home)
-        for agent in self._registered:
-            registry.register(agent)
-        return registry
-
-    def resolve_model(self, model: str, task: str = "") -> ModelSpec:
-        """Return the model that a run of ``task`` would use.
-
-        ``auto`` takes the first of: a key in the environment, a server that answers on this machine, and a
-        playbook if the task is its own recorded one.
-
-        Raises
-        ------
-        NoModel
-            There is none, or the playbook that was named was recorded for another task.
-        UnknownModel, MissingKey, MissingExtra
-            The model that was named cannot be used.
-        """
-        from cmbagent_nb.llm.playbook import Playbook, find_for_task, normalised
-        from cmbagent_nb.llm.providers import available, check
-        from cmbagent_nb.llm.spec import HOW_TO_SET, ModelSpec
-
-        spec = ModelSpec.parse(model)
-        if spec.provider != "auto":
-            check(spec, self.settings)
-            if spec.is_playbook and task and normalised(Playbook.load(spec.name).task) != normalised(task):
-                raise NoModel(
-                    f"the playbook {spec.name!r} holds recorded replies for another task than this one",
-                    f"Run `cmbagent models` to see its task. {HOW_TO_SET}",
-                    model=str(spec),
-                )
-            return spec
-        choices = available(settings=self.settings)
-        if choices:
-            return choices[0].spec
-        playbook = find_for_task(task) if task else None
-        if playbook is None:
-            raise NoModel("there is no model, and no playbook was recorded for this task", HOW_TO_SET)
-        return ModelSpec.parse(f"playbook:{playbook}")
+        return self._core.agents()
 
     # ---- looking at runs
-
-    def session_id(self) -> str:
-        """Return the id of the session that new runs belong to; it is made with its first run."""
-        from cmbagent_nb.store.sessions import session_of
-
-        name = self.settings.session
-        self.writer.check()  # what is begun needs it: a full disk is told now, in one line
-        if name not in self._sessions:
-            self._sessions[name] = self.writer.call(lambda connection: session_of(connection, name)).result()
-        return self._sessions[name]
 
     def run(self, reference: str) -> Run:
         """Return a run by its name, its id, or a unique beginning or end of its id.
@@ -434,127 +460,27 @@ class Workspace(Keeping, SkillRuns, Shelf, Finder, Workshop):
         ------
         RunNotFound, AmbiguousReference
         """
-        from cmbagent_nb.run import Run
-        from cmbagent_nb.store.lookup import find_run
-
-        host = self.host
-        run_id = str(find_run(host.db, reference)["id"])
-        return Run(host, run_id, live=host.live.get(run_id))
+        return open_run(self._core.host, reference)
 
     def runs(self, **filters: Any) -> pd.DataFrame:
         """Return the runs of the workspace, newest first."""
         from cmbagent_nb.store import frames
         from cmbagent_nb.workflow.ownership import interrupt_orphans
 
-        interrupt_orphans(self.db, self.writer)
-        return frames.runs(self.db, **filters)
+        interrupt_orphans(self._core.db, self._core.writer)
+        return frames.runs(self._core.db, **filters)
 
     def events(self) -> pd.DataFrame:
         """Return the events of all runs."""
         from cmbagent_nb.store import frames
 
-        return frames.events(self.db)
+        return frames.events(self._core.db)
 
     def approvals(self, run: str | None = None) -> list[dict[str, Any]]:
         """Return the open gates of all runs, or of one, oldest first."""
         from cmbagent_nb.store.approvals import open_gates
 
-        return open_gates(self.db, None if run is None else self.run(run).id)
-
-    def library(self, search: str = "") -> Library:
-        """Return the skills to look through: in a notebook a browser with search, and a form for each."""
-        from cmbagent_nb.library import Library
-
-        return Library(self, search)
-
-    def create_skill(self, notebook: str | Path, name: str | None = None, **options: Any) -> Skill:
-        """Make a skill of any notebook with a cell tagged ``parameters``, and verify it.
-
-        A name that another notebook has is refused without ``version_of``.
-
-        Parameters
-        ----------
-        notebook
-            The notebook's path. It is run in a copy of its folder; what it is seen to read is brought along.
-        options
-            ``version_of`` (the skill of which it is the next version), ``tags``, ``description``, ``on_progress``,
-            ``timeout_s``, ``liveness_s``; ``bring`` (files to bring along besides), ``allow_outside_writes``
-            (outside of its folder, while it is tried).
-
-        Raises
-        ------
-        SkillError
-            It is no notebook that a skill can be made of; see the error's text.
-        """
-        from cmbagent_nb.skills.extracting.create import create
-
-        session_id = self.session_id()
-        return create(self.db, self.writer, self.home, notebook, name=name, session_id=session_id, **options)
-
-
-def restore_workspace(file: str | Path, path: str | Path | None = None) -> Backup:
-    """Put a backup into an empty workspace: the one in ``path``, else the default one.
-
-    Raises
-    ------
-    UsageError
-        The workspace is not empty, or the file is no backup.
-    StoreError
-        The file is damaged; nothing has been put back.
-    """
-    from cmbagent_nb.workflow.backup import is_empty, restore
-
-    home = user_path(path) if path is not None else default_home()
-    if is_empty(home):
-        Workspace(home).close()  # an empty database may be open in this process
-    return restore(Path(file), home)
-
-
-def repair_workspace(path: str | Path | None = None) -> list[str]:
-    """Mend a workspace's database and journals; returns the names of the runs taken from their journals.
-
-    See :func:`mend_workspace`, which tells what was done run by run.
-    """
-    return mend_workspace(path).names
-
-
-def mend_workspace(path: str | Path | None = None) -> Repaired:
-    """Compare a workspace's database with the journals of its runs, and let each give what the other has lost.
-
-    A database that is damaged or gone is made anew; what is damaged is moved aside and not deleted.
-
-    Raises
-    ------
-    StoreError
-        The workspace cannot be written.
-    """
-    from cmbagent_nb.store.database import FILE_NAME
-    from cmbagent_nb.store.health import damage
-    from cmbagent_nb.store.sqlite import kind_of
-    from cmbagent_nb.workflow.repair import Repaired, lost_skills, repair, salvage, set_aside
-
-    home = user_path(path) if path is not None else default_home()
-    workspace, done = Workspace(home), Repaired()
-    if not workspace.settings.database_url:
-        database = home / FILE_NAME
-        done.damage = damage(database)
-        workspace.close()
-        if done.damage:
-            done.aside = set_aside(database)
-    try:
-        db, writer = workspace.db, workspace.writer
-        writer.check()
-        if done.aside is not None and not kind_of(done.aside):
-            done.salvaged = salvage(done.aside, writer)
-        done.runs = repair(db, writer)
-        if lost := lost_skills(db):
-            done.notes.append(
-                f"{lost} skill{'s' if lost != 1 else ''} in {home / 'skills'} are not in the database: make them again"
-                " with `cmbagent skill create NOTEBOOK`."
-            )
-    finally:
-        workspace.close()
-    return done
+        return open_gates(self._core.db, None if run is None else self.run(run).id)
 
 
 def one_shot(task: str, **options: Any) -> Run:

@@ -72,6 +72,6 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """A workspace in a folder of its own, closed afterwards, whose writer had no fault."""
     opened = Workspace(tmp_path / "home")
     yield opened
-    faults = opened.writer.faults
+    faults = opened._core.writer.faults
     opened.close()
     assert faults == 0, "the writer had rows that it could not store: see faults.jsonl"

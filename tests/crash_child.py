@@ -35,7 +35,7 @@ def main(home: str, mode: str, moment: str = "") -> None:
             if count == int(moment[1:]):
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        live = workspace.host.live.get(run.id)
+        live = workspace._core.host.live.get(run.id)
         if live is not None:
             live.stream.tap(die)  # at the very moment: a callback would hear of it a little later
     if moment == "gate":
@@ -43,7 +43,7 @@ def main(home: str, mode: str, moment: str = "") -> None:
         run.on("approval_requested", lambda event: opened.set())
         while not any(gate["approval_type"] == "error_recovery" for gate in run.approvals()):
             opened.wait(0.1)
-        workspace.writer.barrier().result()
+        workspace._core.writer.barrier().result()
         os.kill(os.getpid(), signal.SIGKILL)
     run.wait(60)
     print(run.status, flush=True)

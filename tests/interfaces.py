@@ -75,7 +75,7 @@ def python() -> dict[str, Any]:
     """Return the public names, and the signatures of the members of the classes that a user holds."""
     import cmbagent_nb as cmb
     from cmbagent_nb import errors
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.handle import Skill
 
     found: dict[str, Any] = {"cmbagent_nb": sorted(cmb.__all__)}
     for holder in (cmb.Workspace, cmb.Run, Skill):

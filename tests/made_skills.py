@@ -13,10 +13,11 @@ import nbformat
 
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills import library
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.notebook import notebook_hash, notebook_text, package_versions, parameters_source
 from cmbagent_nb.skills.schema import describe
+from tests import held as holding
 from tests.skill_runs import Home
 
 SETUP = """\
@@ -96,10 +97,10 @@ def make_skill(
         **row,
     }
     try:
-        skill = library.add(home.db, home.writer, home.path, folder, held)
+        skill = holding.add(home.db, home.writer, home.path, folder, held)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return library.find(home.db, home.writer, home.path, skill.id)
+    return holding.find(home.db, home.writer, home.path, skill.id)
 
 
 def executed(home: Home, skill: Skill, **row: Any) -> str:

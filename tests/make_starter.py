@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cmbagent_nb.llm.playbook import Playbook
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.skills.notebook import notebook_text, read_notebook
 from cmbagent_nb.skills.sharing import manifest, skill_md
 from cmbagent_nb.skills.sharing.export import pack, write_files
@@ -103,8 +103,8 @@ def make(names: list[str], target: Path, *, patience_s: float = PATIENCE_S) -> d
                 options = {"tags": recipe.tags, "description": recipe.description, "liveness_s": patience_s}
                 skill = runs[recipe.playbook].extract_skill(name, recipe.steps, **options)
                 if not skill.verified:
-                    raise RuntimeError(f"{name} was not verified: {skill.verification.get('reason')}")
-                unproven = (skill.verification.get("liveness") or {}).get("unproven")
+                    raise RuntimeError(f"{name} was not verified: {skill.info.verification.get('reason')}")
+                unproven = (skill.info.verification.get("liveness") or {}).get("unproven")
                 if unproven and patience_s:
                     raise RuntimeError(f"{name} has parameters that were not shown to have an effect: {unproven}")
                 made[name] = skill
@@ -145,7 +145,7 @@ def _plain(package: Package, skill: Skill) -> Package:
     del package.files[SCRIPT]
     package.files[NOTEBOOK] = text.encode()
     package.files[ROW] = (json.dumps(row, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
-    package.files[ABOUT] = skill_md.write(skill, row, row["license"]).encode()
+    package.files[ABOUT] = skill_md.write(skill.info, row, row["license"]).encode()
     return manifest.seal(package)
 
 
@@ -163,7 +163,7 @@ def main(names: list[str]) -> int:
         return 2
     for name, skill in make(names or list(RECIPES), FOLDER).items():
         size = sum(path.stat().st_size for path in (FOLDER / name).rglob("*") if path.is_file())
-        print(f"{name}: {skill.summary()} ({size / 1000:.0f} kB)")
+        print(f"{name}: {skill.info.summary()} ({size / 1000:.0f} kB)")
     return 0
 
 

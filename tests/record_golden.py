@@ -83,7 +83,7 @@ def main() -> None:
             os.environ["CMBAGENT_WORKSPACES_FILE"] = f"{home}/workspaces.json"
             workspace = Workspace(home)
             run = record(workspace)
-            state = as_json(state_of(rows_of_database(workspace.db, run.id)))
+            state = as_json(state_of(rows_of_database(workspace._core.db, run.id)))
             workspace.close()
             journal = (run.work_dir / "journal.jsonl").read_text()
             journal = journal.replace(home, "/home/somebody/workspace").replace(socket.gethostname(), "somewhere")

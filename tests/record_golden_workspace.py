@@ -77,7 +77,7 @@ def fill(workspace: Workspace, shared: Path) -> None:
         assert run.status == "completed", run.error
     mean = run.extract_skill("mean_of_table", timeout_s=120)
     assert mean.status == "active", mean
-    both = workspace.compose("squares_and_mean", [skill, mean])
+    both = workspace.skills.compose("squares_and_mean", [skill, mean])
     assert both.status == "active", both
     done = both.run(power=4.0)
     assert done.status == "completed", done

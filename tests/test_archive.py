@@ -328,10 +328,10 @@ def test_whoever_goes_on_with_an_archived_run_has_its_rows_back(
         run = workspace.one_shot("Multiply six by seven.", model="openai:m", max_attempts=1).wait(60)
         assert run.status == "failed"
         before = run.events().id.tolist()
-        archive.archive_run(workspace.db, workspace.writer, run.id)
+        archive.archive_run(workspace._core.db, workspace._core.writer, run.id)
         resumed = workspace.resume(run.name).wait(60)
     assert resumed.status == "completed", resumed.error
-    assert archived.archived(workspace.db, run.id) is None
+    assert archived.archived(workspace._core.db, run.id) is None
     after = resumed.events()
     assert after.id.tolist()[: len(before)] == before
     assert after.execution_order.is_unique

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from cmbagent_nb.admin import restore_workspace
 from cmbagent_nb.errors import StoreError, UsageError
 from cmbagent_nb.run import Run
 from cmbagent_nb.store.archive import archive_run
 from cmbagent_nb.verbs import execute
 from cmbagent_nb.workflow import backup as module
-from cmbagent_nb.workspace import Workspace, restore_workspace
+from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer, in_turn
 from tests.team import code
 
@@ -54,7 +55,7 @@ def test_a_workspace_comes_back_elsewhere(workspace: Workspace, finished: Run, t
     (finished.work_dir / "data" / "latest.json").symlink_to("width.json")
     (finished.work_dir / "data" / "outside").symlink_to("/etc")
     file = tmp_path / name
-    made = workspace.backup(file)
+    made = workspace.admin.backup(file)
     assert made.runs == 1
     assert made.notes == [
         f"runs/{finished.name}/data/outside is a link to somewhere outside of the workspace and was left out."
@@ -96,15 +97,15 @@ def test_a_backup_while_a_run_goes_on_is_whole_and_the_run_can_be_resumed(
         def write() -> None:
             while not stop.is_set():
                 for _ in range(200):
-                    workspace.writer.insert("sessions", {"id": new_id(), "name": "busy", "created_at": 0.0})
-                workspace.writer.barrier().result(30)
+                    workspace._core.writer.insert("sessions", {"id": new_id(), "name": "busy", "created_at": 0.0})
+                workspace._core.writer.barrier().result(30)
 
         from cmbagent_nb.ids import new_id
 
         busy = threading.Thread(target=write)
         busy.start()
         try:
-            workspace.backup(file)
+            workspace.admin.backup(file)
         finally:
             stop.set()
             busy.join()
@@ -120,8 +121,8 @@ def test_a_backup_while_a_run_goes_on_is_whole_and_the_run_can_be_resumed(
 
 def test_an_archive_is_in_the_backup(workspace: Workspace, finished: Run, tmp_path: Path) -> None:
     events = finished.events().id.tolist()
-    archive_run(workspace.db, workspace.writer, finished.id)
-    workspace.backup(tmp_path / "b.tar")
+    archive_run(workspace._core.db, workspace._core.writer, finished.id)
+    workspace.admin.backup(tmp_path / "b.tar")
     restore_workspace(tmp_path / "b.tar", tmp_path / "elsewhere")
     with closing(Workspace(tmp_path / "elsewhere")) as other:
         assert other.run("width").events().id.tolist() == events
@@ -129,14 +130,14 @@ def test_an_archive_is_in_the_backup(workspace: Workspace, finished: Run, tmp_pa
 
 def test_nothing_is_overwritten(workspace: Workspace, finished: Run, tmp_path: Path) -> None:
     file = tmp_path / "b.tar"
-    workspace.backup(file)
+    workspace.admin.backup(file)
     with pytest.raises(UsageError, match="is there already"):
-        workspace.backup(file)
+        workspace.admin.backup(file)
     with pytest.raises(UsageError, match="is not empty"):
         restore_workspace(file, workspace.home)
     assert finished.status == "completed"
     with pytest.raises(UsageError, match="cannot be written"):
-        workspace.backup(tmp_path / "missing" / "b.tar")
+        workspace.admin.backup(tmp_path / "missing" / "b.tar")
     elsewhere = tmp_path / "elsewhere"
     with closing(Workspace(elsewhere)) as empty:
         assert len(empty.runs()) == 0  # its database is open, and empty
@@ -209,7 +210,7 @@ def test_nothing_is_written_outside(tmp_path: Path, members: list[tarfile.TarInf
 
 def test_a_backup_that_is_cut_or_changed_is_refused(workspace: Workspace, finished: Run, tmp_path: Path) -> None:
     whole = tmp_path / "b.tar.gz"
-    workspace.backup(whole)
+    workspace.admin.backup(whole)
     data = whole.read_bytes()
     (tmp_path / "cut.tar.gz").write_bytes(data[: len(data) * 2 // 3])
     home = tmp_path / "elsewhere"
@@ -250,7 +251,7 @@ def test_a_failed_run_that_was_archived_can_be_resumed(
     with serve(in_turn(broken, WRITE)):
         run = workspace.one_shot("Measure the width.", name="width", max_attempts=1).wait(60)
         assert run.status == "failed"
-        workspace.archive("0d")
+        workspace.admin.archive("0d")
         assert len(run.events().query("event_type == 'code_exec'")) == 1
         again = run.resume().wait(60)
         assert again.status == "completed", again.error
@@ -261,8 +262,8 @@ def test_checkpoints_and_the_state_of_an_archived_run_are_read(workspace: Worksp
     from cmbagent_nb.workflow.history import rows_of_database, state_of
 
     finished.checkpoint("the end of it")
-    before, points = state_of(rows_of_database(workspace.db, finished.id)), finished.checkpoints()
-    workspace.archive("0d")
-    assert state_of(rows_of_database(workspace.db, finished.id)).differences(before) == []
+    before, points = state_of(rows_of_database(workspace._core.db, finished.id)), finished.checkpoints()
+    workspace.admin.archive("0d")
+    assert state_of(rows_of_database(workspace._core.db, finished.id)).differences(before) == []
     assert finished.checkpoints().id.tolist() == points.id.tolist()
     assert finished.at("the end of it").status == "completed"

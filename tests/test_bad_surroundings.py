@@ -177,9 +177,9 @@ class FullDuring:
         events = run.events()
         assert events.execution_order.tolist() == list(range(1, len(events) + 1))
         assert not set(events.status) & {"running"}
-        stored = state_of(rows_of_database(self.workspace.db, run.id))
+        stored = state_of(rows_of_database(self.workspace._core.db, run.id))
         assert state_of(rows_of_journal(run.work_dir / "journal.jsonl")).differences(stored) == []
-        assert self.workspace.writer.faults == 0
+        assert self.workspace._core.writer.faults == 0
         assert run.trouble == ""
 
 
@@ -209,7 +209,7 @@ def test_a_run_that_waited_in_vain_is_gone_on_with_and_pays_nothing_again(
 ) -> None:
     monkeypatch.setattr("cmbagent_nb.workflow.disk_full.PATIENCE", 0.2)
     monkeypatch.setattr("cmbagent_nb.execution.launcher.SPACE_PATIENCE", 0.2)
-    full.workspace.writer._patience = 0.2
+    full.workspace._core.writer._patience = 0.2
     until(lambda: full.run.trouble)
     threading.Event().wait(1.5)  # every patience is at its end by now
     assert full.run.trouble
@@ -251,7 +251,7 @@ def test_a_clock_that_is_set_back_turns_nothing_around(
     history = run.history().query("entity_type == 'workflow_run'")
     assert history.to_state.tolist() == ["planning", "executing", "completed"]
     assert run.checkpoints().journal_position.is_monotonic_increasing
-    stored = state_of(rows_of_database(workspace.db, run.id))
+    stored = state_of(rows_of_database(workspace._core.db, run.id))
     assert state_of(rows_of_journal(run.work_dir / "journal.jsonl")).differences(stored) == []
 
 
@@ -358,7 +358,7 @@ def test_a_journal_that_was_deleted_is_written_again(made: Run, workspace: Works
     (made.work_dir / "journal.jsonl").unlink()
     run = made.resume().wait(60)
     assert run.status == "completed", run.error
-    stored = state_of(rows_of_database(workspace.db, run.id))
+    stored = state_of(rows_of_database(workspace._core.db, run.id))
     assert state_of(rows_of_journal(run.work_dir / "journal.jsonl")).differences(stored) == []
 
 
@@ -370,17 +370,17 @@ def test_each_copy_of_a_run_is_mended_by_the_other(made: Run, workspace: Workspa
         return int(connection.execute("DELETE FROM model_replies WHERE node_id = 'planning'").rowcount)
 
     def states() -> tuple[State, State]:
-        rows = rows_of_database(workspace.db, made.id), rows_of_journal(journal)
+        rows = rows_of_database(workspace._core.db, made.id), rows_of_journal(journal)
         return state_of(rows[0]), state_of(rows[1])
 
     journal = made.work_dir / "journal.jsonl"
     before = states()[0]
-    assert workspace.writer.call(forget).result() == 2
+    assert workspace._core.writer.call(forget).result() == 2
     lines = [line for line in journal.read_text().splitlines() if '"attempt_ended"' not in line]
     journal.write_text("\n".join([*(line for line in lines if '"to":"failed"' not in line), '{"v": 1, "seq"']))
     assert states()[0] != before != states()[1]
-    found = reconcile(workspace.db, workspace.writer, made.id, made.work_dir)
+    found = reconcile(workspace._core.db, workspace._core.writer, made.id, made.work_dir)
     assert sum("only in the journal" in item for item in found) == 2
     assert states() == (before, before)
     assert len(made.costs()) == 2
-    assert reconcile(workspace.db, workspace.writer, made.id, made.work_dir) == []
+    assert reconcile(workspace._core.db, workspace._core.writer, made.id, made.work_dir) == []

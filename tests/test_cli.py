@@ -251,7 +251,7 @@ def test_a_work_dir_that_cannot_be_used(serve: Serve, capsys: pytest.CaptureFixt
         assert server.count == 0
     assert (tmp_path / "file").read_text() == "in the way"
     assert not any((tmp_path / "home" / "runs").iterdir())
-    assert Workspace().db.rows("SELECT * FROM workflow_runs") == []
+    assert Workspace()._core.db.rows("SELECT * FROM workflow_runs") == []
     Workspace().close()
 
 
@@ -281,7 +281,7 @@ def test_a_broken_config_is_told_with_its_line(capsys: pytest.CaptureFixture[str
 
 
 def test_a_database_of_a_newer_version(serve: Serve, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    Workspace().db.rows("SELECT 1")
+    Workspace()._core.db.rows("SELECT 1")
     Workspace().close()
     with closing(sqlite3.connect(tmp_path / "home" / "cmbagent.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")

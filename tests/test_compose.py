@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from cmbagent_nb.errors import SkillError
-from cmbagent_nb.skills import library
-from cmbagent_nb.skills.composing.compose import compose, plan
 from cmbagent_nb.skills.composing.when import parse
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.workspace import Workspace
+from tests import held as holding
+from tests.held import compose, plan
 from tests.made_skills import make_skill
 from tests.skill_runs import Home
 
@@ -105,9 +105,9 @@ def study(parts: dict[str, Skill]) -> Skill:
 def test_one_after_the_other(home: Home, study: Skill) -> None:
     """The fit reads what the table made; parameters that clash have names of their own; the result runs with others."""
     skill = study
-    assert skill.status == "active", skill.verification["reason"]
+    assert skill.status == "active", skill.info.verification["reason"]
     assert [item.name for item in skill.parameters] == ["table_n", "slope", "table_name", "fit_n"]
-    about = skill.meta["composition"]
+    about = skill.info.meta["composition"]
     assert about["components"][1]["links"] == [
         {
             "from": "table:data/points.csv",
@@ -116,11 +116,11 @@ def test_one_after_the_other(home: Home, study: Skill) -> None:
             "how": "the same name and content",
         }
     ]
-    assert skill.dag_template["edges"] == [["step_1", "step_2"]]
-    compared = {(item["path"], item["against"]) for item in skill.verification["files"]}
+    assert skill.info.dag_template["edges"] == [["step_1", "step_2"]]
+    compared = {(item["path"], item["against"]) for item in skill.info.verification["files"]}
     assert ("fit/data/fit.json", "fit alone") in compared
     assert ("fit/data/fit.json", "first") in compared
-    done = library.find(home.db, home.writer, home.path, "study").run(
+    done = holding.find(home.db, home.writer, home.path, "study").run(
         slope=3.0, table_n=50, table_name="data/other.csv"
     )
     assert done.success, done.error
@@ -133,14 +133,14 @@ def test_one_after_the_other(home: Home, study: Skill) -> None:
 def test_side_by_side(parts: dict[str, Skill]) -> None:
     """Three skills in one form; n is one parameter where that is wanted; inputs stay the skills' own."""
     skill = compose("both", [parts["fit"], parts["note"]], "parallel", share=["n"])
-    assert skill.status == "active", skill.verification["reason"]
+    assert skill.status == "active", skill.info.verification["reason"]
     assert {item.name: item.default for item in skill.parameters} == {
         "n": 7,
         "table_file": "fit/input/points.csv",
         "text": "fine",
     }
-    assert skill.input_schema.keys() == {"fit/input/points.csv"}
-    assert skill.dag_template["edges"] == []
+    assert skill.info.input_schema.keys() == {"fit/input/points.csv"}
+    assert skill.info.dag_template["edges"] == []
     done = skill.run(n=9)
     assert json.loads(done.path("fit/data/fit.json").read_text())["from"] == "input/points.csv"
     assert done.path("note/data/note.txt").read_text() == "n is 9: fine\n"
@@ -150,9 +150,9 @@ def test_where_a_condition_holds(parts: dict[str, Skill]) -> None:
     """The fit runs for many rows, the note for few; both ways are verified, and only one runs."""
     when = 'rows > 4 and "data/points.csv" in outputs'
     skill = compose("choice", [parts["table"], parts["fit"], parts["note"]], "conditional", when=when)
-    assert skill.status == "active", skill.verification["reason"]
-    assert "the other way of the condition was run, too" in skill.verification["notes"]
-    assert any(item["path"] == "note/data/note.txt" for item in skill.verification["files"])
+    assert skill.status == "active", skill.info.verification["reason"]
+    assert "the other way of the condition was run, too" in skill.info.verification["notes"]
+    assert any(item["path"] == "note/data/note.txt" for item in skill.info.verification["files"])
     many, few = skill.run(), skill.run(table_n=3)
     assert {name.partition("/")[0] for name in many.outputs} == {"table", "fit"}
     assert {name.partition("/")[0] for name in few.outputs} == {"table", "note"}
@@ -162,7 +162,7 @@ def test_where_a_condition_holds(parts: dict[str, Skill]) -> None:
 def test_a_composition_of_compositions(parts: dict[str, Skill], study: Skill) -> None:
     """A composition is a skill like any other, so it can be a part; inner folders and kernels stay apart."""
     skill = compose("outer", [study, parts["note"]], "parallel")
-    assert skill.status == "active", skill.verification["reason"]
+    assert skill.status == "active", skill.info.verification["reason"]
     done = skill.run(slope=5.0)
     assert set(done.outputs) >= {"study/fit/data/fit.json", "note/data/note.txt"}
     assert json.loads(done.path("study/fit/data/fit.json").read_text())["slope"] > 4.5
@@ -230,20 +230,20 @@ def test_conditions_are_read_and_never_run() -> None:
 def test_a_task_of_several_parts_finds_its_skills(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part of a task is matched, what feeds one another is put first, and the call composes them."""
     monkeypatch.setenv("CMBAGENT_EMBEDDINGS", "tfidf")
-    home = Home(workspace.home, workspace.db, workspace.writer)
+    home = Home(workspace.home, workspace._core.db, workspace._core.writer)
     _ = three(home, table="simulate a table of points on a noisy line", fit="fit a straight line to points", note="n")
     task = "Simulate a table of points on a noisy line, then fit a straight line to points."
-    found = workspace.find_composable(task, min_similarity=0.2)
-    assert found, workspace.explain_match("fit a straight line to points")
+    found = workspace.skills.composable(task, min_similarity=0.2)
+    assert found, workspace.skills.explain("fit a straight line to points")
     best = found[0]
     assert ([skill.name for skill in best.skills], best.pattern) == (["table", "fit"], "sequential")
     assert best.links[0]["from"] == "table:data/points.csv"
     assert best.call == "ws.compose(NAME, skills=['table', 'fit'], pattern='sequential')"
-    assert workspace.find_composable("fit a straight line to points") == []
+    assert workspace.skills.composable("fit a straight line to points") == []
     with pytest.raises(SkillError, match="nothing that fit reads"):
         workspace.compose("wrong", ["note", "fit"])
     assert workspace.suggest_skills() == []
-    assert set(workspace.skill_analytics().usage(7)["executions"]) == {0}
+    assert set(workspace.skills.analytics().usage(7)["executions"]) == {0}
 
 
 def test_as_one_script(parts: dict[str, Skill], tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ run = workspace.one_shot("Print one.", model="openai:m", name="waits", work_dir=
 begun = threading.Event()
 run.on("step_progress", lambda event: begun.set())
 assert begun.wait(120)
-workspace.writer.barrier().result()
+workspace._core.writer.barrier().result()
 print("begun", flush=True)
 if then == "die":
     os.kill(os.getpid(), signal.SIGKILL)
@@ -230,7 +230,7 @@ def test_a_workspace_on_a_read_only_medium_is_read(killed: Path, state: str) -> 
         assert workspace.approvals() == []
         assert not run.costs().empty
         assert not run.history().empty
-        assert workspace.db.data_version() >= 0
+        assert workspace._core.db.data_version() >= 0
         all_refused(workspace)
         for command in (["runs"], ["status", "waits"], ["events", "waits"], ["approvals"], ["doctor"], ["skills"]):
             done = cli(killed, *command)
@@ -248,7 +248,7 @@ def all_refused(workspace: Workspace) -> None:
         lambda: workspace.resume("waits"),
         lambda: workspace.one_shot("Print one.", model="openai:m"),
         run.checkpoint,
-        lambda: workspace.delete("waits"),
+        lambda: workspace.admin.delete("waits"),
     ):
         with pytest.raises(CMBAgentError) as caught:
             work()
@@ -289,7 +289,7 @@ def test_reading_on_a_full_disk_does_not_wait_for_writing(killed: Path, tmp_path
         assert time.monotonic() - began < 60  # not the two minutes for which a run waits
         (disk / "ballast").unlink()
         deadline = time.monotonic() + 60
-        while workspace.writer.trouble and time.monotonic() < deadline:
+        while workspace._core.writer.trouble and time.monotonic() < deadline:
             workspace.runs()
         (tmp_path / "go").touch()
         workspace.close()
@@ -316,7 +316,7 @@ def test_all_files_of_a_workspace_are_their_owner_s_only(
         run = workspace.one_shot("Print one.", model="openai:m", inputs={"x": [1, 2]}, name="own").wait(120)
         assert run.status == "completed", run.error
         assert workspace.one_shot("Print one.", model="openai:m", name="there", work_dir=given).wait(120)
-        workspace.backup(tmp_path / "saved.tar.gz")
+        workspace.admin.backup(tmp_path / "saved.tar.gz")
         assert (tmp_path / "saved.tar.gz").stat().st_mode & 0o777 == 0o600
         assert (tmp_path / "workspaces.json").stat().st_mode & 0o777 == 0o600
         assert given.stat().st_mode & 0o777 == 0o755

@@ -81,7 +81,7 @@ class Scene:
         try:
             run = workspace.run(rich_run.NAME)
             assert run.status == "completed", run.error
-            state = state_of(rows_of_database(workspace.db, run.id))
+            state = state_of(rows_of_database(workspace._core.db, run.id))
             return Outcome(
                 results(self.folder),
                 state.files,
@@ -189,7 +189,7 @@ def check_record(scene: Scene, calls: int, kills: int, in_flight: int, tally: Ta
     workspace = Workspace(scene.home)
     try:
         run = workspace.run(rich_run.NAME)
-        replies = workspace.db.rows(
+        replies = workspace._core.db.rows(
             "SELECT node_id, attempt, agent_name, request_hash FROM model_replies WHERE run_id = :id", id=run.id
         )
         # Each reply that was stored was asked for once: only a call in flight at a kill is made again.
@@ -215,8 +215,8 @@ def check_record(scene: Scene, calls: int, kills: int, in_flight: int, tally: Ta
         assert set(run.steps().status) == {"completed"}
         assert set(run.nodes().status) == {"completed"}
         told = state_of(rows_of_journal(scene.folder / "journal.jsonl"))
-        assert told.differences(state_of(rows_of_database(workspace.db, run.id))) == []
-        assert workspace.writer.faults == 0
+        assert told.differences(state_of(rows_of_database(workspace._core.db, run.id))) == []
+        assert workspace._core.writer.faults == 0
     finally:
         workspace.close()
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from cmbagent_nb.admin import mend_workspace
 from cmbagent_nb.doctor import Check, _database, _records
 from cmbagent_nb.errors import CMBAgentError
-from cmbagent_nb.workspace import Workspace, mend_workspace
+from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer
 from tests.team import code
 
@@ -376,7 +377,7 @@ def test_a_living_process_takes_the_mended_database(home: Path) -> None:
     """Its connections are to the file that was moved aside: it notices, and reads and writes the new one."""
     workspace = Workspace(home)
     assert len(workspace.runs()) == 2
-    script = "import sys; from cmbagent_nb.workspace import mend_workspace; mend_workspace(sys.argv[1])"
+    script = "import sys; from cmbagent_nb.admin import mend_workspace; mend_workspace(sys.argv[1])"
     for path in home.glob("cmbagent.db*"):
         path.rename(path.with_name(f"aside-{path.name}"))
     with pytest.raises(CMBAgentError, match="not there any more"):
@@ -385,6 +386,6 @@ def test_a_living_process_takes_the_mended_database(home: Path) -> None:
     assert sorted(workspace.runs()["name"]) == sorted(NAMES)
     workspace.run("one").checkpoint("later")
     assert workspace.run("one").at("later").status == "completed"
-    assert workspace.db.data_version() >= 0
+    assert workspace._core.db.data_version() >= 0
     workspace.close()
     assert any(row["name"] == "later" for row in tables(home)["checkpoints"].values())

@@ -175,7 +175,7 @@ def test_code_of_a_killed_kernel_is_ended(
     """The code and what it had detached end by a command, whoever gives it."""
     run_id = killed_kernel(workspace)
     assert workspace.runs().status.tolist() == ["interrupted"]
-    (attempt,) = workspace.db.rows("SELECT pid FROM step_attempts WHERE run_id = :id", id=run_id)
+    (attempt,) = workspace._core.db.rows("SELECT pid FROM step_attempts WHERE run_id = :id", id=run_id)
     cli = [sys.executable, "-m", "cmbagent_nb.cli"]
     environment = {**os.environ, "CMBAGENT_HOME": str(workspace.home)}
     if way == "resume":

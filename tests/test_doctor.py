@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cmbagent_nb.admin import mend_workspace
 from cmbagent_nb.cli import main
 from cmbagent_nb.doctor import Check, Report, examine, limits, requirements
 from cmbagent_nb.errors import StoreError
 from cmbagent_nb.store.database import VERSIONS, Database
 from cmbagent_nb.store.migrate import migrate
-from cmbagent_nb.workspace import Workspace, mend_workspace
+from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer, in_turn
 
 HOME = "home"
@@ -84,7 +85,7 @@ def test_a_broken_config_hides_nothing_else(tmp_path: Path) -> None:
 
 
 def test_databases_old_new_and_damaged(tmp_path: Path, workspace: Workspace) -> None:
-    assert workspace.db.rows("SELECT 1")
+    assert workspace._core.db.rows("SELECT 1")
     assert "0 runs" in found(examine(workspace.home, {}), "database").detail
     workspace.close()
     path = workspace.home / "cmbagent.db"

@@ -41,7 +41,7 @@ def test_a_run_that_cannot_begin_ends_when_the_database_can_be_written_again(
 ) -> None:
     """Its end waits while another program holds the database, and is written then."""
     monkeypatch.setenv("CMBAGENT_BASE_URL", "http://127.0.0.1:9/v1")
-    workspace.writer._patience = 0.2
+    workspace._core.writer._patience = 0.2
     blocked, free = threading.Event(), threading.Event()
 
     async def stop(*_: Any, **__: Any) -> None:

@@ -47,7 +47,7 @@ def start_sleeper(workspace: Workspace, **options: object) -> tuple[object, int,
     until(run, lambda: asleep.is_set() or asleep.wait(0.05) or run.finished)
     assert not run.finished, run.error
     child = int((run.work_dir / "steps/step_1/attempt_1/data/pids.txt").read_text())
-    pid = workspace.db.rows("SELECT pid FROM step_attempts WHERE run_id = :id", id=run.id)[0]["pid"]
+    pid = workspace._core.db.rows("SELECT pid FROM step_attempts WHERE run_id = :id", id=run.id)[0]["pid"]
     return run, pid, child
 
 
@@ -66,7 +66,7 @@ def test_cancel_kills_the_whole_group_within_a_second(workspace: Workspace, serv
     assert set(run.steps().status) == {"cancelled"}
     assert "running" not in set(run.events().status)
     assert run.events().query("event_type == 'code_exec'").status.tolist() == ["cancelled"]
-    assert workspace.db.rows("SELECT status FROM step_attempts")[0]["status"] == "cancelled"
+    assert workspace._core.db.rows("SELECT status FROM step_attempts")[0]["status"] == "cancelled"
 
 
 def test_cancel_comes_from_another_process(workspace: Workspace, server: OpenAIServer) -> None:
@@ -145,7 +145,7 @@ def test_a_killed_process_leaves_an_interrupted_run_with_all_its_events(
         journal = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
         assert journal[0]["kind"] == "run"
     finally:
-        for process in [child, *(a["pid"] for a in workspace.db.rows("SELECT pid FROM step_attempts"))]:
+        for process in [child, *(a["pid"] for a in workspace._core.db.rows("SELECT pid FROM step_attempts"))]:
             if psutil.pid_exists(process):
                 psutil.Process(process).kill()
 

@@ -71,7 +71,7 @@ def test_a_run_is_read_in_a_fork(run: Run, workspace: Workspace) -> None:
     assert [in_a_fork(read) for read in reads] == [("returned", rows)] * 4
     assert in_a_fork(lambda: (run.status, run.finished, len(workspace.runs()))) == ("returned", ("completed", True, 1))
     assert len(run.events()) == rows
-    assert workspace.writer.faults == 0
+    assert workspace._core.writer.faults == 0
 
 
 def test_a_fork_writes_and_the_parent_goes_on(run: Run, workspace: Workspace) -> None:
@@ -79,21 +79,21 @@ def test_a_fork_writes_and_the_parent_goes_on(run: Run, workspace: Workspace) ->
 
     def note(name: str) -> None:
         row = {"id": name, "run_id": run.id, "command": "none", "created_at": 1.0, "origin": "test"}
-        workspace.writer.insert("commands", row)
+        workspace._core.writer.insert("commands", row)
 
     def child() -> int:
         note(f"child-{os.getpid()}")
-        workspace.writer.barrier().result(30)
-        return len(workspace.db.rows("SELECT id FROM commands"))
+        workspace._core.writer.barrier().result(30)
+        return len(workspace._core.db.rows("SELECT id FROM commands"))
 
     for number in range(10):
         note(f"parent-{number}")  # waits in the queue at the moment of the fork
         assert in_a_fork(child)[0] == "returned"
-    workspace.writer.barrier().result(30)
-    found = [row["id"] for row in workspace.db.rows("SELECT id FROM commands")]
+    workspace._core.writer.barrier().result(30)
+    found = [row["id"] for row in workspace._core.db.rows("SELECT id FROM commands")]
     assert len(found) == len(set(found)) == 20
-    assert workspace.writer.faults == 0
-    assert workspace.db.rows("PRAGMA integrity_check")[0]["integrity_check"] == "ok"
+    assert workspace._core.writer.faults == 0
+    assert workspace._core.db.rows("PRAGMA integrity_check")[0]["integrity_check"] == "ok"
 
 
 def test_a_run_starts_in_a_fork(run: Run, workspace: Workspace) -> None:
@@ -129,7 +129,7 @@ def test_forks_while_a_run_goes_on(workspace: Workspace, server: OpenAIServer, t
     refused = [text for kind, text in ends if kind != "returned"]
     assert all("forked" in text for text in refused) and len(refused) < len(ends), ends
     assert going.wait(120).status == "completed"
-    assert seen and workspace.writer.faults == 0
+    assert seen and workspace._core.writer.faults == 0
 
 
 def test_a_fork_within_a_read_says_so_in_a_line(
@@ -137,7 +137,7 @@ def test_a_fork_within_a_read_says_so_in_a_line(
 ) -> None:
     """A connection that is in use at the fork cannot be closed: the child refuses, the parent reads on."""
     monkeypatch.setattr(forks, "PATIENCE", 0.2)
-    with workspace.db.reading() as connection:
+    with workspace._core.db.reading() as connection:
         first = connection.exec_driver_sql("SELECT COUNT(*) FROM execution_events").scalar()
         began = time.monotonic()
         kind, text = in_a_fork(lambda: len(run.events()))
@@ -158,7 +158,7 @@ def test_a_fork_of_a_fork_and_one_that_leaves_by_the_front_door(run: Run, worksp
         finally:
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert run.status == "completed" and workspace.writer.faults == 0
+    assert run.status == "completed" and workspace._core.writer.faults == 0
 
 
 def test_a_skill_runs_in_a_fork(workspace: Workspace, tmp_path: Path) -> None:

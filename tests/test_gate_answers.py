@@ -149,7 +149,7 @@ def race(workspace: Workspace, team: Team, folder: Path, monkeypatch: pytest.Mon
             for place, racer in enumerate(racers):
                 racer.start(gate, wanted[place], f"comment of {racer.door}")
             outcomes = [racer.outcome() for racer in racers]
-            (row,) = workspace.db.rows(
+            (row,) = workspace._core.db.rows(
                 "SELECT resolution, user_feedback FROM approval_requests WHERE id = :id", id=gate["id"]
             )
             winners = [place for place, outcome in enumerate(outcomes) if outcome["yours"]]

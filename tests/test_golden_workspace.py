@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cmbagent_nb.doctor import _database, _records
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.workspace import Workspace
 from tests import interfaces
 from tests.openai_server import OpenAIServer
@@ -61,16 +61,16 @@ def test_a_run_is_gone_on_with(old: Workspace, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_its_skills_run(old: Workspace) -> None:
-    skill = old.skill("sum_squares")
+    skill = old.skills.get("sum_squares")
     done = skill.run(power=1.0)
     assert done.status == "completed"
     assert total(skill, done) == 15.0
-    both = old.skill("squares_and_mean")
+    both = old.skills.get("squares_and_mean")
     assert both.run(power=3.0).status == "completed"
 
 
 def test_its_exported_skill_is_imported(home: Path, workspace: Workspace) -> None:
     (shared,) = (home.parent / "shared").iterdir()
-    skill = workspace.import_skill(shared)
+    skill = workspace.skills.import_(shared)
     assert skill.name == "sum_squares"
-    assert not skill.trusted
+    assert not skill.info.trusted

@@ -82,7 +82,7 @@ def deep_research(tmp_path: Path) -> Path:
 
 
 def test_a_one_shot(workspace: Workspace, one_shot: Path) -> None:
-    run = workspace.import_dir(one_shot)
+    run = workspace.admin.import_dir(one_shot)
     assert (run.status, run.mode, run.model, run.model_source) == (
         "completed", "one_shot", "gpt-4.1-2025-04-14", "imported",
     )  # fmt: skip
@@ -97,7 +97,7 @@ def test_a_one_shot(workspace: Workspace, one_shot: Path) -> None:
     assert messages.content.tolist()[1:3] == ["", '[{"type": "text", "text": "part"}]']
     assert messages.tool_calls[1] == [{"id": "1"}]
     assert set(messages.node_id) == {"step_1"}
-    row = workspace.db.rows("SELECT started_at, ended_at FROM workflow_runs")[0]
+    row = workspace._core.db.rows("SELECT started_at, ended_at FROM workflow_runs")[0]
     assert row["ended_at"] - row["started_at"] == 41.5
     assert row["ended_at"] == pytest.approx(max(ENDED, *(path.stat().st_mtime for path in one_shot.glob("chats/*"))))
     files = run.files().set_index("file_path")
@@ -117,7 +117,7 @@ def test_a_one_shot(workspace: Workspace, one_shot: Path) -> None:
 
 
 def test_a_deep_research(workspace: Workspace, deep_research: Path) -> None:
-    run = workspace.import_dir(deep_research, name="deep")
+    run = workspace.admin.import_dir(deep_research, name="deep")
     assert (run.name, run.mode, run.task) == ("deep", "deep_research", TASK)
     steps = run.steps()
     assert steps.agent.tolist() == ["engineer", "camb_context", "researcher"]
@@ -135,19 +135,19 @@ def test_a_deep_research(workspace: Workspace, deep_research: Path) -> None:
     assert files.loc["context/context_step_1.pkl", "file_type"] == "context"
     assert run.result.report == "report.md"
     assert run.result.text == "# The end\n"
-    row = workspace.db.rows("SELECT started_at, ended_at FROM workflow_runs")[0]
+    row = workspace._core.db.rows("SELECT started_at, ended_at FROM workflow_runs")[0]
     assert row["ended_at"] - row["started_at"] == 70.0
 
 
 def test_a_second_time_is_refused_unless_it_is_meant(workspace: Workspace, one_shot: Path) -> None:
-    first = workspace.import_dir(one_shot)
+    first = workspace.admin.import_dir(one_shot)
     with pytest.raises(StateError, match=f"imported as the run {first.name}"):
-        workspace.import_dir(one_shot)
+        workspace.admin.import_dir(one_shot)
     copy = one_shot.with_name("copy")
     shutil.copytree(one_shot, copy)
     with pytest.raises(StateError, match="--again"):
-        workspace.import_dir(copy)
-    assert workspace.import_dir(copy, again=True).name == f"{first.name}-2"
+        workspace.admin.import_dir(copy)
+    assert workspace.admin.import_dir(copy, again=True).name == f"{first.name}-2"
     assert len(workspace.runs()) == 2
 
 
@@ -181,15 +181,15 @@ def test_what_is_no_work_dir_is_refused(workspace: Workspace, tmp_path: Path, on
     (tmp_path / "empty").mkdir()
     for folder, message in ((tmp_path / "missing", "no folder"), (tmp_path / "empty", "no work dir of CMBAgent")):
         with pytest.raises(InputError, match=message):
-            workspace.import_dir(folder)
-    run = workspace.import_dir(one_shot)
+            workspace.admin.import_dir(folder)
+    run = workspace.admin.import_dir(one_shot)
     with pytest.raises(InputError, match="run of cmbagent_nb"):
-        workspace.import_dir(run.work_dir)
+        workspace.admin.import_dir(run.work_dir)
     assert len(workspace.runs()) == 1
 
 
 def test_an_imported_run_is_in_its_journal_too(workspace: Workspace, deep_research: Path) -> None:
-    run = workspace.import_dir(deep_research)
+    run = workspace.admin.import_dir(deep_research)
     rows = rows_of_journal(run.work_dir / "journal.jsonl")
     assert rows["workflow_runs"][0]["name"] == run.name
     assert len(rows["workflow_steps"]) == 3

@@ -16,8 +16,9 @@ from cmbagent_nb.errors import SkillError, SkillNotFound
 from cmbagent_nb.skills import library
 from cmbagent_nb.skills.learning.analytics import SkillAnalytics
 from cmbagent_nb.skills.learning.suggest import suggest
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.skills.model import Parameter
+from tests import held as holding
 from tests.made_skills import executed, make_skill
 from tests.skill_runs import Home, Step, make_run
 
@@ -76,17 +77,17 @@ def test_figures_are_those_of_pandas(home: Home, made: list[dict[str, Any]]) -> 
     frame = pd.DataFrame(made, columns=[*EXECUTION_COLUMNS])
     frame = frame[frame["mode"] != "verification"]
     over = frame[frame["status"].isin(["completed", "failed", "timeout"])]
-    table = versions[0].performance()
+    table = versions[0]._library.performance(versions[0])
     assert list(table["version"]) == [1, 2, 3]
     for _, row in table.iterrows():
         _agrees(row, over[over["version"] == row["version"]])
         assert row["cancelled"] == sum(frame[frame["version"] == row["version"]]["status"] == "cancelled")
-    for _, row in versions[0].performance("parameters").iterrows():
+    for _, row in versions[0]._library.performance(versions[0], "parameters").iterrows():
         if row["parameter"] == "n" and not isinstance(row["value"], str):
             own = over[(over["version"] == 1) & (over["n"].fillna(5) == row["value"])]
             _agrees(row, own)
             assert row["given"] == own["n"].notna().sum()
-    by_value = versions[0].performance("parameters")
+    by_value = versions[0]._library.performance(versions[0], "parameters")
     assert by_value[by_value["parameter"] == "mode"]["executions"].sum() == len(over[over["version"] == 1])
     assert by_value[by_value["parameter"] == "n"]["executions"].sum() == len(over[over["version"] == 1])
     looked = SkillAnalytics(home.db, home.writer, home.path)
@@ -146,7 +147,7 @@ def make_skill_row(home: Home, name: str, version: int) -> Skill:
         },
     )
     home.writer.barrier().result()
-    return library.find(home.db, home.writer, home.path, skill_id)
+    return holding.find(home.db, home.writer, home.path, skill_id)
 
 
 # ---- two versions -------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ def test_back_to_an_older_version(home: Home) -> None:
     make_skill(home, "rolled", ["print(n)"], NUMBER, status="draft", verification={})
     back = versions[2].rollback(1, "v2 was wrong")
     assert (back.version, back.status) == (1, "active")
-    found = library.find(home.db, home.writer, home.path, "rolled")
+    found = holding.find(home.db, home.writer, home.path, "rolled")
     assert found.version == 1
     assert found.run(n=1).success
     table = found.versions()
@@ -194,15 +195,15 @@ def test_back_to_an_older_version(home: Home) -> None:
     assert list(table[table["current"]]["version"]) == [1]
     assert table["executions"].iloc[0] == 1
     assert found.rollback("v3").version == 3
-    assert library.find(home.db, home.writer, home.path, "rolled").version == 3
+    assert holding.find(home.db, home.writer, home.path, "rolled").version == 3
     with pytest.raises(SkillError, match="never verified"):
         found.rollback(4)
     with pytest.raises(SkillNotFound, match=r"has no version 9\. It has: 1, 2, 3, 4"):
         found.rollback(9)
-    (versions[0].folder / "notebook.ipynb").write_text("{}")
+    (versions[0].info.folder / "notebook.ipynb").write_text("{}")
     with pytest.raises(SkillError, match="was changed"):
         found.rollback(1)
-    assert library.find(home.db, home.writer, home.path, "rolled").version == 3
+    assert holding.find(home.db, home.writer, home.path, "rolled").version == 3
 
 
 # ---- suggestions and analytics ------------------------------------------------------------------

@@ -16,6 +16,7 @@ from cmbagent_nb.skills import library
 from cmbagent_nb.skills.learning.reuse import hindrances
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.running.run import SkillExecution
+from tests import held as holding
 from tests.made_skills import again, executed, make_skill
 from tests.skill_runs import Home
 
@@ -87,7 +88,7 @@ def test_equal_executions_are_reused_and_failures_are_told_before(home: Home) ->
     assert kept["summary"] == done.report["summary"]
     row = home.db.rows("SELECT parent_skill_id FROM skills WHERE id = :id", id=done.new.id)[0]
     assert row["parent_skill_id"] == skill.id
-    new = library.find(home.db, home.writer, home.path, "slow")
+    new = holding.find(home.db, home.writer, home.path, "slow")
     assert new.version == 2
     with pytest.raises(SkillError, match="fails unless order < 4"):
         new.run(order=4)
@@ -177,7 +178,7 @@ def test_what_agents_change_again_and_again(home: Home) -> None:
             {"kind": "code", "node_id": "step_1", "before": code, "after": after, "reason": "too small"},
         ]
         executed(home, skill, adapted=True, adaptations=adaptations, adaptation_reason="too few", parameters={})
-    found = {item.kind: item for item in skill.recommendations()}
+    found = {item.kind: item for item in skill._library.recommendations(skill)}
     assert (found["default"].change, found["default"].evidence["times"]) == ({"default": {"n": 8}}, 3)
     assert (found["parameter"].target, found["parameter"].evidence["times"]) == ("power", 3)
     assert found["unused_parameter"].target == "spare"
@@ -186,11 +187,11 @@ def test_what_agents_change_again_and_again(home: Home) -> None:
     assert done.new.status == "active", done.report
     assert {item.name: item.default for item in done.new.parameters} == {"n": 8, "spare": "x", "power_value": 3}
     assert done.new.run().metrics == {"n": 8, "size": 8000}
-    text = str(skill.diff(2))
+    text = str(skill._library.diff(skill, 2))
     assert "- parameter n (int, 5)\n+ parameter n (int, 8)" in text
     assert '-    json.dump({"n": n, "size": n * scale(power=2)}, file)' in text
     assert "scale(power=power_value)" in text
-    assert "&quot;size&quot;" in skill.diff(2)._repr_html_()
+    assert "&quot;size&quot;" in skill._library.diff(skill, 2)._repr_html_()
 
 
 def test_too_little_to_learn_from(home: Home) -> None:
@@ -239,4 +240,4 @@ def test_a_version_that_differs_stays_a_draft(home: Home, monkeypatch: pytest.Mo
     assert done.new is not None
     assert (done.new.status, done.verified) == ("draft", False)
     assert "data/out.json: n: 6 became 9" in done.report["reason"]
-    assert library.find(home.db, home.writer, home.path, "differs").version == 1
+    assert holding.find(home.db, home.writer, home.path, "differs").version == 1

@@ -313,8 +313,8 @@ def test_what_is_waited_for_is_said(workspace: Workspace, monkeypatch: pytest.Mo
         run = workspace.one_shot("Print one.")
         try:
             assert asked.wait(60)
-            workspace.writer.barrier().result(30)
-            rows = workspace.db.rows(WAITING, run=run.id)
+            workspace._core.writer.barrier().result(30)
+            rows = workspace._core.db.rows(WAITING, run=run.id)
             assert "waiting for the model for" in waiting_text(waits(rows), time.time())
             assert "waiting for the model for" in status_line(run.snapshot())
         finally:

@@ -43,7 +43,7 @@ PERIODS = "Find the periods in a time series with gaps by a Lomb-Scargle periodo
 
 @pytest.fixture
 def home(workspace: Workspace) -> Home:
-    return Home(workspace.home, workspace.db, workspace.writer)
+    return Home(workspace.home, workspace._core.db, workspace._core.writer)
 
 
 def put(home: Home, name: str, task: str, **row: Any) -> str:
@@ -93,7 +93,7 @@ def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 def test_the_skill_that_fits_comes_first_with_its_reasons(workspace: Workspace, skills: Home, model: str) -> None:
     """A library of three; the reason names what both have."""
-    found = workspace.match("fit omega_m to the Hubble diagram of some supernovae")
+    found = workspace.skills.match("fit omega_m to the Hubble diagram of some supernovae")
     assert [item.name for item in found] == ["hubble_diagram"]
     best = found[0]
     assert best.score >= 0.7 and best.version == 1 and best.tags == ["supernovae"] and best.conditions == []
@@ -106,52 +106,52 @@ def test_the_skill_that_fits_comes_first_with_its_reasons(workspace: Workspace, 
 @pytest.mark.parametrize("task", ["Translate this letter into German", "Solve the Schroedinger equation", "x"])
 def test_nothing_is_offered_where_nothing_fits(workspace: Workspace, skills: Home, model: str, task: str) -> None:
     """It abstains, and the explanation still shows how far off the skills are."""
-    assert workspace.match(task) == []
-    shown = workspace.explain_match(task)
+    assert workspace.skills.match(task) == []
+    shown = workspace.skills.explain(task)
     assert len(shown) == 3 and not shown["fits"].any() and shown["reason"].str.len().min() > 0
     assert shown.attrs["min_similarity"] == 0.7
 
 
 def test_an_empty_library_matches_nothing(workspace: Workspace, model: str) -> None:
     """No skill, no match, no error; and one that comes is found without a restart, by a second object, too."""
-    assert workspace.match(SPECTRUM) == [] and workspace.explain_match(SPECTRUM).empty
-    put(Home(workspace.home, workspace.db, workspace.writer), "tt", SPECTRUM)
-    assert [item.name for item in Workspace(workspace.home).match(SPECTRUM)] == ["tt"]
+    assert workspace.skills.match(SPECTRUM) == [] and workspace.skills.explain(SPECTRUM).empty
+    put(Home(workspace.home, workspace._core.db, workspace._core.writer), "tt", SPECTRUM)
+    assert [item.name for item in Workspace(workspace.home).skills.match(SPECTRUM)] == ["tt"]
 
 
 def test_only_the_newest_active_version_is_offered(workspace: Workspace, skills: Home, model: str) -> None:
     """Drafts and deprecated versions are not; a status that changes counts at once."""
     newer = put(skills, "periods", PERIODS, version=2)
     put(skills, "periods", PERIODS, version=3, status="draft")
-    assert [(item.name, item.version) for item in workspace.match(PERIODS)] == [("periods", 2)]
+    assert [(item.name, item.version) for item in workspace.skills.match(PERIODS)] == [("periods", 2)]
     skills.writer.update("skills", newer, {"status": "deprecated"})
     skills.writer.barrier().result()
-    assert [(item.name, item.version) for item in workspace.match(PERIODS)] == [("periods", 1)]
+    assert [(item.name, item.version) for item in workspace.skills.match(PERIODS)] == [("periods", 1)]
 
 
 def test_tags_and_failures_can_be_asked_for(workspace: Workspace, skills: Home, model: str) -> None:
     """``required_tags`` and ``exclude_failed`` leave skills out."""
-    assert workspace.match(SPECTRUM, required_tags=["CMB", "planck"])
-    assert workspace.match(SPECTRUM, required_tags=["supernovae"]) == []
-    assert workspace.match(SPECTRUM, required_tags="cmb, planck"), "a text is tags, not letters"
-    skill = workspace.skill("tt_residuals")
+    assert workspace.skills.match(SPECTRUM, required_tags=["CMB", "planck"])
+    assert workspace.skills.match(SPECTRUM, required_tags=["supernovae"]) == []
+    assert workspace.skills.match(SPECTRUM, required_tags="cmb, planck"), "a text is tags, not letters"
+    skill = workspace.skills.get("tt_residuals")
     executed(skills, skill, status="failed")
     skills.writer.barrier().result()
-    assert workspace.match(SPECTRUM) and workspace.match(SPECTRUM, exclude_failed=True) == []
+    assert workspace.skills.match(SPECTRUM) and workspace.skills.match(SPECTRUM, exclude_failed=True) == []
     executed(skills, skill)
     executed(skills, skill, status="cancelled", started_at=time.time() + 1, ended_at=time.time() + 2)
     skills.writer.barrier().result()
-    assert workspace.match(SPECTRUM, exclude_failed=True)
+    assert workspace.skills.match(SPECTRUM, exclude_failed=True)
 
 
 def test_k_and_the_limit_are_kept(workspace: Workspace, skills: Home, model: str) -> None:
     """At most k, best first, none below the limit."""
-    every = workspace.match(SPECTRUM, min_similarity=0.0, k=2)
+    every = workspace.skills.match(SPECTRUM, min_similarity=0.0, k=2)
     assert len(every) == 2 and every[0].name == "tt_residuals" and every[0].score > every[1].score
-    assert workspace.match(SPECTRUM, min_similarity=1.0) == []
+    assert workspace.skills.match(SPECTRUM, min_similarity=1.0) == []
     for wrong in ({"min_similarity": 70}, {"min_similarity": -0.1}, {"k": 0}):
         with pytest.raises(UsageError, match="cannot be"):
-            workspace.match(SPECTRUM, **wrong)
+            workspace.skills.match(SPECTRUM, **wrong)
 
 
 def test_a_skill_that_cannot_take_the_data_falls_below(workspace: Workspace, home: Home, model: str) -> None:
@@ -161,31 +161,31 @@ def test_a_skill_that_cannot_take_the_data_falls_below(workspace: Workspace, hom
     task = "Plot the band powers against the multipole"
     make_skill(home, "bands", [code], [table], assets={"input/table.csv": "ell,dl\n2,1\n"}, task=task, description=task)
     good, bad = pd.DataFrame({"ell": [2], "dl": [1.0]}), pd.DataFrame({"z": [1.0]})
-    found = workspace.match(task, inputs={"df": good})
+    found = workspace.skills.match(task, inputs={"df": good})
     assert found[0].conditions == [] and found[0].taken == {"table_file": "df"}
-    assert workspace.match(task, inputs={"df": bad}) == []
-    shown = workspace.explain_match(task, "bands", inputs={"df": bad}).iloc[0]
+    assert workspace.skills.match(task, inputs={"df": bad}) == []
+    shown = workspace.skills.explain(task, "bands", inputs={"df": bad}).iloc[0]
     assert not shown["fits"] and "ell" in shown["conditions"][0]
 
 
 def test_a_missing_package_is_a_condition(workspace: Workspace, home: Home, model: str) -> None:
     """What is not installed here makes a skill one that cannot run here."""
     put(home, "periods", PERIODS, preconditions={"packages": {"nope-x": "1"}})
-    assert workspace.match(PERIODS) == []
-    assert "nope-x" in workspace.explain_match(PERIODS).iloc[0]["reason"]
+    assert workspace.skills.match(PERIODS) == []
+    assert "nope-x" in workspace.skills.explain(PERIODS).iloc[0]["reason"]
 
 
 def test_what_was_decided_before_counts(workspace: Workspace, skills: Home, model: str) -> None:
     """A skill that was refused for such a task comes later; one that worked comes earlier."""
-    before = workspace.match(SPECTRUM, min_similarity=0)[0]
+    before = workspace.skills.match(SPECTRUM, min_similarity=0)[0]
     about = {"skill_id": before.id, "task_description": SPECTRUM, "status": "refused", "created_at": time.time()}
     skills.writer.insert("skill_matches", {"id": new_id(), **about})
     skills.writer.update("skills", before.id, {"success_count": 0, "failure_count": 9})
     skills.writer.barrier().result()
-    after = workspace.explain_match(SPECTRUM, before.name).iloc[0]
+    after = workspace.skills.explain(SPECTRUM, before.name).iloc[0]
     assert after["score"] < before.score and "refused the last time" in after["reason"]
     assert "0 of 9 executions succeeded" in after["reason"] and after["feedback"] < 0.1
-    foreign = workspace.explain_match(PERIODS, before.name).iloc[0]
+    foreign = workspace.skills.explain(PERIODS, before.name).iloc[0]
     assert "refused" not in foreign["reason"]
 
 
@@ -250,20 +250,22 @@ def test_an_excerpt_of_a_public_set() -> None:
 @needs_onnx
 def test_vectors_are_kept_with_their_model_and_made_again_for_another(workspace: Workspace, skills: Home) -> None:
     """Made at the first match, stored, read by another process, and replaced when another model made them."""
-    workspace.match(SPECTRUM)
-    workspace.writer.barrier().result()
-    rows = workspace.db.rows("SELECT id, task_embedding, embedding_model FROM skills ORDER BY id")
+    workspace.skills.match(SPECTRUM)
+    workspace._core.writer.barrier().result()
+    rows = workspace._core.db.rows("SELECT id, task_embedding, embedding_model FROM skills ORDER BY id")
     assert {row["embedding_model"] for row in rows} == {"all-MiniLM-L6-v2/onnx-int8"}
     vectors = [np.frombuffer(row["task_embedding"], "<f4").reshape(-1, 384) for row in rows]
     assert all(len(own) == 2 and abs(np.linalg.norm(own, axis=1) - 1).max() < 1e-5 for own in vectors)
 
-    workspace.writer.update("skills", rows[0]["id"], {"embedding_model": "another/model"})
-    workspace.writer.update("skills", rows[1]["id"], {"embedding_model": "all-MiniLM-L6-v2/torch-fp32"})
-    workspace.writer.barrier().result()
-    index._LIBRARIES.pop(workspace.db)  # as a process sees it that has just begun
-    workspace.match(SPECTRUM)
-    workspace.writer.barrier().result()
-    kept = {row["id"]: row["embedding_model"] for row in workspace.db.rows("SELECT id, embedding_model FROM skills")}
+    workspace._core.writer.update("skills", rows[0]["id"], {"embedding_model": "another/model"})
+    workspace._core.writer.update("skills", rows[1]["id"], {"embedding_model": "all-MiniLM-L6-v2/torch-fp32"})
+    workspace._core.writer.barrier().result()
+    index._LIBRARIES.pop(workspace._core.db)  # as a process sees it that has just begun
+    workspace.skills.match(SPECTRUM)
+    workspace._core.writer.barrier().result()
+    kept = {
+        row["id"]: row["embedding_model"] for row in workspace._core.db.rows("SELECT id, embedding_model FROM skills")
+    }
     assert kept[rows[0]["id"]] == "all-MiniLM-L6-v2/onnx-int8"
     assert kept[rows[1]["id"]] == "all-MiniLM-L6-v2/torch-fp32", "the same model may be mixed"
 
@@ -307,7 +309,7 @@ def test_the_setting_is_checked(workspace: Workspace, monkeypatch: pytest.Monkey
     """A choice that there is not is told with those that there are."""
     monkeypatch.setenv("CMBAGENT_EMBEDDINGS", "word2vec")
     with pytest.raises(SettingsError, match="auto, torch, onnx, tfidf"):
-        workspace.match("anything")
+        workspace.skills.match("anything")
 
 
 OFFLINE = """
@@ -342,8 +344,8 @@ def test_nobody_is_asked_for_a_model(setting: str, name: str) -> None:
 def test_without_any_model_words_do(workspace: Workspace, skills: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """``auto`` where no extra is installed: no error, no wait."""
     monkeypatch.setattr(weights, "_folder", lambda package: None)
-    assert workspace.match("periodogram of a time series with gaps")[0].name == "periods"
-    assert workspace.explain_match("periods").attrs["model"] == "tfidf"
+    assert workspace.skills.match("periodogram of a time series with gaps")[0].name == "periods"
+    assert workspace.skills.explain("periods").attrs["model"] == "tfidf"
     with pytest.raises(MissingExtra, match="embeddings-onnx"):
         weights.locate(weights.ONNX)
 
@@ -356,10 +358,10 @@ def test_search_looks_everywhere(workspace: Workspace, skills: Home) -> None:
     make_skill(skills, "oddly", ["import scipy\nwombat = scipy.__version__"], description="Something", status="draft")
 
     def names(text: str, **options: Any) -> list[str]:
-        return list(workspace.search_skills(text, **options)["name"])
+        return list(workspace.skills.search(text, **options)["name"])
 
     assert names("tt_residuals") == ["tt_residuals"] and names("multipole") == ["tt_residuals"]
-    assert names("wombat") == ["oddly"] and workspace.search_skills("wombat").iloc[0]["found_in"] == ["code"]
+    assert names("wombat") == ["oddly"] and workspace.skills.search("wombat").iloc[0]["found_in"] == ["code"]
     assert names("Wombat something") == ["oddly"] and names("wombat planck") == []
     assert names("supernova") == ["hubble_diagram"], "a part of a word is enough"
     assert set(names("")) == {"hubble_diagram", "tt_residuals", "periods", "oddly"}

@@ -37,7 +37,7 @@ def comparer(request: pytest.FixtureRequest) -> Comparer:
 
 def fill(workspace: Workspace, rows: list[dict[str, Any]]) -> Home:
     """Put skills into the library."""
-    home = Home(workspace.home, workspace.db, workspace.writer)
+    home = Home(workspace.home, workspace._core.db, workspace._core.writer)
     for row in rows:
         put(home, row["name"], row["task_pattern"], description=row["description"])
     return home
@@ -45,7 +45,7 @@ def fill(workspace: Workspace, rows: list[dict[str, Any]]) -> Home:
 
 def scores(workspace: Workspace, task: str) -> dict[str, float]:
     """Return the score of every skill that can be offered."""
-    frame = workspace.explain_match(task, k=100)
+    frame = workspace.skills.explain(task, k=100)
     return dict(zip(frame["name"], frame["score"], strict=True))
 
 
@@ -84,14 +84,14 @@ def test_drafts_and_untrusted_copies_are_no_rivals(workspace: Workspace, model: 
     """A skill's own task finds it, however many copies are drafts, deprecated or untrusted; these are not."""
     row = subjects("tuning")["stars"].rows[0]
     home = fill(workspace, [row])
-    alone = workspace.match(row["task_pattern"])
+    alone = workspace.skills.match(row["task_pattern"])
     assert [item.name for item in alone] == [row["name"]] and alone[0].score > 0.95
     for number in range(30):
         put(home, f"draft_{number}", row["task_pattern"], status=["draft", "deprecated"][number % 2])
         put(home, f"foreign_{number}", row["task_pattern"], trusted=False)
-    found = workspace.match(row["task_pattern"])
+    found = workspace.skills.match(row["task_pattern"])
     assert [item.name for item in found] == [row["name"]] and found[0].score == pytest.approx(alone[0].score, abs=2e-4)
-    shown = workspace.explain_match(row["task_pattern"])
+    shown = workspace.skills.explain(row["task_pattern"])
     assert not shown[shown["name"].str.startswith("foreign")]["fits"].any()
     assert "not trusted" in shown.iloc[1]["reason"]
 
@@ -103,10 +103,10 @@ def test_a_draft_of_the_next_version_changes_nothing(workspace: Workspace, model
     before = scores(workspace, row["task_pattern"])
     put(home, row["name"], "Write a letter to the dean", version=2, status="draft")
     assert scores(workspace, row["task_pattern"]) == pytest.approx(before, abs=2e-4)
-    assert workspace.match("Write a letter to the dean") == []
+    assert workspace.skills.match("Write a letter to the dean") == []
     put(home, row["name"], "Write a letter to the dean", version=3)
-    assert workspace.match(row["task_pattern"]) == []
-    assert [item.version for item in workspace.match("Write a letter to the dean")] == [3]
+    assert workspace.skills.match(row["task_pattern"]) == []
+    assert [item.version for item in workspace.skills.match("Write a letter to the dean")] == [3]
 
 
 def test_copies_that_fit_alike_are_both_offered(workspace: Workspace, model: str) -> None:
@@ -114,7 +114,7 @@ def test_copies_that_fit_alike_are_both_offered(workspace: Workspace, model: str
     row = subjects("tuning")["rna_seq"].rows[3]
     home = fill(workspace, subjects("tuning")["rna_seq"].rows)
     put(home, "the_copy", row["task_pattern"])
-    found = workspace.match(row["task_pattern"])
+    found = workspace.skills.match(row["task_pattern"])
     assert {item.name for item in found[:2]} == {row["name"], "the_copy"}
 
 
@@ -165,7 +165,7 @@ def test_a_question_in_a_workspace(
     monkeypatch.delenv("CMBAGENT_STARTER_SKILLS", raising=False)
     workspace = Workspace(tmp_path_factory.mktemp("starter") / "home")
     try:
-        assert [item.name for item in workspace.match(task, k=1)] == ([skill] if skill else [])
+        assert [item.name for item in workspace.skills.match(task, k=1)] == ([skill] if skill else [])
     finally:
         workspace.close()
 

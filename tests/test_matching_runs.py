@@ -30,7 +30,7 @@ print("bins:", len(counts))"""
 
 @pytest.fixture
 def skill(workspace: Workspace) -> str:
-    home = Home(workspace.home, workspace.db, workspace.writer)
+    home = Home(workspace.home, workspace._core.db, workspace._core.writer)
     parameters = [
         Parameter("width", "float", 0.1, help="width of a redshift bin"),
         Parameter("catalogue_file", "str", "input/catalogue.csv", kind="input"),
@@ -62,17 +62,17 @@ def team(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
 
 def matches(workspace: Workspace, run: Run) -> list[dict[str, Any]]:
     """Return what the record says of the skills that were looked for."""
-    workspace.writer.barrier().result()
-    return workspace.db.rows("SELECT * FROM skill_matches WHERE run_id = :id ORDER BY created_at", id=run.id)
+    workspace._core.writer.barrier().result()
+    return workspace._core.db.rows("SELECT * FROM skill_matches WHERE run_id = :id ORDER BY created_at", id=run.id)
 
 
 def row(workspace: Workspace, run: Run) -> dict[str, Any]:
-    workspace.writer.barrier().result()
-    return workspace.db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run.id)[0]
+    workspace._core.writer.barrier().result()
+    return workspace._core.db.rows("SELECT * FROM workflow_runs WHERE id = :id", id=run.id)[0]
 
 
 def edges(workspace: Workspace, run: Run) -> set[tuple[str, str]]:
-    found = workspace.db.rows("SELECT from_node_id, to_node_id FROM dag_edges WHERE run_id = :id", id=run.id)
+    found = workspace._core.db.rows("SELECT from_node_id, to_node_id FROM dag_edges WHERE run_id = :id", id=run.id)
     return {(edge["from_node_id"], edge["to_node_id"]) for edge in found}
 
 
@@ -99,13 +99,13 @@ def test_the_skill_is_shown_and_used(workspace: Workspace, skill: str, team: Ope
     assert found["score"] >= 0.7 and found["duration_ms"] > 0 and "galaxy_counts" in found["candidates"]
     events = run.events()
     assert set(events[events["event_type"] == "skill"]["event_subtype"]) >= {"matched", "start", "complete"}
-    execution = workspace.db.rows("SELECT * FROM skill_executions WHERE run_id = :id", id=run.id)[0]
+    execution = workspace._core.db.rows("SELECT * FROM skill_executions WHERE run_id = :id", id=run.id)[0]
     assert execution["success"] and execution["mode"] == "direct"
 
 
 def test_the_skill_is_refused_and_the_run_plans(workspace: Workspace, skill: str, team: OpenAIServer) -> None:
     """Planning follows the gate, and the next time the refusal counts."""
-    before = workspace.match(TASK)[0]
+    before = workspace.skills.match(TASK)[0]
     run = workspace.planning_and_control(TASK, auto_match=True)
     until_gate(run)
     run.reject()
@@ -114,7 +114,7 @@ def test_the_skill_is_refused_and_the_run_plans(workspace: Workspace, skill: str
     assert (kept["mode"], kept["skill_id"]) == ("planning_and_control", None) and team.count > 0
     assert {("skill_match", "planning"), ("planning", "step_1")} <= edges(workspace, run)
     assert matches(workspace, run)[0]["status"] == "refused"
-    after = workspace.explain_match(TASK, "galaxy_counts").iloc[0]
+    after = workspace.skills.explain(TASK, "galaxy_counts").iloc[0]
     assert after["score"] < before.score and "refused" in after["reason"]
 
 
@@ -145,8 +145,8 @@ def test_what_is_not_verified_or_trusted_is_never_used_by_itself(
 ) -> None:
     """The setting ``skill_mode = auto`` looks at each start, and plans where it is not safe."""
     monkeypatch.setenv("CMBAGENT_SKILL_MODE", "auto")
-    workspace.writer.update("skills", skill, {column: {"verified": False} if column == "verification" else False})
-    workspace.writer.barrier().result()
+    workspace._core.writer.update("skills", skill, {column: {"verified": False} if column == "verification" else False})
+    workspace._core.writer.barrier().result()
     run = workspace.one_shot(TASK)
     run.wait(60)
     assert row(workspace, run)["mode"] == "one_shot" and matches(workspace, run)[0]["status"] == "abstained"
@@ -196,14 +196,14 @@ def test_a_skill_that_is_named_is_used(workspace: Workspace, skill: str, team: O
     with pytest.raises(UsageError, match="named and one is to be looked for"):
         workspace.one_shot(TASK, skill="galaxy_counts", auto_match=True)
     with pytest.raises(UsageError, match="a skill is a plan"):
-        workspace.control(TASK, plan=plan({"title": "Write"}), skill="galaxy_counts")
+        workspace.run_plan(TASK, plan=plan({"title": "Write"}), skill="galaxy_counts")
 
 
 @pytest.fixture
 def second(workspace: Workspace, skill: str) -> str:
     """A skill that fits the same task about as well, and does it otherwise."""
     made = make_skill(
-        Home(workspace.home, workspace.db, workspace.writer),
+        Home(workspace.home, workspace._core.db, workspace._core.writer),
         "galaxy_histogram",
         [CODE.replace("floordiv", "rfloordiv")],
         [Parameter("width", "float", 0.1), Parameter("catalogue_file", "str", "input/catalogue.csv", kind="input")],
@@ -240,8 +240,8 @@ def test_without_a_person_only_copies_are_alike(
     """Two skills that do it otherwise: the run plans. Of two that are described alike, either will do."""
     run = workspace.one_shot(TASK, auto_match=True, gates="approve").wait(60)
     assert matches(workspace, run)[0]["status"] == "abstained" and row(workspace, run)["mode"] == "one_shot"
-    workspace.writer.update("skills", second, {"description": TASK})
-    workspace.writer.barrier().result()
+    workspace._core.writer.update("skills", second, {"description": TASK})
+    workspace._core.writer.barrier().result()
     run = workspace.one_shot(TASK, auto_match=True, gates="approve").wait(60)
     assert matches(workspace, run)[0]["status"] == "applied" and row(workspace, run)["mode"] == "skill"
 

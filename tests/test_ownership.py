@@ -75,8 +75,8 @@ def test_whoever_was_taken_over_writes_no_status_any_more(
         run = workspace.one_shot("Print one.", model="openai:m")
         assert asked.wait(30)
         before = run.history()
-        live = workspace.host.live[run.id]
-        workspace.writer.call(take).result()
+        live = workspace._core.host.live[run.id]
+        workspace._core.writer.call(take).result()
         live.ended.result(30)
         thinking.set()
     assert run.status == "executing"

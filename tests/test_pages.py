@@ -21,14 +21,14 @@ from tests.stored import T0, Record
 @pytest.fixture
 def record(workspace: Workspace) -> Record:
     """A run with 25 messages and 25 events; of another run there are as many."""
-    made = Record(workspace.writer, status="completed")
-    other = Record(workspace.writer, name="other")
+    made = Record(workspace._core.writer, status="completed")
+    other = Record(workspace._core.writer, name="other")
     for number in range(25):
         for run in (made, other):
             event = run.event("message" if number % 2 else "info", node_id=f"step_{number % 3}", meta={"n": number})
             run.message(f"{run.run} {number}", event_id=event, node_id=f"step_{number % 3}", tool_calls=[number])
-    workspace.writer.update("workflow_runs", made.run, {"ended_at": T0 + 60, "work_dir": "."})
-    workspace.writer.update("workflow_runs", other.run, {"work_dir": "."})
+    workspace._core.writer.update("workflow_runs", made.run, {"ended_at": T0 + 60, "work_dir": "."})
+    workspace._core.writer.update("workflow_runs", other.run, {"work_dir": "."})
     made.settle()
     return made
 
@@ -39,7 +39,7 @@ def test_every_row_comes_once_and_in_order(workspace: Workspace, record: Record,
     run = workspace.run(record.run)
     messages, events = run.messages(), run.events()
     if archived:
-        archive_run(workspace.db, workspace.writer, record.run)
+        archive_run(workspace._core.db, workspace._core.writer, record.run)
     assert [row["content"] for row in run.iter_messages(page=page)] == messages.content.tolist()
     assert [row["id"] for row in run.iter_events(page=page)] == events.id.tolist()
     first = next(iter(run.iter_messages(page=page)))
@@ -132,8 +132,8 @@ def test_memory_of_a_run_with_336000_messages(workspace: Workspace) -> None:
 
 def _read(workspace: Workspace, messages: int, size: int) -> float:
     """Read a run with messages of so many bytes, and as many events, in a process; returns its bytes above idle."""
-    made = Record(workspace.writer, status="completed")
-    workspace.writer.update("workflow_runs", made.run, {"work_dir": "."})
+    made = Record(workspace._core.writer, status="completed")
+    workspace._core.writer.update("workflow_runs", made.run, {"work_dir": "."})
     made.settle()
     text = ("chi2 = 1.5 in data/fit.json, and so it goes on. " * (size // 48 + 1))[:size]
     common = (made.run, made.session, "step_1")

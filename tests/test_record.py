@@ -132,7 +132,7 @@ def test_the_order_is_total_and_nothing_lacks_its_place(run: Any) -> None:
 
 def test_there_is_one_row_for_the_session_and_one_for_the_run(run: Any, workspace: Workspace) -> None:
     for table in ("sessions", "workflow_runs"):
-        assert workspace.db.rows(f"SELECT COUNT(*) AS n FROM {table}")[0]["n"] == 1
+        assert workspace._core.db.rows(f"SELECT COUNT(*) AS n FROM {table}")[0]["n"] == 1
     assert len(workspace.runs()) == 1
 
 

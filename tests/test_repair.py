@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cmbagent_nb.workspace import Workspace, repair_workspace
+from cmbagent_nb.admin import repair_workspace
+from cmbagent_nb.workspace import Workspace
 from tests.openai_server import OpenAIServer, Reply
 from tests.team import APPROVED, Team, code, plan
 from tests.test_gates import until_gate
@@ -34,12 +35,12 @@ def test_sessions_keep_their_names_and_costs_their_models(tmp_path: Path, monkey
     assert repair_workspace(home) == ["project-x", "project-y"]
     workspace = Workspace(home, session="Project X")
     query = "SELECT r.name AS run, s.name AS session FROM workflow_runs r JOIN sessions s ON s.id = r.session_id"
-    found = {row["run"]: row["session"] for row in workspace.db.rows(query)}
+    found = {row["run"]: row["session"] for row in workspace._core.db.rows(query)}
     assert found == {"project-x": "Project X", "project-y": "Project Y"}
     for name, rows in before.items():
         assert workspace.run(name).costs()[costs].values.tolist() == rows
     # The session is known by its name again: another run belongs to it, and no second one of this name is made.
-    assert Workspace(home, session="Project X").session_id() == workspace.run("project-x").session_id
+    assert Workspace(home, session="Project X")._core.session_id() == workspace.run("project-x").session_id
     workspace.close()
 
 
@@ -80,7 +81,7 @@ run.subscribe(opened.set)
 while not run.approvals():
     opened.wait(0.1)
     opened.clear()
-workspace.writer.barrier().result()
+workspace._core.writer.barrier().result()
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -102,7 +103,7 @@ def test_a_gate_of_a_run_that_was_killed_there_is_kept(tmp_path: Path, monkeypat
         workspace = Workspace(home)
         run = workspace.run("gate")
         query = "SELECT status, resolved_at > 0 AS ended FROM approval_requests WHERE run_id = :id ORDER BY id"
-        assert workspace.db.rows(query, id=run.id) == [{"status": "expired", "ended": 1}]
+        assert workspace._core.db.rows(query, id=run.id) == [{"status": "expired", "ended": 1}]
         run = run.resume()
         until_gate(run)
         run.approve()

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from cmbagent_nb.admin import repair_workspace
 from cmbagent_nb.errors import StateError, StoreError, UsageError, WorkDirError
 from cmbagent_nb.execution.group import kill_folder
 from cmbagent_nb.workflow.commands import send
 from cmbagent_nb.workflow.history import rows_of_database, rows_of_journal, state_of
-from cmbagent_nb.workspace import Workspace, repair_workspace
+from cmbagent_nb.workspace import Workspace
 from tests.kernels import Kernels
 from tests.openai_server import OpenAIServer, Reply, tool_results
 from tests.team import CHANGES, Team, code, plan
@@ -166,11 +167,11 @@ def test_a_lost_database_is_made_anew_from_the_journals(tmp_path: Path, served: 
         assert served.count - before <= 7 + 3
         assert (
             state_of(rows_of_journal(run.work_dir / "journal.jsonl")).differences(
-                state_of(rows_of_database(workspace.db, run.id))
+                state_of(rows_of_database(workspace._core.db, run.id))
             )
             == []
         )
-        assert workspace.writer.faults == 0
+        assert workspace._core.writer.faults == 0
     finally:
         workspace.close()
     assert repair_workspace(home) == []
@@ -278,19 +279,19 @@ def test_a_run_object_goes_on_with_the_run_that_it_resumed(workspace: Workspace,
     first = workspace.planning_and_control("Add two numbers.", model="openai:m", max_attempts=1).wait(60)
     assert first.status == "failed"
     # A command that was left for the process that is gone is not obeyed by the one that goes on.
-    send(workspace.writer, first.id, "cancel", {}, "somebody")
+    send(workspace._core.writer, first.id, "cancel", {}, "somebody")
     handler.steps["Sum"] = mended  # type: ignore[attr-defined]
     second = first.resume()
     assert not first.finished
     assert first.wait(60).status == "completed", first.error
     assert second.finished
-    assert workspace.db.rows("SELECT outcome FROM commands")[0]["outcome"] == "dropped"
+    assert workspace._core.db.rows("SELECT outcome FROM commands")[0]["outcome"] == "dropped"
 
 
 def test_a_resume_that_cannot_be_prepared_leaves_the_run_as_it_was(workspace: Workspace, served: OpenAIServer) -> None:
     served.handler.steps["Sum"] = code("{}['a']", "sum.py")  # type: ignore[attr-defined]
     run = workspace.planning_and_control("Add.", model="openai:m", max_attempts=1, engineer_model="openai:n").wait(60)
-    workspace.writer.call(
+    workspace._core.writer.call(
         lambda c: c.exec_driver_sql("UPDATE workflow_runs SET meta = replace(meta, '\"engineer\"', '\"gone\"')")
     ).result()
     with pytest.raises(UsageError, match="gone"):
@@ -352,7 +353,7 @@ def test_a_folder_is_cleared_only_when_its_run_has_ended(
 def test_a_run_that_was_stopped_at_a_gate_is_asked_again_there(workspace: Workspace, served: OpenAIServer) -> None:
     """Whoever goes on with it may have changed their mind; nothing is asked of a model for that."""
     options = {"model": "openai:m", "approve": "after_step", "gates": "", "plan": plan({"title": "Right"})}
-    run = workspace.control("Add two numbers.", **options)
+    run = workspace.run_plan("Add two numbers.", **options)
     until(run, lambda: run.approvals() or run.finished)
     run.reject()
     assert run.wait(60).status == "failed"

@@ -123,7 +123,7 @@ def test_a_run_that_meets_secrets_everywhere_writes_none(
             f"Use {VENDOR['message']} at postgresql://ada:{URL_PASSWORD}@db/x", name="leaky"
         ).wait(120)
     assert run.status == "failed"
-    workspace.backup(tmp_path / "backup.tar")
+    workspace.admin.backup(tmp_path / "backup.tar")
     with tarfile.open(tmp_path / "backup.tar") as tar:
         tar.extractall(tmp_path / "backup", filter="data")
     frames = [run.events(), run.messages(), run.files(), run.history(), run.steps(), run.costs(), workspace.runs()]
@@ -186,7 +186,7 @@ def test_a_provider_that_echoes_the_key_leaves_no_trace(
     "fail",
     [
         lambda: Workspace(database_url=f"postgresql://ada:{URL_PASSWORD}@127.0.0.1:9/x").runs(),
-        lambda: Workspace().add_skill_source("x", f"https://{VENDOR['tool']}@example.org/x"),
+        lambda: Workspace().skills.add_source("x", f"https://{VENDOR['tool']}@example.org/x"),
         lambda: Workspace().run(VENDOR["message"]),
         lambda: UsageError(f"cannot open https://ada:{URL_PASSWORD}@db", f"Unset {ENVIRONMENT['LAB_DB_PASSWORD']}."),
     ],
@@ -215,7 +215,7 @@ def test_a_skill_and_its_executed_notebook_hold_no_secret(workspace: Workspace, 
     path.write_text(nbformat.writes(new.new_notebook(cells=cells)))
     assert main(["skill", "create", str(path)]) == 0
     workspace = Workspace(workspace.home)
-    skill = workspace.skill("leaky")
+    skill = workspace.skills.get("leaky")
     skill.run(n=4)
     skill.export(tmp_path / "exported")
     assert not leaks(workspace.home, {"values.json"})

@@ -398,7 +398,9 @@ def test_places_open_a_replaced_database_anew(tmp_path: Path, monkeypatch: pytes
     places = WorkspacePool(lambda: [home])
 
     def names() -> list[str]:
-        found, problems = places.read(lambda workspace: workspace.db.rows("SELECT name FROM workflow_runs"), "names")
+        found, problems = places.read(
+            lambda workspace: workspace._core.db.rows("SELECT name FROM workflow_runs"), "names"
+        )
         assert not problems
         return [row["name"] for _, _, rows in found for row in rows]
 

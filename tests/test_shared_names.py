@@ -148,7 +148,7 @@ def test_every_step_reads_what_it_depends_on(
     made, team = team_of(steps, tmp_path_factory.mktemp("tries"))
     with OpenAIServer(team) as server:
         monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
-        run = shared.control("Do the parts.", plan=made, model="openai:m").wait(300)
+        run = shared.run_plan("Do the parts.", plan=made, model="openai:m").wait(300)
     check(run, steps)
 
 
@@ -194,7 +194,7 @@ def test_a_resumed_run_gives_the_same_versions(
     made, team = team_of(FOUR, tmp_path, fails={4: 1, 1: 1})
     with OpenAIServer(team) as server:
         monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
-        run = workspace.control("Do the parts.", plan=made, model="openai:m", max_attempts=1).wait(300)
+        run = workspace.run_plan("Do the parts.", plan=made, model="openai:m", max_attempts=1).wait(300)
         assert run.status == "failed"
         run = workspace.resume(run.id).wait(300)
         if run.status == "failed":
@@ -217,7 +217,7 @@ def test_what_a_redo_does_not_make_again_is_withdrawn(
     made = plan({"title": "One"}, {"title": "Two", "depends_on": [1]}, {"title": "Three", "depends_on": [2]})
     with OpenAIServer(team) as server:
         monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
-        run = workspace.control("Do it.", plan=made, model="openai:m", approve="after_step")
+        run = workspace.run_plan("Do it.", plan=made, model="openai:m", approve="after_step")
         answered: set[str] = set()
         for resolution in ("approved", "redo", "approved", "approved"):
             until(run, lambda: {item["id"] for item in run.approvals()} - answered or run.finished)
@@ -246,7 +246,7 @@ def test_a_report_takes_its_numbers_from_the_step_that_it_depends_on(
     report = {"title": "R", "markdown": "n is {{ data/x.json#n }}."}
     with OpenAIServer(Team(steps=steps, report=report)) as server:
         monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
-        run = workspace.control("Do it.", plan=made, model="openai:m").wait(300)
+        run = workspace.run_plan("Do it.", plan=made, model="openai:m").wait(300)
     assert run.status == "completed", run.error
     assert "n is [1](" in run.result.text
     made_by = run.lineage("report.md")[0]["reads"][0]["made_by"]

@@ -24,8 +24,8 @@ from cmbagent_nb.skills.sharing import git, manifest
 from cmbagent_nb.skills.sharing import package as packages
 from cmbagent_nb.skills.sharing.package import MANIFEST, NOTEBOOK, ROW, Package, check_path, from_json, to_json
 from cmbagent_nb.skills.sharing.skill_md import slug
-from cmbagent_nb.skills.verifying.again import verify_again
 from cmbagent_nb.workspace import Workspace
+from tests.held import verify_again
 from tests.shared_skill import CODE, notebook, package, put, resealed, row
 
 
@@ -46,50 +46,50 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("form", ["folder", "json", "zip"])
 def test_what_is_exported_arrives_unchanged(form: str, workspace: Workspace, other: Workspace, tmp_path: Path) -> None:
-    mine = workspace.import_skill(put(package(), tmp_path / "in"))
+    mine = workspace.skills.import_(put(package(), tmp_path / "in"))
     place = mine.export(tmp_path / "out", form)
-    theirs = other.import_skill(place)
-    assert (theirs.name, theirs.version, theirs.trusted, theirs.status) == ("power_sum", 1, False, "draft")
-    assert content(theirs.folder / "assets") == content(mine.folder / "assets")
+    theirs = other.skills.import_(place)
+    assert (theirs.name, theirs.version, theirs.info.trusted, theirs.status) == ("power_sum", 1, False, "draft")
+    assert content(theirs.info.folder / "assets") == content(mine.folder / "assets")
     assert theirs.notebook.read_bytes() == mine.notebook.read_bytes()
     for field in ("parameters", "description", "tags", "task", "input_schema", "notebook_hash"):
         assert getattr(theirs, field) == getattr(mine, field), field
-    assert theirs.verification["summary"].startswith("1 of 1 file reproduced when it was made")
+    assert theirs.info.verification["summary"].startswith("1 of 1 file reproduced when it was made")
     # and once more: what was said is not said twice
-    again = workspace.import_skill(theirs.export(tmp_path / "again", form), name="another")
-    assert again.verification["summary"] == theirs.verification["summary"]
-    assert workspace.import_skill(place).id == mine.id, "the same files are the same skill"
+    again = workspace.skills.import_(theirs.export(tmp_path / "again", form), name="another")
+    assert again.info.verification["summary"] == theirs.info.verification["summary"]
+    assert workspace.skills.import_(place).id == mine.id, "the same files are the same skill"
     if form == "json":
-        assert workspace.import_skill(json.loads(place.read_text())).id == mine.id
+        assert workspace.skills.import_(json.loads(place.read_text())).id == mine.id
         with pytest.raises(SkillRefused, match="not an exported skill"):
-            workspace.import_skill({"format": "other"})
+            workspace.skills.import_({"format": "other"})
 
 
 def test_what_is_exported_into_a_folder_is_imported_from_it(workspace: Workspace, tmp_path: Path) -> None:
     """The export makes a folder in it, under the skill's name."""
-    mine = workspace.import_skill(put(package(), tmp_path / "in"))
+    mine = workspace.skills.import_(put(package(), tmp_path / "in"))
     mine.export(tmp_path / "out")
-    assert workspace.import_skill(tmp_path / "out").id == mine.id
+    assert workspace.skills.import_(tmp_path / "out").id == mine.id
     put(package("another"), tmp_path / "out" / "another")
     with pytest.raises(SkillRefused, match="no manifest"):
-        workspace.import_skill(tmp_path / "out")
+        workspace.skills.import_(tmp_path / "out")
 
 
 def test_an_imported_skill_runs_once_it_is_trusted(workspace: Workspace, tmp_path: Path) -> None:
-    skill = workspace.import_skill(put(package(), tmp_path / "in"))
-    for attempt in (skill.run, lambda: skill.execute({"power": 3}), lambda: verify_again(skill)):
+    skill = workspace.skills.import_(put(package(), tmp_path / "in"))
+    for attempt in (skill.run, lambda: skill._library.execute(skill, {"power": 3}), lambda: verify_again(skill)):
         with pytest.raises(SkillUntrusted, match="not trusted"):
             attempt()
     assert not (workspace.home / "skills" / "power_sum" / "runs").exists()
-    kinds = {row["artifact_type"] for row in workspace.db.rows("SELECT artifact_type FROM skill_artifacts")}
+    kinds = {row["artifact_type"] for row in workspace._core.db.rows("SELECT artifact_type FROM skill_artifacts")}
     assert kinds == {"code", "config", "data_schema", "asset"}
     shown = skill.code()
     assert "float(line) ** power" in shown and "input/numbers.txt" in shown
     assert "<script" not in type(shown)("<script>")._repr_html_()
 
     trusted = skill.trust()
-    assert (trusted.trusted, trusted.status) == (True, "active")
-    assert trusted.meta["trust"]["how"] == "user" and trusted.meta["trust"]["by"] and trusted.meta["trust"]["at"]
+    assert (trusted.info.trusted, trusted.status) == (True, "active")
+    assert trusted.info.meta["trust"]["how"] == "user" and trusted.meta["trust"]["by"] and trusted.meta["trust"]["at"]
     done = trusted.run(power=3)
     assert done.success and done.metrics == {"total": 36.0}
     verified = verify_again(trusted)
@@ -99,7 +99,7 @@ def test_an_imported_skill_runs_once_it_is_trusted(workspace: Workspace, tmp_pat
 
 def test_a_cell_that_is_not_python_can_be_shared(workspace: Workspace, tmp_path: Path) -> None:
     made = package(code="%matplotlib inline\n" + CODE)
-    skill = workspace.import_skill(put(made, tmp_path / "in"))
+    skill = workspace.skills.import_(put(made, tmp_path / "in"))
     assert "%matplotlib inline" in skill.code()
     assert skill.trust().run().success
 
@@ -107,7 +107,7 @@ def test_a_cell_that_is_not_python_can_be_shared(workspace: Workspace, tmp_path:
 def test_a_claim_that_is_not_true_does_not_stand(workspace: Workspace, tmp_path: Path) -> None:
     """It says that it was verified; here it makes something else, and becomes a draft."""
     wrong = resealed(package(), **{"expected/data/total.json": b'{"total": 15.0}'})
-    skill = workspace.import_skill(put(wrong, tmp_path / "in")).trust()
+    skill = workspace.skills.import_(put(wrong, tmp_path / "in")).trust()
     assert skill.status == "active"
     checked = verify_again(skill)
     assert (checked.verified, checked.status) == (False, "draft")
@@ -116,8 +116,8 @@ def test_a_claim_that_is_not_true_does_not_stand(workspace: Workspace, tmp_path:
 
 @pytest.mark.parametrize("what", ["notebook.ipynb", "assets/input/numbers.txt", "assets/helper.py"])
 def test_trust_ends_when_a_file_changes(what: str, workspace: Workspace, tmp_path: Path) -> None:
-    skill = workspace.import_skill(put(package(), tmp_path / "in")).trust()
-    place = skill.folder / what
+    skill = workspace.skills.import_(put(package(), tmp_path / "in")).trust()
+    place = skill.info.folder / what
     place.write_text((place.read_text() if place.exists() else "") + "\n4\n")
     with pytest.raises(SkillError, match=r"not those that were imported|was changed"):
         skill.run()
@@ -127,17 +127,17 @@ def test_trust_ends_when_a_file_changes(what: str, workspace: Workspace, tmp_pat
 
 def test_what_was_changed_is_no_part_of_a_composition(workspace: Workspace, tmp_path: Path) -> None:
     """A composition is one's own: changed files of a part must not come to be trusted by it."""
-    first = workspace.import_skill(put(package("first"), tmp_path / "first")).trust()
-    second = workspace.import_skill(put(package("second", CODE + "\n# another"), tmp_path / "second")).trust()
-    (first.assets / "input/numbers.txt").write_text("9\n")
+    first = workspace.skills.import_(put(package("first"), tmp_path / "first")).trust()
+    second = workspace.skills.import_(put(package("second", CODE + "\n# another"), tmp_path / "second")).trust()
+    (first.info.assets / "input/numbers.txt").write_text("9\n")
     with pytest.raises(SkillError, match="first v1 is not trusted: its files were changed"):
-        workspace.compose("both", [first, second], "parallel")
+        workspace.skills.compose("both", [first, second], "parallel")
 
 
 def test_code_cannot_hide_from_its_reader(workspace: Workspace, tmp_path: Path) -> None:
     """What a terminal would obey, and what turns the direction of a text, is shown."""
     hidden = "import os  # \x1b[2K\r# nothing to see \u202e"
-    shown = str(workspace.import_skill(put(package(code=hidden), tmp_path / "in")).code())
+    shown = str(workspace.skills.import_(put(package(code=hidden), tmp_path / "in")).code())
     assert "import os  # \\u001b[2K\\u000d# nothing to see \\u202e" in shown
     assert not {"\x1b", "\r", "\u202e"} & set(shown)
 
@@ -159,20 +159,20 @@ def test_a_unit_is_no_code() -> None:
 
 
 def test_an_import_does_not_take_a_name_away(workspace: Workspace, tmp_path: Path) -> None:
-    own = workspace.import_skill(put(package(), tmp_path / "in")).trust()
+    own = workspace.skills.import_(put(package(), tmp_path / "in")).trust()
     put(package(code=CODE + "\nprint('mine now')"), tmp_path / "changed")
     with pytest.raises(SkillError, match="version-of power_sum"):
-        workspace.import_skill(tmp_path / "changed")
-    assert workspace.import_skill(tmp_path / "changed", name="theirs").name == "theirs"
-    stranger = workspace.import_skill(tmp_path / "changed", version_of="power_sum")
+        workspace.skills.import_(tmp_path / "changed")
+    assert workspace.skills.import_(tmp_path / "changed", name="theirs").name == "theirs"
+    stranger = workspace.skills.import_(tmp_path / "changed", version_of="power_sum")
     assert (stranger.name, stranger.version, stranger.status) == ("power_sum", 2, "draft")
-    assert workspace.skill("power_sum").id == own.id, "a name means its newest active version"
+    assert workspace.skills.get("power_sum").id == own.id, "a name means its newest active version"
     with pytest.raises(SkillError, match="cannot be the name"):
-        workspace.import_skill(tmp_path / "changed", name="../theirs")
+        workspace.skills.import_(tmp_path / "changed", name="../theirs")
 
 
 def test_an_export_takes_no_place_that_is_taken(workspace: Workspace, tmp_path: Path) -> None:
-    skill = workspace.import_skill(put(package(), tmp_path / "in"))
+    skill = workspace.skills.import_(put(package(), tmp_path / "in"))
     place = skill.export(tmp_path / "out")
     assert place == tmp_path / "out" / "power-sum"
     with pytest.raises(SkillError, match="is there already"):
@@ -203,7 +203,7 @@ def test_a_column_that_a_parameter_names_is_looked_for_by_its_value(workspace: W
     cells = notebook("import pandas as pd\nprint(pd.read_csv(table)[column].sum())")
     cells["cells"][0]["source"] = "column: str = 'flux'\ntable: str = 'input/table.csv'"
     files = {NOTEBOOK: json.dumps(cells).encode(), "assets/input/table.csv": b"flux\n1\n"}
-    skill = workspace.import_skill(put(resealed(made, **files), tmp_path / "in")).trust()
+    skill = workspace.skills.import_(put(resealed(made, **files), tmp_path / "in")).trust()
     own = tmp_path / "own.csv"
     own.write_text("light\n3\n")
     with pytest.raises(SkillError, match="has no column flux"):
@@ -364,7 +364,7 @@ def test_what_is_wrong_is_told_before_anything_is_written(case: str, workspace: 
     place.write_text(to_json(make()), encoding="utf-8")
     before = sorted(workspace.home.rglob("*")) if workspace.home.exists() else []
     with pytest.raises(SkillError, match=said) as told:
-        workspace.import_skill(place)
+        workspace.skills.import_(place)
     assert told.value.next_step
     assert (sorted(workspace.home.rglob("*")) if workspace.home.exists() else []) == before
     assert not (tmp_path / "evil.py").exists() and len(workspace.skills()) == 0
@@ -387,14 +387,14 @@ def test_links_are_refused(what: str, workspace: Workspace, tmp_path: Path) -> N
         (tmp_path / "link").symlink_to(folder)
         folder = tmp_path / "link"
     with pytest.raises(SkillRefused, match="is a link"):
-        workspace.import_skill(folder)
+        workspace.skills.import_(folder)
 
 
 def test_a_device_is_refused(workspace: Workspace, tmp_path: Path) -> None:
     folder = put(package(), tmp_path / "in")
     os.mkfifo(folder / "assets" / "pipe")
     with pytest.raises(SkillRefused, match="not a plain file"):
-        workspace.import_skill(folder)
+        workspace.skills.import_(folder)
 
 
 def archive(place: Path, members: dict[str, bytes], **attributes: Any) -> Path:
@@ -410,7 +410,7 @@ def archive(place: Path, members: dict[str, bytes], **attributes: Any) -> Path:
 def test_zip_slips_are_refused(name: str, workspace: Workspace, tmp_path: Path) -> None:
     place = archive(tmp_path / "x.zip", {**package().files, name: b"x"})
     with pytest.raises(SkillRefused, match=r"outside of its folder|cannot be the name"):
-        workspace.import_skill(place)
+        workspace.skills.import_(place)
     assert not list(tmp_path.rglob("evil"))
 
 
@@ -418,19 +418,19 @@ def test_links_bombs_and_damage_in_archives_are_refused(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SkillRefused, match="is a link"):
-        workspace.import_skill(archive(tmp_path / "link.zip", {"manifest.json": b"/etc/passwd"}, mode=0o120777))
+        workspace.skills.import_(archive(tmp_path / "link.zip", {"manifest.json": b"/etc/passwd"}, mode=0o120777))
     good = archive(tmp_path / "good.zip", {f"power-sum/{path}": data for path, data in package().files.items()})
     damaged = tmp_path / "damaged.zip"
     data = bytearray(good.read_bytes())
     data[60:70] = bytes(10)
     damaged.write_bytes(bytes(data))
     with pytest.raises(SkillRefused):
-        workspace.import_skill(damaged)
+        workspace.skills.import_(damaged)
     # one file that unpacks to more than is allowed, whatever the archive says of its size
     bomb = archive(tmp_path / "bomb.zip", {**package().files, "assets/zeros": bytes(3 * 2**20)})
     monkeypatch.setattr(packages, "LARGEST_FILE", 2**20)
     with pytest.raises(SkillRefused, match="larger than 1 MB"):
-        workspace.import_skill(bomb)
+        workspace.skills.import_(bomb)
     lying = bytearray(bomb.read_bytes())
     size = (3 * 2**20).to_bytes(4, "little")
     while size in lying:
@@ -438,27 +438,27 @@ def test_links_bombs_and_damage_in_archives_are_refused(
         lying[place : place + 4] = (10).to_bytes(4, "little")
     (tmp_path / "lying.zip").write_bytes(bytes(lying))
     with pytest.raises(SkillRefused):
-        workspace.import_skill(tmp_path / "lying.zip")
-    assert workspace.import_skill(good).name == "power_sum"
+        workspace.skills.import_(tmp_path / "lying.zip")
+    assert workspace.skills.import_(good).name == "power_sum"
 
 
 def test_too_much_is_refused(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = put(package(), tmp_path / "in")
     monkeypatch.setattr(packages, "MOST_FILES", 4)
     with pytest.raises(SkillRefused, match="more than 4 files"):
-        workspace.import_skill(folder)
+        workspace.skills.import_(folder)
     monkeypatch.setattr(packages, "MOST_FILES", 500)
     monkeypatch.setattr(packages, "LARGEST", 1000)
     with pytest.raises(SkillRefused, match="larger than"):
-        workspace.import_skill(folder)
+        workspace.skills.import_(folder)
     with pytest.raises(SkillRefused, match="there is no"):
-        workspace.import_skill(tmp_path / "nowhere")
+        workspace.skills.import_(tmp_path / "nowhere")
     (tmp_path / "text.json").write_text("{}")
     with pytest.raises(SkillRefused, match="not an exported skill"):
-        workspace.import_skill(tmp_path / "text.json")
+        workspace.skills.import_(tmp_path / "text.json")
     (tmp_path / "picture.png").write_bytes(bytes(range(256)))
     with pytest.raises(SkillRefused, match="neither a JSON file nor a zip archive"):
-        workspace.import_skill(tmp_path / "picture.png")
+        workspace.skills.import_(tmp_path / "picture.png")
 
 
 @given(st.text(max_size=40) | st.lists(st.sampled_from(["..", ".", "a", "", "b.txt", "~", "\\"])).map("/".join))
@@ -490,30 +490,31 @@ def test_a_folder_is_a_library(workspace: Workspace, tmp_path: Path) -> None:
     put(package("other_sum"), team / "other-sum")
     (team / "third.json").write_text(to_json(package("third_sum")))
     (team / "notes.json").write_text("{}")
-    workspace.add_skill_source("team", team)
-    found = workspace.sync_skills()
+    workspace.skills.add_source("team", team)
+    found = workspace.skills.sync()
     assert dict(zip(found["skill"], found["change"], strict=True)) == {
         "power_sum": "new",
         "other_sum": "new",
         "third_sum": "new",
     }
     assert not found["trusted"].any() and set(workspace.skills()["status"]) == {"draft"}
-    assert set(workspace.sync_skills("team")["change"]) == {"same"} and len(workspace.skills()) == 3
+    assert set(workspace.skills.sync("team")["change"]) == {"same"} and len(workspace.skills()) == 3
 
     put(package(code=CODE + "\n# better"), team / "sums" / "power-sum")
     (team / "third.json").unlink()
     (team / "other-sum" / "assets" / "input" / "numbers.txt").write_text("9")
-    changes = workspace.sync_skills().set_index("skill")
+    changes = workspace.skills.sync().set_index("skill")
     assert changes.loc["power_sum", "change"] == "new version" and changes.loc["power_sum", "version"] == 2
     assert changes.loc["third_sum", "change"] == "gone"
     assert "was changed after it was exported" in changes.loc["other-sum", "detail"]
-    assert workspace.skill("third_sum").meta["origin"]["gone_at"]
-    assert not workspace.skill("other_sum").meta["origin"].get("gone_at"), "it is there, though it cannot be taken"
+    assert workspace.skills.get("third_sum").info.meta["origin"]["gone_at"]
+    meta = workspace.skills.get("other_sum").info.meta
+    assert not meta["origin"].get("gone_at"), "it is there, though it cannot be taken"
     assert len(workspace.skills()) == 4
 
     (team / "third.json").write_text(to_json(package("third_sum")))
-    assert "gone" not in set(workspace.sync_skills()["change"])
-    assert workspace.skill("third_sum").meta["origin"]["gone_at"] is None
+    assert "gone" not in set(workspace.skills.sync()["change"])
+    assert workspace.skills.get("third_sum").info.meta["origin"]["gone_at"] is None
 
 
 def test_a_trusted_source_is_trusted_and_can_be_published_to(
@@ -522,16 +523,16 @@ def test_a_trusted_source_is_trusted_and_can_be_published_to(
     team = tmp_path / "team"
     team.mkdir()
     for place in (workspace, other):
-        place.add_skill_source("team", team, trusted=True)
-    mine = workspace.import_skill(put(package(), tmp_path / "in")).trust()
+        place.skills.add_source("team", team, trusted=True)
+    mine = workspace.skills.import_(put(package(), tmp_path / "in")).trust()
     with pytest.raises(UsageError, match="private skill"):
-        mine.publish("private", to="team")
-    public = mine.publish(to="team")
+        mine._library.publish(mine, "private", to="team")
+    public = mine._library.publish(mine, to="team")
     assert workspace.skills()["visibility"].tolist() == ["public"] and (team / "power-sum" / MANIFEST).is_file()
-    assert other.sync_skills()["change"].tolist() == ["new"]
-    theirs = other.skill("power_sum")
-    assert (theirs.trusted, theirs.status, theirs.meta["trust"]["how"]) == (True, "active", "source team")
-    assert workspace.sync_skills()["change"].tolist() == ["same"] and len(workspace.skills()) == 1
+    assert other.skills.sync()["change"].tolist() == ["new"]
+    theirs = other.skills.get("power_sum")
+    assert (theirs.info.trusted, theirs.status, theirs.info.meta["trust"]["how"]) == (True, "active", "source team")
+    assert workspace.skills.sync()["change"].tolist() == ["same"] and len(workspace.skills()) == 1
     assert public.publish("private").id == mine.id
     assert workspace.skills()["visibility"].tolist() == ["private"]
 
@@ -556,10 +557,10 @@ def repository(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_repository_is_a_library(workspace: Workspace, repository: tuple[Path, Path]) -> None:
     copy, bare = repository
-    workspace.add_skill_source("team", bare)
-    assert workspace.skill_sources()["kind"].tolist() == ["git"]
-    assert workspace.sync_skills()["change"].tolist() == ["new"]
-    assert "#" in workspace.skill("power_sum").meta["origin"]["from"]
+    workspace.skills.add_source("team", bare)
+    assert workspace.skills.sources()["kind"].tolist() == ["git"]
+    assert workspace.skills.sync()["change"].tolist() == ["new"]
+    assert "#" in workspace.skills.get("power_sum").info.meta["origin"]["from"]
 
     put(package(code=CODE + "\n# better"), copy / "power-sum")
     (copy / "power-sum" / "assets" / "link").symlink_to("/etc/passwd")
@@ -567,16 +568,16 @@ def test_a_repository_is_a_library(workspace: Workspace, repository: tuple[Path,
     run_git(copy, "add", ".")
     run_git(copy, "commit", "--quiet", "-m", "two")
     run_git(copy, "push", "--quiet", str(bare), "HEAD:main")
-    changes = workspace.sync_skills().set_index("skill")
+    changes = workspace.skills.sync().set_index("skill")
     assert changes.loc["second_sum", "change"] == "new"
     assert changes.loc["power-sum", "change"] == "refused", "a link in a repository is not followed"
     (copy / "power-sum" / "assets" / "link").unlink()
     run_git(copy, "add", ".")
     run_git(copy, "commit", "--quiet", "-m", "three")
     run_git(copy, "push", "--quiet", str(bare), "HEAD:main")
-    assert "new version" in set(workspace.sync_skills()["change"])
-    workspace.remove_skill_source("team")
-    assert len(workspace.skills()) == 3 and workspace.sync_skills().empty
+    assert "new version" in set(workspace.skills.sync()["change"])
+    workspace.skills.remove_source("team")
+    assert len(workspace.skills()) == 3 and workspace.skills.sync().empty
     assert not list((workspace.home / "skills" / ".sources").iterdir())
 
 
@@ -598,10 +599,10 @@ def test_a_repository_is_a_library(workspace: Workspace, repository: tuple[Path,
 )
 def test_dangerous_locations_are_refused(location: str, said: str, workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=said):
-        workspace.add_skill_source("team", location, "git")
+        workspace.skills.add_source("team", location, "git")
     with pytest.raises(UsageError, match=said):
         git.fetch(location, tmp_path / "folder")
-    assert workspace.skill_sources().empty
+    assert workspace.skills.sources().empty
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes on this system")
@@ -609,28 +610,28 @@ def test_a_pipe_in_a_source_is_passed_over(workspace: Workspace, tmp_path: Path)
     """Nobody writes to it: reading it would never end."""
     put(package(), tmp_path / "team" / "power-sum")
     os.mkfifo(tmp_path / "team" / "pipe.json")
-    workspace.add_skill_source("team", tmp_path / "team")
-    assert workspace.sync_skills()["change"].tolist() == ["new"]
+    workspace.skills.add_source("team", tmp_path / "team")
+    assert workspace.skills.sync()["change"].tolist() == ["new"]
 
 
 def test_sources_that_cannot_be_used_are_told(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "team").mkdir()
-    workspace.add_skill_source("team", tmp_path / "team")
+    workspace.skills.add_source("team", tmp_path / "team")
     for wrong in (
-        lambda: workspace.add_skill_source("team", tmp_path / "team"),
-        lambda: workspace.add_skill_source("new", tmp_path / "team", "ftp"),
-        lambda: workspace.add_skill_source("new", tmp_path / "nowhere", "folder"),
-        lambda: workspace.sync_skills("nobody"),
-        lambda: workspace.remove_skill_source("nobody"),
+        lambda: workspace.skills.add_source("team", tmp_path / "team"),
+        lambda: workspace.skills.add_source("new", tmp_path / "team", "ftp"),
+        lambda: workspace.skills.add_source("new", tmp_path / "nowhere", "folder"),
+        lambda: workspace.skills.sync("nobody"),
+        lambda: workspace.skills.remove_source("nobody"),
     ):
         with pytest.raises(CMBAgentError) as told:
             wrong()
         assert told.value.next_step
     (tmp_path / "team").rmdir()
-    told = workspace.sync_skills()
+    told = workspace.skills.sync()
     assert told["change"].tolist() == ["refused"] and "is not there" in told["detail"][0]
     with pytest.raises(SkillError, match="is not there"):
-        workspace.sync_skills("team")
+        workspace.skills.sync("team")
 
 
 # ---- other programs
@@ -646,7 +647,7 @@ def test_the_folder_is_an_agent_skill(workspace: Workspace, tmp_path: Path, monk
 
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     odd = {"description": "Sum: the powers # of 'numbers' in a file\n---\nname: other", "tags": ["a: b"]}
-    skill = workspace.import_skill(put(package(about=odd), tmp_path / "in"))
+    skill = workspace.skills.import_(put(package(about=odd), tmp_path / "in"))
     place = skill.export(tmp_path / "skills", licence="MIT")
     found = SkillLoader(tmp_path / "skills", strict=True).discover()
     assert [item.name for item in found] == ["power-sum"]
@@ -688,18 +689,18 @@ def test_every_name_has_one_in_the_open_format(name: str) -> None:
 
 
 def test_deleting_takes_rows_and_folder_and_leaves_results(workspace: Workspace, tmp_path: Path) -> None:
-    first = workspace.import_skill(put(package(), tmp_path / "in")).trust()
-    second = workspace.import_skill(put(package(code=CODE + "\n# two"), tmp_path / "two"), version_of="power_sum")
+    first = workspace.skills.import_(put(package(), tmp_path / "in")).trust()
+    second = workspace.skills.import_(put(package(code=CODE + "\n# two"), tmp_path / "two"), version_of="power_sum")
     done = first.run()
-    said = first.delete()
+    said = workspace.skills.delete(first)
     assert "results of 1 execution stay" in said and done.path("data/total.json").is_file()
-    assert not first.folder.exists() and second.folder.is_dir()
+    assert not first.info.folder.exists() and second.folder.is_dir()
     assert workspace.skills()["id"].tolist() == [second.id]
-    assert workspace.db.rows("SELECT id FROM skill_executions") == []
-    third = workspace.import_skill(put(package("third"), tmp_path / "three")).trust()
+    assert workspace._core.db.rows("SELECT id FROM skill_executions") == []
+    third = workspace.skills.import_(put(package("third"), tmp_path / "three")).trust()
     third.run()
-    assert "and the results of 1 execution" in third.delete(results=True)
-    second.delete()
+    assert "and the results of 1 execution" in third._library.delete(third, results=True)
+    workspace.skills.delete(second)
     assert not (workspace.home / "skills" / "third").exists()
 
 
@@ -707,25 +708,25 @@ def test_a_skill_that_runs_is_not_deleted(workspace: Workspace, tmp_path: Path) 
     import threading
 
     code = "import time\nfrom pathlib import Path\nPath('on').touch()\nwhile True: time.sleep(0.02)"
-    skill = workspace.import_skill(put(package(code=code), tmp_path / "in")).trust()
+    skill = workspace.skills.import_(put(package(code=code), tmp_path / "in")).trust()
     stop, started = threading.Event(), threading.Event()
     thread = threading.Thread(
-        target=lambda: skill.execute({}, stop=stop, on_progress=lambda *_: started.set()), daemon=True
+        target=lambda: skill._library.execute(skill, {}, stop=stop, on_progress=lambda *_: started.set()), daemon=True
     )
     thread.start()
     assert started.wait(60)
     with pytest.raises(StateError, match="is running"):
-        skill.delete()
+        skill._library.delete(skill)
     stop.set()
     thread.join(60)
-    assert skill.delete().startswith("Deleted")
+    assert skill._library.delete(skill).startswith("Deleted")
 
 
 @pytest.mark.parametrize("format", ["json", "zip"])
 def test_a_file_of_the_users_is_never_taken_for_an_earlier_export(
     workspace: Workspace, tmp_path: Path, format: str
 ) -> None:
-    skill = workspace.import_skill(put(package(), tmp_path / "in"))
+    skill = workspace.skills.import_(put(package(), tmp_path / "in"))
     target = tmp_path / f"mine.{format}"
     for content in (b"", b'{"mine": 1}', b"PK\x05\x06" + bytes(18), b"text"):
         target.write_bytes(content)

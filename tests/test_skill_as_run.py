@@ -131,7 +131,7 @@ def _make_skills(workspace: Workspace, server: OpenAIServer) -> None:
     assert run.wait(60).status == "completed", run.error
     assert server.count == 5
     skill = run.extract_skill("pipeline", liveness_s=0)
-    assert skill.status == "active", skill.verification
+    assert skill.status == "active", skill.info.verification
     run = workspace.one_shot("Make a table.").wait(60)
     assert run.status == "completed", run.error
     faulty = run.extract_skill("faulty", liveness_s=0)
@@ -148,7 +148,7 @@ def ws(shelf: Path, tmp_path: Path) -> Iterator[Workspace]:
     shutil.copytree(shelf, home)
     opened = Workspace(home)
     yield opened
-    faults = opened.writer.faults
+    faults = opened._core.writer.faults
     opened.close()
     assert faults == 0
 
@@ -210,7 +210,7 @@ def test_a_skill_is_a_run_like_any_other(ws: Workspace) -> None:
     found = json.loads((run.work_dir / "notebook.ipynb").read_text())
     [parameters] = [cell for cell in found["cells"] if cell["id"] == "parameters"]
     assert "FACTOR = 3.0" in "".join(parameters["source"])
-    assert ws.skill("pipeline").usage_count == 1
+    assert ws.skills.get("pipeline").info.usage_count == 1
 
 
 def test_what_does_not_fit_is_told_before_there_is_a_run(ws: Workspace) -> None:
@@ -223,7 +223,7 @@ def test_what_does_not_fit_is_told_before_there_is_a_run(ws: Workspace) -> None:
     with pytest.raises(UsageError, match="direct and guided"):
         ws.run_skill("pipeline", mode="planned", strict_mode=True)
     assert (ws.runs().shape[0], sorted((ws.home / "runs").iterdir())) == before
-    assert ws.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"] == 0
+    assert ws._core.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"] == 0
 
 
 def test_options_of_a_start_reach_the_named_skill(ws: Workspace) -> None:
@@ -237,7 +237,7 @@ def test_options_of_a_start_reach_the_named_skill(ws: Workspace) -> None:
     options: dict[str, Any] = {"approve": "", "allow_adaptation": False, "max_attempts": 2, "step_timeout": 50}
     run = ws.one_shot("Count with n_bins = 200.", skill="pipeline", **options).wait(30)
     assert run.status == "failed" and "adaptation=False" in str(run.error)
-    kept = ws.db.rows("SELECT meta FROM workflow_runs WHERE id = :id", id=run.id)[0]["meta"]
+    kept = ws._core.db.rows("SELECT meta FROM workflow_runs WHERE id = :id", id=run.id)[0]["meta"]
     assert json.loads(kept)["max_attempts"] == 2
 
 
@@ -357,9 +357,9 @@ def test_agents_go_on_where_it_deviates(ws: Workspace, monkeypatch: pytest.Monke
     )
     skill = run.events().query("event_type == 'skill'")["event_subtype"].tolist()
     assert skill[0] == "start" and skill[-1] == "complete" and skill.count("adapted") >= 2
-    assert ws.skill("pipeline").meta.get("seen") is None  # what agents made is no measure for the skill
+    assert ws.skills.get("pipeline").info.meta.get("seen") is None  # what agents made is no measure for the skill
     again = run.extract_skill("pipeline_of_y", liveness_s=0)  # what was mended is a skill of its own
-    assert again.status == "active" and again.run().success, again.verification
+    assert again.status == "active" and again.run().success, again.info.verification
     with pytest.raises(StateError, match="one of a skill"):
         run.replay()
 
@@ -396,10 +396,10 @@ def test_a_changed_parameter_is_told_from_changed_code(ws: Workspace, monkeypatc
 def test_every_deviation_is_recorded(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors, files and results of nineteen kinds, injected one by one: each is kept, and so is what mended it."""
     monkeypatch.setenv("CMBAGENT_STEP_TIMEOUT", "8")
-    skill = ws.skill("faulty")
+    skill = ws.skills.get("faulty")
     for rows in range(1, 1 + ENOUGH + 4):
         numbers = {"mean": ("data/result.json", 1.5), "rows": ("data/result.json", float(rows))}
-        observe(skill, {"LIMIT": rows + 0.1}, numbers, ws.home)
+        observe(skill.info, {"LIMIT": rows + 0.1}, numbers, ws.home)
     wanted: list[dict[str, Any]] = [{"FAULT": name} for name in FAULTS]
     # with this limit the code gives another mean: no error, and no missing file
     wanted.append({"LIMIT": 7.5})

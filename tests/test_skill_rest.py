@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from cmbagent_nb.skills.extracting.extract import extract
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.sharing.export import write_files
+from tests.held import extract
 from tests.made_skills import again, executed, make_skill
 from tests.rest_server import TOKEN, Server
 from tests.shared_skill import package
@@ -52,7 +52,7 @@ def shelf(place: Path) -> Shelf:
     home = Home.open(place / "one")
     run = make_run(home, TASK, [Step(COUNT)])
     skill = extract(home.db, home.writer, home.path, run, name="sum", tags=["numbers"], liveness_s=0)
-    assert skill.status == "active", skill.verification
+    assert skill.status == "active", skill.info.verification
     seconds = [Parameter("SECONDS", "float", 0.0)]
     make_skill(home, "slow", [SLOW], seconds, made={"data/begun.txt": {"kind": "other"}})
     learned = make_skill(home, "learned", ["x = N"], [Parameter("N", "int", 3)])

@@ -28,6 +28,7 @@ from cmbagent_nb.skills.running.engine import execute
 from cmbagent_nb.skills.running.finished_steps import FinishedSteps
 from cmbagent_nb.skills.running.run import run_skill
 from cmbagent_nb.skills.running.seen import ENOUGH, observe, ranges
+from tests.held import extract, find
 from tests.made_skills import make_skill
 from tests.skill_runs import Home, Step, make_run
 
@@ -83,15 +84,15 @@ def skill(home: Home) -> Skill:
     steps = [Step(COUNT, "Count"), Step(REPORT.replace("WAIT", str(WAIT)), "Report", depends_on=(1,))]
     run_id = make_run(home, "Count the table in 4 bins.", steps, {"table.csv": "x,y\n1,2\n2,3\n3,5\n"})
     made = extract(home.db, home.writer, home.path, run_id, name="count")
-    assert made.status == "active", made.verification
+    assert made.status == "active", made.info.verification
     return made
 
 
 def changed(skill: Skill, **columns: Any) -> Skill:
     """Return a skill after columns of its row were changed."""
-    skill.writer.update("skills", skill.id, columns)
-    skill.writer.barrier().result()
-    return find(skill.db, skill.writer, skill.home, skill.id)
+    skill.info.writer.update("skills", skill.id, columns)
+    skill.info.writer.barrier().result()
+    return find(skill.info.db, skill.info.writer, skill.info.home, skill.id)
 
 
 # ---- told before
@@ -107,22 +108,22 @@ def changed(skill: Skill, **columns: Any) -> Skill:
 )
 def test_what_is_missing_is_told_before_anything_is_made(skill: Skill, preconditions: Any, said: str) -> None:
     """A package, its version, a file outside: refused, and there is no folder and no row."""
-    before = skill.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"]
-    original = skill.preconditions
+    before = skill.info.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"]
+    original = skill.info.preconditions
     try:
         with pytest.raises(SkillError, match=said.replace("(", ".").replace("+", ".")):
             changed(skill, preconditions=preconditions).run()
     finally:
         changed(skill, preconditions=original)
-    assert skill.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"] == before
+    assert skill.info.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"] == before
 
 
 def test_another_version_of_a_package_is_a_note(skill: Skill) -> None:
     """What was made with an older major version runs, and says so."""
-    original = skill.preconditions
+    original = skill.info.preconditions
     try:
         found = changed(skill, preconditions={"packages": {"pandas": "0.1"}})
-        assert check_conditions(found) == [f"It was made with pandas 0.1; {pd.__version__} is installed."]
+        assert check_conditions(found.info) == [f"It was made with pandas 0.1; {pd.__version__} is installed."]
     finally:
         changed(skill, preconditions=original)
 
@@ -133,7 +134,7 @@ def test_another_version_of_a_package_is_a_note(skill: Skill) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from cmbagent_nb.skills.library import find
+from tests.held import find
 from cmbagent_nb.store.database import Database
 from cmbagent_nb.store.writer import Writer
 
@@ -234,12 +235,12 @@ def test_an_execution_counts_once_as_it_ended_last(home: Home, tmp_path: Path) -
     assert skill.resume(failed.id).status == "completed" and counts(skill) == (1, 1, 0)
     stop = threading.Event()
     stop.set()
-    assert skill.execute(stop=stop).status == "cancelled" and counts(skill) == (1, 1, 0)
+    assert skill._library.execute(skill, stop=stop).status == "cancelled" and counts(skill) == (1, 1, 0)
 
 
 def counts(skill: Skill) -> tuple[int, int, int]:
-    found = find(skill.db, skill.writer, skill.home, skill.id)
-    return found.usage_count, found.success_count, found.failure_count
+    found = find(skill.info.db, skill.info.writer, skill.info.home, skill.id)
+    return found.info.usage_count, found.info.success_count, found.info.failure_count
 
 
 def test_a_file_of_the_skill_is_told_from_one_in_the_folder(
@@ -274,19 +275,19 @@ def test_a_grid_is_one_table(skill: Skill) -> None:
     names = ["status", "total", "per_bin", "twice", "duration_s", "error", "outputs", "work_dir", "execution_id"]
     assert list(frame.columns) == ["N_BINS", *names], "the numbers stand before the rest whichever failed"
     assert seen[0][:2] == (0, 3) and seen[-1][:2] == (3, 3) and seen[-1][2] == "1 failed"
-    rows = skill.db.rows("SELECT id FROM skill_executions WHERE sweep_id = :id", id=frame.attrs["sweep_id"])
+    rows = skill.info.db.rows("SELECT id FROM skill_executions WHERE sweep_id = :id", id=frame.attrs["sweep_id"])
     assert {row["id"] for row in rows} == set(frame["execution_id"])
 
 
 def test_a_grid_is_checked_before_it_starts(skill: Skill) -> None:
     """One value of the wrong type, a name that is none, no values: nothing runs."""
-    before = skill.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"]
+    before = skill.info.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"]
     for grid, said in (({"n_bins": [1, "many"]}, "whole number"), ({"bins": [1]}, "no parameter"), ({}, "vary")):
         with pytest.raises(SkillError, match=said):
             skill.sweep(grid)
     with pytest.raises(UsageError, match="Scheduler"):
         skill.sweep(n_bins=[1], scheduler="slurm")
-    assert skill.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"] == before
+    assert skill.info.db.rows("SELECT COUNT(*) AS n FROM skill_executions")[0]["n"] == before
 
 
 def test_a_sweep_can_be_stopped(skill: Skill) -> None:
@@ -310,7 +311,7 @@ def test_a_sweep_runs_on_dask(skill: Skill) -> None:
     frame = skill.sweep(n_bins=[3, 200], scheduler="dask", parallel=1)
     assert frame["status"].tolist() == ["completed", "failed"], frame["error"].tolist()
     assert frame["per_bin"][0] == 2.0 and frame["error"][1] == "ValueError: cannot make 200 bins"
-    rows = skill.db.rows(
+    rows = skill.info.db.rows(
         "SELECT status FROM skill_executions WHERE sweep_id = :id ORDER BY status", id=frame.attrs["sweep_id"]
     )
     assert [row["status"] for row in rows] == ["completed", "failed"]
@@ -326,8 +327,13 @@ def test_a_range_is_held_against_what_lies_in_it(home: Home, skill: Skill) -> No
     for bins in (2, 4, 5, 8, 10):
         found = {"total": 6.0, "per_bin": 6.0 / bins, "twice": 12.0}
         files = {"total": "data/count.json", "per_bin": "data/count.json", "twice": "data/report.json"}
-        observe(skill, {"N_BINS": bins}, {name: (files[name], value) for name, value in found.items()}, skill.folder)
-    state = ranges(skill)
+        observe(
+            skill.info,
+            {"N_BINS": bins},
+            {name: (files[name], value) for name, value in found.items()},
+            skill.info.folder,
+        )
+    state = ranges(skill.info)
     low, high = state["parameters"]["N_BINS"]
     assert state["n"] >= ENOUGH and (low <= 2, high) == (True, 10)
     note = skill.run(N_BINS=50)
@@ -338,26 +344,26 @@ def test_a_range_is_held_against_what_lies_in_it(home: Home, skill: Skill) -> No
         own = {"total": 6.0, "per_bin": 1.0, "twice": 12.0, **metrics}
         names = ["data/count.json", "data/log.txt", "data/report.json"]
         happened = Happened("completed", "", {"N_BINS": 6}, names, own, note.work_dir)
-        return [item.reason for item in deviations(skill, happened)]
+        return [item.reason for item in deviations(skill.info, happened)]
 
     assert result() == []
     (said,) = result(per_bin=900.0)
     assert said.startswith("per_bin is 900, and was expected between -")
     happened = Happened("completed", "", {"N_BINS": 4}, [], {"total": 6.0}, note.work_dir)
-    kinds = [(item.kind, item.details.get("metric")) for item in deviations(skill, happened)]
+    kinds = [(item.kind, item.details.get("metric")) for item in deviations(skill.info, happened)]
     assert kinds == [("result", "per_bin"), ("result", "twice")]
 
 
 def test_what_deviates_is_kept_with_the_execution(skill: Skill) -> None:
     """A failing cell is an error with its step and its category; a second one is not new any more."""
-    failed = run_skill(skill, {"N_BINS": 101})
+    failed = run_skill(skill.info, {"N_BINS": 101})
     assert failed.deviations[0] | {"details": {}} == {
         "kind": "error",
         "reason": "ValueError: cannot make 101 bins",
         "node_id": "step_1",
         "details": {},
     }
-    again = run_skill(skill, {"N_BINS": 102})
+    again = run_skill(skill.info, {"N_BINS": 102})
     assert again.deviations[0]["details"]["new"] is False
-    kept = skill.db.rows("SELECT meta FROM skill_executions WHERE id = :id", id=again.id)[0]["meta"]
+    kept = skill.info.db.rows("SELECT meta FROM skill_executions WHERE id = :id", id=again.id)[0]["meta"]
     assert json.loads(kept)["deviations"] == again.deviations

@@ -10,12 +10,12 @@ from typing import Any
 
 import nbformat
 import pytest
+from cmbagent_nb.library import Library
 
 from cmbagent_nb import cli
 from cmbagent_nb.errors import AmbiguousReference, SkillError, SkillNotFound, SkillUntrusted, UsageError
-from cmbagent_nb.library import Library
 from cmbagent_nb.run import Run
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.verbs import Output, execute
 from cmbagent_nb.workspace import Workspace
 from tests.made_skills import again, executed, make_skill
@@ -85,7 +85,7 @@ def ws(shelf: Path, tmp_path: Path) -> Iterator[Workspace]:
     shutil.copytree(shelf, home)
     opened = Workspace(home)
     yield opened
-    faults = opened.writer.faults
+    faults = opened._core.writer.faults
     opened.close()
     assert faults == 0
 
@@ -99,7 +99,7 @@ def magic(ws: Workspace, line: str, **namespace: Any) -> Output:
 
 
 def home_of(ws: Workspace) -> Home:
-    return Home(ws.home, ws.db, ws.writer)
+    return Home(ws.home, ws._core.db, ws._core.writer)
 
 
 # ---- looking
@@ -158,7 +158,7 @@ def test_a_notebook_becomes_a_skill_and_its_copy_the_next_version(ws: Workspace,
     assert any("3 ** N" in line for cell in changed["cells"] for line in cell["diff"])
     assert [row["version"] for row in as_json(ws, "skill-versions power")] == [1, 2]
     back = as_json(ws, "rollback-skill power --version 1 --reason 'twos were right'")
-    assert (back["version"], back["status"], ws.skill("power").version) == (1, "active", 1)
+    assert (back["version"], back["status"], ws.skills.get("power").version) == (1, "active", 1)
     assert "twos were right" in execute(ws, "skill versions power").text
     with pytest.raises(UsageError, match="no version of power before v1"):
         execute(ws, "skill diff power")
@@ -203,14 +203,14 @@ def test_a_notebook_becomes_a_skill_and_its_copy_the_next_version(ws: Workspace,
     ],
 )
 def test_what_cannot_be_done_says_what_can(ws: Workspace, line: str, error: type[Exception], text: str) -> None:
-    run = ws.db.rows("SELECT name FROM workflow_runs")[0]["name"]
+    run = ws._core.db.rows("SELECT name FROM workflow_runs")[0]["name"]
     with pytest.raises(error) as caught:
         execute(ws, line.replace("RUN", run))
     said = str(caught.value)
     assert text.casefold() in said.casefold() and "\n" not in said
-    assert ws.db.rows("SELECT COUNT(*) AS n FROM skill_executions WHERE mode <> 'verification'")[0]["n"] == 0
-    assert [row["name"] for row in ws.db.rows("SELECT name FROM skills")] == ["line"]
-    assert len(ws.db.rows("SELECT id FROM workflow_runs")) == 1
+    assert ws._core.db.rows("SELECT COUNT(*) AS n FROM skill_executions WHERE mode <> 'verification'")[0]["n"] == 0
+    assert [row["name"] for row in ws._core.db.rows("SELECT name FROM skills")] == ["line"]
+    assert len(ws._core.db.rows("SELECT id FROM workflow_runs")) == 1
 
 
 # ---- running
@@ -347,10 +347,10 @@ print(middle, spread)
 
 def test_figures_of_all_skills(ws: Workspace) -> None:
     home = home_of(ws)
-    skill = ws.skill("line")
+    skill = ws.skills.get("line")
     for number in range(4):
         executed(home, skill, duration_s=1.0 + number, status="failed" if number == 0 else "completed")
-    ws.writer.barrier().result()
+    ws._core.writer.barrier().result()
     found = as_json(ws, "skill analytics --top 3 --metric success_rate")
     assert set(found) == {"top", "usage", "cost", "adaptations", "consolidation"}
     assert (found["top"][0]["name"], found["top"][0]["success_rate"]) == ("line", 0.75)
@@ -359,12 +359,12 @@ def test_figures_of_all_skills(ws: Workspace) -> None:
     assert (usage[-1]["executions"], usage[-1]["failures"]) == (4, 1)
     assert usage[-1]["day"] == as_json(ws, "skill usage --days 1")[0]["day"]
     assert "Skills by success_rate" in execute(ws, "skill-analytics --metric success_rate").text
-    assert "v1" in str(ws.skill("line")) and "0.75" in execute(ws, "skill stats line").text
+    assert "v1" in str(ws.skills.get("line")) and "0.75" in execute(ws, "skill stats line").text
 
 
 def test_ten_executions_are_enough_to_learn_from(ws: Workspace) -> None:
     home = home_of(ws)
-    again(home, executed(home, ws.skill("line"), parameters={"X_MIN": 2.0}), 10)
+    again(home, executed(home, ws.skills.get("line"), parameters={"X_MIN": 2.0}), 10)
     found = as_json(ws, "optimize-skill line")
     assert (found["executions"], found["new_version"]) == (11, None)
     assert any(item["kind"] == "default" and item["target"] == "X_MIN" for item in found["recommendations"])
@@ -446,8 +446,8 @@ def test_an_execution_is_named_by_part_of_its_id(ws: Workspace) -> None:
     home = home_of(ws)
     ids = [f"0190{number}000-0000-7000-8000-00000000000{number}" for number in (1, 2)]
     for execution_id in ids:
-        executed(home, ws.skill("line"), id=execution_id)
-    ws.writer.barrier().result()
+        executed(home, ws.skills.get("line"), id=execution_id)
+    ws._core.writer.barrier().result()
     assert [row["execution_id"] for row in as_json(ws, f"skill compare-runs line {ids[1][-8:]} {ids[0]}")] == ids[::-1]
     with pytest.raises(AmbiguousReference, match="fits 2 executions"):
         execute(ws, "skill resume 0190")

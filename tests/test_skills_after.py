@@ -31,7 +31,7 @@ def test_the_result_of_a_run_says_which_skill_was_made(workspace: Workspace, mod
         assert made is not None
         assert (made["name"], made["version"], made["status"], made["error"]) == ("counting", 1, "active", None)
         assert "Skill counting v1: verified: 1 of 1 file reproduced" in str(run.result)
-        assert [item.name for item in workspace.skill("counting").parameters] == ["LIMIT", "n_file"]
+        assert [item.name for item in workspace.skills.get("counting").parameters] == ["LIMIT", "n_file"]
         plain = workspace.one_shot("Count to 7.").wait(60)
         assert plain.result.skill is None
     with OpenAIServer(Team(steps={"Count": [code("1 / 0", "count.py")]})) as server:

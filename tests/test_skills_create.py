@@ -11,8 +11,8 @@ import nbformat
 import pytest
 
 from cmbagent_nb.errors import SkillError
-from cmbagent_nb.skills.extracting.create import create
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.handle import Skill
+from tests.held import create
 from tests.skill_runs import Home
 
 PARAMETERS = """\
@@ -66,7 +66,7 @@ def skill(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Skill:
 
 def test_a_notebook_becomes_a_skill(home: Home, skill: Skill) -> None:
     """Its parameters, its inputs brought along; what was declared stays, also where no effect is seen."""
-    assert (skill.name, skill.status) == ("line", "active"), skill.verification
+    assert (skill.name, skill.status) == ("line", "active"), skill.info.verification
     found = {item.name: (item.type, item.default, item.kind, item.unit) for item in skill.parameters}
     assert found == {
         "slope": ("float", 2.0, "value", "m/s"),
@@ -75,14 +75,14 @@ def test_a_notebook_becomes_a_skill(home: Home, skill: Skill) -> None:
         "table": ("str", "table.csv", "input", ""),
         "target": ("str", "out/line.json", "output", ""),
     }
-    report = skill.verification["liveness"]
+    report = skill.info.verification["liveness"]
     assert set(report["alive"]) == set(found) - {"unused"}
     assert (report["dropped"], list(report["unproven"])) == ({}, ["unused"])
-    assert "computed is computed from the parameters, after them" in skill.verification["notes"]
-    assert skill.verification["summary"] == "1 of 1 file reproduced"
-    assert sorted(path.name for path in skill.assets.iterdir()) == ["helper.py", "table.csv"]
-    assert (skill.description, "lines" in skill.tags) == ("The sum along a line.", True)
-    assert skill.postconditions["ranges"]["out/line.json"]["n"] == [20, 20]
+    assert "computed is computed from the parameters, after them" in skill.info.verification["notes"]
+    assert skill.info.verification["summary"] == "1 of 1 file reproduced"
+    assert sorted(path.name for path in skill.info.assets.iterdir()) == ["helper.py", "table.csv"]
+    assert (skill.info.description, "lines" in skill.info.tags) == ("The sum along a line.", True)
+    assert skill.info.postconditions["ranges"]["out/line.json"]["n"] == [20, 20]
     cells = json.loads(skill.notebook.read_text())["cells"]
     assert [cell["metadata"].get("tags") for cell in cells if cell["cell_type"] == "code"] == [
         ["setup", "place"],
@@ -109,7 +109,7 @@ def test_an_edit_is_the_next_version(home: Home, skill: Skill, tmp_path: Path) -
     copy = tmp_path / "edited.ipynb"
     copy.write_text(text)
     newer = skill.edit(copy, reason="the largest, not the sum")
-    assert (newer.name, newer.version, newer.status) == ("line", skill.version + 1, "active"), newer.verification
+    assert (newer.name, newer.version, newer.status) == ("line", skill.version + 1, "active"), newer.info.verification
     assert {item.name: item.default for item in newer.parameters}["slope"] == 3.0
     assert newer.run().metrics["sum"] == pytest.approx(3 * 9.5 + 0.25)
     row = home.db.rows("SELECT parent_skill_id, meta FROM skills WHERE id = :id", id=newer.id)[0]
@@ -131,10 +131,10 @@ def test_what_is_not_the_same_twice_stays_a_draft(home: Home, tmp_path: Path) ->
         tmp_path, "n = 3", "import random\nopen('x.txt', 'w').write(str([random.random()] * n))", name="r.ipynb"
     )
     draft = create(home.db, home.writer, home.path, random)
-    assert (draft.status, "x.txt" in draft.verification["reason"]) == ("draft", True)
+    assert (draft.status, "x.txt" in draft.info.verification["reason"]) == ("draft", True)
     broken = write(tmp_path, "n = 3", "1 / (n - 3)", name="broken.ipynb")
     draft = create(home.db, home.writer, home.path, broken)
-    assert (draft.status, "ZeroDivisionError" in draft.verification["reason"]) == ("draft", True)
+    assert (draft.status, "ZeroDivisionError" in draft.info.verification["reason"]) == ("draft", True)
 
 
 @pytest.mark.parametrize(

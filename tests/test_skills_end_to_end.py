@@ -66,8 +66,8 @@ def test_a_run_over_http_becomes_a_skill(workspace: Workspace, monkeypatch: pyte
         skill = run.extract_skill("power_law")
         execution = skill.run(x_min=3)
         assert server.count == calls
-    assert skill.status == "active", skill.verification
-    assert skill.steps == ["step_1", "step_2"]
+    assert skill.status == "active", skill.info.verification
+    assert skill.info.steps == ["step_1", "step_2"]
     assert {item.name: item.default for item in skill.parameters} == {
         "X_MIN": 2.0,
         "p0": [1.0, 1.0],
@@ -75,12 +75,12 @@ def test_a_run_over_http_becomes_a_skill(workspace: Workspace, monkeypatch: pyte
         "fit_file": "data/fit.json",
         "fit_png_file": "plots/fit.png",
     }
-    assert skill.verification["summary"] == "2 of 2 files reproduced"
+    assert skill.info.verification["summary"] == "2 of 2 files reproduced"
     provenance = json.loads(skill.notebook.read_text())["metadata"]["cmbagent_nb"]
     assert [step["attempt"] for step in provenance["steps"]] == [2, 1]
     assert provenance["left_out"] == {"step_3": "it wrote no code"}
     assert (execution.status, execution.metrics["points"]) == ("completed", 3), execution.error
     frame = workspace.skills()
     assert frame[["name", "version", "status", "usage_count"]].values.tolist() == [["power_law", 1, "active", 1]]
-    assert workspace.skill("power_law").id == skill.id
+    assert workspace.skills.get("power_law").id == skill.id
     assert run.events().query("event_type == 'skill'").event_subtype.tolist() == ["complete"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cmbagent_nb.errors import NoModel
-from cmbagent_nb.skills.extracting.extract import extract
+from tests.held import extract
 from tests.openai_server import OpenAIServer
 from tests.skill_runs import Home, Step, make_run
 from tests.team import Team
@@ -56,11 +56,11 @@ def improve(home: Home, run_id: str, answer: Any, monkeypatch: pytest.MonkeyPatc
 def test_names_and_prose_get_better(home: Home, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The notebook is verified with them; a name that the code has is not taken; the call is in the run's record."""
     skill = improve(home, run_id, words(N="n_numbers", taken="json"), monkeypatch)
-    assert skill.status == "active", skill.verification
+    assert skill.status == "active", skill.info.verification
     assert [item.name for item in skill.parameters] == ["n_numbers", "taken", "sum_file"]
     assert (skill.parameters[0].help, skill.parameters[0].unit) == ("what n_numbers means", "m")
-    assert set(skill.verification["liveness"]["alive"]) == {"n_numbers", "taken", "sum_file"}
-    assert (skill.description, "sums" in skill.tags) == ("Sums the first numbers.", True)
+    assert set(skill.info.verification["liveness"]["alive"]) == {"n_numbers", "taken", "sum_file"}
+    assert (skill.info.description, "sums" in skill.info.tags) == ("Sums the first numbers.", True)
     text = skill.notebook.read_text()
     assert "N = n_numbers" in text
     assert "Sum up" in text
@@ -76,7 +76,7 @@ def test_a_model_that_fails_does_no_harm(home: Home, run_id: str, monkeypatch: p
     skill = improve(home, run_id, "no JSON at all", monkeypatch)
     assert [item.name for item in skill.parameters] == ["N", "taken", "sum_file"]
     assert skill.status == "active"
-    assert "a model was asked for better words and gave none" in skill.verification["notes"][0]
+    assert "a model was asked for better words and gave none" in skill.info.verification["notes"][0]
 
 
 def test_names_that_break_the_notebook_are_thrown_away(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_names_that_break_the_notebook_are_thrown_away(home: Home, monkeypatch: 
     skill = improve(home, run_id, words(N="amount"), monkeypatch)
     assert [item.name for item in skill.parameters] == ["N", "n_file"]
     assert skill.status == "active"
-    assert "names that a model gave were thrown away" in skill.verification["notes"][-1]
+    assert "names that a model gave were thrown away" in skill.info.verification["notes"][-1]
     assert "It adds." in skill.notebook.read_text()
 
 

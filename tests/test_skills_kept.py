@@ -11,11 +11,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from cmbagent_nb.skills.extracting.create import create
-from cmbagent_nb.skills.extracting.extract import extract
-from cmbagent_nb.skills.library import find
 from cmbagent_nb.skills.sharing.export import pack
-from cmbagent_nb.skills.verifying.again import verify_again
+from tests.held import create, extract, find, verify_again
 from tests.skill_runs import Home, Step, make_run
 
 
@@ -31,7 +28,7 @@ def test_a_skill_outlives_its_run(home: Home) -> None:
     code = "import json\njson.dump({'x': 2.5 * 3}, open('data/x.json', 'w'))"
     run = make_run(home, "Multiply", [Step(code)])
     skill = extract(home.db, home.writer, home.path, run, name="outlives", liveness_s=0)
-    assert skill.status == "active", skill.verification
+    assert skill.status == "active", skill.info.verification
     shutil.rmtree(home.path / "runs" / run)
     for table in ("files", "execution_events", "step_attempts", "workflow_steps", "workflow_runs"):
         key = "id" if table == "workflow_runs" else "run_id"
@@ -40,7 +37,7 @@ def test_a_skill_outlives_its_run(home: Home) -> None:
         ).result()
     skill = find(home.db, home.writer, home.path, skill.id)
     again = verify_again(skill)
-    assert (again.status, again.verification["summary"]) == ("active", "1 of 1 file reproduced")
+    assert (again.status, again.info.verification["summary"]) == ("active", "1 of 1 file reproduced")
     assert json.loads(pack(again).files["expected/data/x.json"]) == {"x": 7.5}
 
 
@@ -58,15 +55,17 @@ def test_dates_in_names_and_contents(home: Home, tmp_path: Path, monkeypatch: py
     path.write_text(nbformat.writes(new.new_notebook(cells=cells)))
     monkeypatch.setenv("TZ", "Etc/GMT+12")  # the date is never that of the other zone, which is 26 hours ahead
     skill = create(home.db, home.writer, home.path, path)
-    assert skill.status == "active", skill.verification
-    assert "x" in skill.verification["liveness"]["alive"]
+    assert skill.status == "active", skill.info.verification
+    assert "x" in skill.info.verification["liveness"]["alive"]
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     again = verify_again(skill)
-    assert (again.status, again.verification["summary"]) == ("active", "3 of 3 files reproduced"), again.verification
-    assert sum("its name differs each time" in note for note in again.verification["notes"]) == 3
+    assert (again.status, again.info.verification["summary"]) == ("active", "3 of 3 files reproduced"), (
+        again.info.verification
+    )
+    assert sum("its name differs each time" in note for note in again.info.verification["notes"]) == 3
     other = verify_again(skill.edit(_changed(skill.notebook, tmp_path), liveness_s=0))
     assert other.status == "active"
-    for item in (skill.folder / "expected").glob("out_*.json"):
+    for item in (skill.info.folder / "expected").glob("out_*.json"):
         item.write_text(item.read_text().replace("3.75", "3.85"))
     broken = verify_again(skill)
     assert (broken.status, "3.85 became 3.75" in broken.verification["reason"]) == ("draft", True)

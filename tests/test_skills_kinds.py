@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmbagent_nb.skills.extracting.extract import extract
+from tests.held import extract
 from tests.skill_runs import Home, Step, make_run
 
 
@@ -360,11 +360,11 @@ def test_extracted_verified_and_run_with_other_values(home: Home, name: str) -> 
     run_id = make_run(home, kind.task, kind.steps, kind.inputs)
     options = {} if name in TRIED else {"liveness_s": 0}
     skill = extract(home.db, home.writer, home.path, run_id, name="kind", steps=kind.choose, **options)
-    assert skill.status == "active", skill.verification
+    assert skill.status == "active", skill.info.verification
     assert {item.name: item.default for item in skill.parameters if item.kind != "output"} == kind.parameters
     if name in TRIED:
-        assert set(skill.verification["liveness"]["alive"]) == {item.name for item in skill.parameters}
-    compared = {item["path"] for item in skill.verification["files"]}
+        assert set(skill.info.verification["liveness"]["alive"]) == {item.name for item in skill.parameters}
+    compared = {item["path"] for item in skill.info.verification["files"]}
     assert set(kind.changed_files) <= compared
 
     other = skill.run(**kind.change)
@@ -388,8 +388,8 @@ def test_what_a_library_keeps_in_memory_is_kept_from_the_next_step(home: Home) -
     )
     run_id = make_run(home, "Divide.", [first, second])
     skill = extract(home.db, home.writer, home.path, run_id, name="divide")
-    assert skill.status == "active", skill.verification
-    assert "one kernel for all steps" in skill.verification["notes"][0]
+    assert skill.status == "active", skill.info.verification
+    assert "one kernel for all steps" in skill.info.verification["notes"][0]
     execution = skill.run(divisor=9)
     assert execution.path("data/a.txt").read_text() == str(1 / 9)
     assert len(execution.path("data/b.txt").read_text()) > 20

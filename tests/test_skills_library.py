@@ -23,9 +23,10 @@ import pytest
 from cmbagent_nb.errors import SkillError, SkillNotFound
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.skills import library, rows
-from cmbagent_nb.skills.extracting.extract import extract
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.skills.running.engine import execute
+from tests import held as holding
+from tests.held import extract
 from tests.skill_runs import Home, Step, make_run
 
 CODE = '''"""Count the rows of a table above a limit."""
@@ -72,15 +73,17 @@ def executions(home: Home) -> list[dict[str, Any]]:
 
 def test_a_skill_says_what_it_is(home: Home, skill: Skill, run_id: str) -> None:
     """Its line, its JSON, its row, its folder, its notebook, and an event in the run's record."""
-    assert skill.summary() == (
+    assert skill.info.summary() == (
         "verified: 2 of 2 files reproduced; 2 parameters: LIMIT (float, 2.5), MODE_COUNT (int, 3); "
         "1 input file: table_file (input/table.csv); "
         "2 output files: count_file (data/count.json), value_file (plots/value.png)"
     )
-    assert {"skill_id", "name", "version", "status", "parameters", "notebook", "verification"} == set(skill.as_dict())
+    assert {"skill_id", "name", "version", "status", "parameters", "notebook", "verification"} == set(
+        skill.info.as_dict()
+    )
     assert "smallest value that counts" in skill._repr_html_()
-    assert (skill.folder / "verification.json").is_file()
-    assert (skill.assets / "input" / "table.csv").read_text() == TABLE
+    assert (skill.info.folder / "verification.json").is_file()
+    assert (skill.info.assets / "input" / "table.csv").read_text() == TABLE
     notebook = nbformat.read(skill.notebook, as_version=4)
     nbformat.validate(notebook)
     assert [cell.id for cell in notebook.cells] == [
@@ -113,7 +116,7 @@ def test_papermill_reads_the_parameters(skill: Skill) -> None:
 
 def test_a_run_with_other_values(home: Home, skill: Skill) -> None:
     """Names in any case, outputs, metrics, the executed notebook, the record and the counters."""
-    before = library.find(home.db, home.writer, home.path, "count")
+    before = holding.find(home.db, home.writer, home.path, "count")
     progress: list[tuple[int, int, str]] = []
     threads: set[int] = set()
 
@@ -121,7 +124,7 @@ def test_a_run_with_other_values(home: Home, skill: Skill) -> None:
         progress.append((done, total, label))
         threads.add(threading.get_ident())
 
-    execution = skill.execute({"limit": "1.5"}, on_progress=on_progress)
+    execution = skill._library.execute(skill, {"limit": "1.5"}, on_progress=on_progress)
     assert (execution.status, execution.outputs) == ("completed", ["data/count.json", "plots/value.png"])
     assert execution.metrics == {"count": 3, "mean": 3.0, "modes": 3}
     assert execution.parameters == {"LIMIT": 1.5}
@@ -141,9 +144,12 @@ def test_a_run_with_other_values(home: Home, skill: Skill) -> None:
     assert json.loads(row["parameters"]) == {"LIMIT": 1.5}
     assert json.loads(row["outputs"]) == execution.outputs
     assert row["ended_at"] >= row["started_at"]
-    after = library.find(home.db, home.writer, home.path, "count")
-    assert (after.usage_count, after.success_count) == (before.usage_count + 1, before.success_count + 1)
-    assert after.avg_execution_time_s
+    after = holding.find(home.db, home.writer, home.path, "count")
+    assert (after.info.usage_count, after.info.success_count) == (
+        before.info.usage_count + 1,
+        before.info.success_count + 1,
+    )
+    assert after.info.avg_execution_time_s
 
 
 def test_another_file_and_a_frame_for_an_input(skill: Skill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +196,7 @@ def test_a_cell_that_fails_is_an_execution_that_failed(home: Home, skill: Skill,
     assert "TypeError" in execution._repr_html_()
     row = executions(home)[-1]
     assert (row["status"], row["success"]) == ("failed", 0)
-    assert library.find(home.db, home.writer, home.path, "count").failure_count == 1
+    assert holding.find(home.db, home.writer, home.path, "count").failure_count == 1
 
 
 def test_the_same_name_again_is_the_next_version(home: Home, skill: Skill, run_id: str) -> None:
@@ -199,8 +205,8 @@ def test_the_same_name_again_is_the_next_version(home: Home, skill: Skill, run_i
     assert (second.version, second.folder.name) == (2, "v2")
     row = home.db.rows("SELECT parent_skill_id FROM skills WHERE id = :id", id=second.id)[0]
     assert row["parent_skill_id"] == skill.id
-    assert library.find(home.db, home.writer, home.path, "count").id == second.id
-    assert library.find(home.db, home.writer, home.path, "count@1").id == skill.id
+    assert holding.find(home.db, home.writer, home.path, "count").id == second.id
+    assert holding.find(home.db, home.writer, home.path, "count@1").id == skill.id
     names = [item.version for item in library.list_skills(home.db, home.writer, home.path, name="count")]
     assert names == [2, 1]
     first, again = (nbformat.read(item.notebook, as_version=4) for item in (skill, second))
@@ -211,7 +217,7 @@ def test_the_same_name_again_is_the_next_version(home: Home, skill: Skill, run_i
 def test_what_is_not_there_or_was_changed(home: Home, run_id: str) -> None:
     """An unknown skill or step, a bad name, a changed notebook: told with the way out."""
     with pytest.raises(SkillNotFound):
-        library.find(home.db, home.writer, home.path, "nothing")
+        holding.find(home.db, home.writer, home.path, "nothing")
     for options, text in [
         ({"name": "../evil"}, "cannot be the name"),
         ({"name": "x", "steps": "7"}, "has no step_7"),
@@ -225,7 +231,7 @@ def test_what_is_not_there_or_was_changed(home: Home, run_id: str) -> None:
     with pytest.raises(SkillError, match="was changed"):
         copy.run()
     with pytest.raises(SkillError, match="was changed"):
-        library.load(home.db, home.writer, home.path, "changed")
+        holding.load(home.db, home.writer, home.path, "changed")
 
 
 def test_code_that_cannot_be_reproduced_stays_a_draft(home: Home) -> None:
@@ -234,7 +240,7 @@ def test_code_that_cannot_be_reproduced_stays_a_draft(home: Home) -> None:
     run_id = make_run(home, "Numbers.", [Step(code)])
     draft = extract(home.db, home.writer, home.path, run_id, name="unseeded")
     assert (draft.status, draft.verified) == ("draft", False)
-    assert "data/x.npy: the array" in draft.verification["reason"]
+    assert "data/x.npy: the array" in draft.info.verification["reason"]
     assert "draft, not verified" in str(draft)
     assert [item.name for item in draft.parameters] == ["SCALE", "x_file"]
     assert library.list_skills(home.db, home.writer, home.path, name="unseeded", status="active") == []
@@ -254,7 +260,7 @@ def test_an_untrusted_skill_is_not_run(home: Home, run_id: str) -> None:
     home.writer.update("skills", foreign.id, {"trusted": False})
     home.writer.barrier().result()
     with pytest.raises(SkillError, match="not trusted"):
-        library.find(home.db, home.writer, home.path, "foreign").run()
+        holding.find(home.db, home.writer, home.path, "foreign").run()
 
 
 # -- the kernel --------------------------------------------------------------------------------
@@ -342,7 +348,7 @@ def test_it_can_be_called_where_a_loop_runs_and_its_callback_may_fail(tmp_path: 
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from cmbagent_nb.skills.library import find
+from tests.held import find
 from tests.skill_runs import Home
 
 def die(done, total, label):
@@ -374,7 +380,7 @@ def test_an_execution_whose_process_died_becomes_interrupted(home: Home, skill: 
     assert (found["id"], found["status"], found["success"]) == (row["id"], "interrupted", 0)
     assert found["ended_at"] >= found["started_at"]
     assert "process ended" in found["error"]
-    assert skill.execute({}, on_progress=look).status == "completed"
+    assert skill._library.execute(skill, {}, on_progress=look).status == "completed"
     assert own[-1] == "running"
     assert executions(home)[-1]["status"] == "completed"
 

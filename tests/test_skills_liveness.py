@@ -13,12 +13,12 @@ import psutil
 import pytest
 
 from cmbagent_nb.skills.extracting.dead_code import prune
-from cmbagent_nb.skills.extracting.extract import extract
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.verifying.liveness import Baseline, prove
 from cmbagent_nb.skills.verifying.other_files import changed_copies
 from cmbagent_nb.skills.verifying.other_values import other_values
 from cmbagent_nb.skills.verifying.rehearsal import fork_stage
+from tests.held import extract
 from tests.skill_runs import Home, Step, make_run
 
 
@@ -58,8 +58,8 @@ def test_each_parameter_is_alive_or_dropped(home: Home) -> None:
     """Numbers, words, pictures, files and names, a limit that nothing comes near; a factor of 0 is dropped."""
     run_id = make_run(home, "Sum the values of kind alpha.", [Step(MIXED)], {"table.csv": TABLE})
     skill = extract(home.db, home.writer, home.path, run_id, name="mixed")
-    assert skill.status == "active", skill.verification
-    report = skill.verification["liveness"]
+    assert skill.status == "active", skill.info.verification
+    report = skill.info.verification["liveness"]
     assert {item.name for item in skill.parameters} == {
         "SCALE", "KIND", "CUTOFF", "STRICT", "BINS", "table_file", "sum_file", "values_file",
     }  # fmt: skip
@@ -80,7 +80,7 @@ def test_time_that_is_over_is_told(home: Home) -> None:
     """What was not tried is unproven and stays; 0 leaves the tries out."""
     run_id = make_run(home, "Write.", [Step("N = 3\nopen('data/n.txt', 'w').write(str(N))\n")])
     skill = extract(home.db, home.writer, home.path, run_id, name="short", liveness_s=1e-9)
-    unproven = skill.verification["liveness"]["unproven"]
+    unproven = skill.info.verification["liveness"]["unproven"]
     assert set(unproven) == {"n_file", "N"}
     assert unproven["N"].endswith("and all tries may take 1e-09 s")
     assert [item.name for item in skill.parameters] == ["N", "n_file"]

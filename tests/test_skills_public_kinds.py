@@ -19,13 +19,13 @@ import nbformat
 import pytest
 
 from cmbagent_nb.errors import SkillError
-from cmbagent_nb.skills.extracting.create import create
 from cmbagent_nb.skills.extracting.declared import set_default
 from cmbagent_nb.skills.extracting.surroundings import accessed, copy_file
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.skills.running.engine import execute
 from cmbagent_nb.skills.verifying.look import Look
 from cmbagent_nb.skills.verifying.shown import Shown, collect, compare_all
+from tests.held import create
 from tests.skill_runs import Home
 
 
@@ -296,7 +296,7 @@ def by_hand(kind: Kind, folder: Path, skill: Skill) -> tuple[dict[str, bytes], l
     """Edit the notebook and run it in a copy of its folder, without the results of yesterday; return what it makes and shows."""
     copy = folder.with_name("by hand")
     shutil.copytree(folder, copy)
-    made = skill.postconditions["files"]
+    made = skill.info.postconditions["files"]
     for name in {Path(path).name for path in made}:
         for old in copy.rglob(name):
             old.unlink()
@@ -332,7 +332,7 @@ def test_a_verified_skill_is_right_and_others_say_why(home: Home, tmp_path: Path
     name = "".join(letter if letter.isalnum() else "_" for letter in kind.name)
     skill = create(home.db, home.writer, home.path, place, name=name, liveness_s=2, **kind.options)
     assert contents(folder) == before
-    report = skill.verification
+    report = skill.info.verification
     for note in kind.notes:
         assert any(note in text for text in report["notes"]), report["notes"]
     if kind.reason:
@@ -340,7 +340,7 @@ def test_a_verified_skill_is_right_and_others_say_why(home: Home, tmp_path: Path
         return
     assert skill.status == "active", report
     if kind.assets is not None:
-        assert sorted(contents(skill.assets)) == list(kind.assets)
+        assert sorted(contents(skill.info.assets)) == list(kind.assets)
     execution = skill.run(**kind.values)
     assert execution.status == "completed", execution.error
     expected, shown = by_hand(kind, folder, skill)
@@ -360,10 +360,10 @@ def test_writes_elsewhere_are_allowed_on_request(home: Home, tmp_path: Path) -> 
     kept = tmp_path / "disk" / "kept.json"
     kept.write_text("old")
     skill = create(home.db, home.writer, home.path, place, name="allowed", allow_outside_writes=True)
-    assert skill.status == "active", skill.verification
-    assert "n" in skill.verification["liveness"]["alive"]
+    assert skill.status == "active", skill.info.verification
+    assert "n" in skill.info.verification["liveness"]["alive"]
     assert kept.read_text() == "10"
-    assert any("outside of its folder, whenever it runs" in text for text in skill.verification["notes"])
+    assert any("outside of its folder, whenever it runs" in text for text in skill.info.verification["notes"])
 
 
 def test_a_second_cell_of_parameters_is_told(home: Home, tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ def test_a_second_cell_of_parameters_is_told(home: Home, tmp_path: Path) -> None
     place.write_text(nbformat.writes(notebook), encoding="utf-8")
     skill = create(home.db, home.writer, home.path, place, name="second", liveness_s=0)
     assert [item.name for item in skill.parameters] == ["n"]
-    assert any("only the first of the cells tagged" in text for text in skill.verification["notes"])
+    assert any("only the first of the cells tagged" in text for text in skill.info.verification["notes"])
 
 
 def test_files_can_be_brought_along(home: Home, tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_files_can_be_brought_along(home: Home, tmp_path: Path) -> None:
     with pytest.raises(SkillError, match="no file nowhere"):
         create(home.db, home.writer, home.path, place, name="brought", bring=["nowhere"])
     skill = create(home.db, home.writer, home.path, place, name="brought", bring=[tmp_path / "far"], liveness_s=2)
-    assert (skill.status, skill.run(n=3).path("o.txt").read_text()) == ("active", "15"), skill.verification
+    assert (skill.status, skill.run(n=3).path("o.txt").read_text()) == ("active", "15"), skill.info.verification
 
 
 def test_progress_is_told_from_the_beginning_to_the_end(home: Home, tmp_path: Path) -> None:
@@ -407,12 +407,12 @@ def test_an_edit_of_a_skill_that_reads_above_its_folder(home: Home, tmp_path: Pa
     """The copy has its place among the skill's files, and its parameters are those of the skill."""
     kind = next(item for item in KINDS if item.name.startswith("results of yesterday"))
     skill = create(home.db, home.writer, home.path, laid_out(kind, tmp_path / "disk"), name="above", liveness_s=0)
-    assert skill.status == "active", skill.verification
+    assert skill.status == "active", skill.info.verification
     copy = tmp_path / "copy" / "edited.ipynb"
     copy.parent.mkdir()
     copy.write_text(skill.notebook.read_text().replace("area(n)", "area(n + 1)"))
     newer = skill.edit(copy, liveness_s=0)
-    assert newer.status == "active", newer.verification
+    assert newer.status == "active", newer.info.verification
     assert [item.as_dict() for item in newer.parameters] == [item.as_dict() for item in skill.parameters]
     assert json.loads(newer.run(n=1).path("results/out.json").read_text())["area"] == 12
 
@@ -436,6 +436,6 @@ def test_what_c_libraries_read_is_brought_along(home: Home, tmp_path: Path) -> N
     for name in ("x", "other"):
         pq.write_table(pa.table({"x": [1, 2, 3]}), place.parent / "data" / f"{name}.parquet")
     skill = create(home.db, home.writer, home.path, place, name="arrow", liveness_s=0)
-    assert skill.status == "active", skill.verification
-    assert list(contents(skill.assets)) == ["data/x.parquet"]
+    assert skill.status == "active", skill.info.verification
+    assert list(contents(skill.info.assets)) == ["data/x.parquet"]
     assert skill.run(n=3).path("o.txt").read_text() == "18"

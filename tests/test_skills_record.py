@@ -11,8 +11,8 @@ import pytest
 
 from cmbagent_nb.errors import SkillError, StepsNotFound
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.skills.extracting.extract import extract
 from cmbagent_nb.skills.extracting.record import read_record
+from tests.held import extract
 from tests.skill_runs import Home, Step, make_run
 
 
@@ -52,8 +52,8 @@ def test_the_graph_is_kept_with_what_ran_side_by_side(home: Home) -> None:
     home.writer.update("workflow_runs", run_id, {"plan": plan, "meta": {"approve": ["plan"], "max_attempts": 3}})
     home.writer.barrier().result()
     skill = extract(home.db, home.writer, home.path, run_id, name="diamond", tags=["mine"], public=True)
-    assert skill.status == "active", skill.verification
-    graph = skill.dag_template
+    assert skill.status == "active", skill.info.verification
+    graph = skill.info.dag_template
     assert graph["parallel"] == [["step_2", "step_3"]]
     assert sorted(map(tuple, graph["edges"])) == [
         ("step_1", "step_2"), ("step_1", "step_3"), ("step_2", "step_4"), ("step_3", "step_4"),
@@ -102,10 +102,10 @@ def test_a_range_brings_what_other_steps_made(home: Home) -> None:
     """Steps 2 to 4: what step 1 made is an input; an edge to it is none."""
     run_id = make_run(home, "Make, add, double, join.", DIAMOND)
     skill = extract(home.db, home.writer, home.path, run_id, name="later", steps="2-4", liveness_s=0)
-    assert (skill.status, skill.steps) == ("active", ["step_2", "step_3", "step_4"]), skill.verification
-    assert [path.name for path in skill.assets.rglob("*.txt")] == ["a.txt"]
+    assert (skill.status, skill.info.steps) == ("active", ["step_2", "step_3", "step_4"]), skill.info.verification
+    assert [path.name for path in skill.info.assets.rglob("*.txt")] == ["a.txt"]
     assert skill.parameters[0].kind == "input"
-    assert ["step_1", "step_2"] not in skill.dag_template["edges"]
+    assert ["step_1", "step_2"] not in skill.info.dag_template["edges"]
     with pytest.raises(StepsNotFound, match="step_9"):
         extract(home.db, home.writer, home.path, run_id, name="none", steps="4-9")
 
@@ -119,7 +119,7 @@ def test_steps_that_only_looked_are_left_out_unless_asked_for(home: Home) -> Non
     ]
     run_id = make_run(home, "Look, then write.", steps)
     skill = extract(home.db, home.writer, home.path, run_id, name="writes", liveness_s=0)
-    assert skill.steps == ["step_2", "step_3"], skill.verification
+    assert skill.info.steps == ["step_2", "step_3"], skill.info.verification
     provenance = json.loads(skill.notebook.read_text())["metadata"]["cmbagent_nb"]
     assert provenance["left_out"] == {"step_1": "it made no file that the results need"}
     assert provenance["dead_code"] == {"step_2": ["UNUSED"]}
@@ -140,8 +140,8 @@ def test_an_unfinished_run_has_its_finished_steps(home: Home) -> None:
     home.writer.barrier().result()
     for version in (1, 2):
         skill = extract(home.db, home.writer, home.path, run_id, name="half", liveness_s=0)
-        assert (skill.version, skill.status, skill.steps) == (version, "active", ["step_1", "step_2"])
-    assert skill.dag_template["left_out"] == {"step_3": "it is running"}
+        assert (skill.version, skill.status, skill.info.steps) == (version, "active", ["step_1", "step_2"])
+    assert skill.info.dag_template["left_out"] == {"step_3": "it is running"}
 
 
 def test_a_branch_shares_its_parents_steps(home: Home) -> None:
@@ -161,7 +161,7 @@ def test_a_branch_shares_its_parents_steps(home: Home) -> None:
     assert [item.node_id for item in record.steps] == ["step_1", "step_2"]
     assert "N_ITEMS" in record.steps[0].code
     skill = extract(home.db, home.writer, home.path, branch, name="branched", liveness_s=0)
-    assert skill.status == "active", skill.verification
+    assert skill.status == "active", skill.info.verification
     assert {"N_ITEMS", "FACTOR"} <= {item.name for item in skill.parameters}
     # A record that names itself as its parent does not go on for ever.
     home.writer.update("workflow_runs", branch, {"branch_parent_id": branch})

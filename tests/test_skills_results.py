@@ -12,14 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmbagent_nb.errors import SkillError
-from cmbagent_nb.skills.extracting.create import create
-from cmbagent_nb.skills.extracting.extract import extract
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.skills.verifying import shown, unseeded
-from cmbagent_nb.skills.verifying.again import verify_again
 from cmbagent_nb.skills.verifying.computed import Computed, complaint
 from cmbagent_nb.skills.verifying.look import Look
 from cmbagent_nb.skills.verifying.named import absent, files_in
+from tests.held import create, extract, verify_again
 from tests.skill_runs import Home, Step, make_run
 
 
@@ -50,11 +48,11 @@ def test_figures_and_values_are_results(home: Home, tmp_path: Path) -> None:
         "x = np.random.default_rng(seed).normal(size=n); plt.plot(x); print('done')",
         "x.mean()",
     )
-    found = (skill.status, skill.verification["summary"])
-    assert found == ("active", "2 of 2 displayed results reproduced"), skill.verification
-    assert set(skill.verification["liveness"]["alive"]) == {"n", "seed"}
+    found = (skill.status, skill.info.verification["summary"])
+    assert found == ("active", "2 of 2 displayed results reproduced"), skill.info.verification
+    assert set(skill.info.verification["liveness"]["alive"]) == {"n", "seed"}
     again = verify_again(skill)
-    assert (again.status, len([item for item in again.verification["shown"] if item["equal"]])) == ("active", 3)
+    assert (again.status, len([item for item in again.info.verification["shown"] if item["equal"]])) == ("active", 3)
 
 
 def test_unseeded_numbers_are_not_reproduced(home: Home, tmp_path: Path) -> None:
@@ -67,7 +65,7 @@ def test_unseeded_numbers_are_not_reproduced(home: Home, tmp_path: Path) -> None
         "import numpy as np\nimport matplotlib.pyplot as plt\nx = np.random.default_rng().normal(size=n)\nplt.plot(x)",
         "print('done')\nx.mean()",
     )
-    reason = skill.verification["reason"]
+    reason = skill.info.verification["reason"]
     assert skill.status == "draft"
     assert "cell 2: figure" in reason
     assert "cell 2, line 3: np.random.default_rng() has no seed" in reason
@@ -89,7 +87,7 @@ def test_without_a_result_nothing_is_verified(home: Home, tmp_path: Path, name: 
     """Printed words, the echo of a parameter, and an error that was caught are no results."""
     skill = make(home, tmp_path, name, "n = 5", code)
     assert skill.status == "draft"
-    assert reason in skill.verification["reason"]
+    assert reason in skill.info.verification["reason"]
 
 
 def test_a_run_that_failed_quietly_is_no_source(home: Home) -> None:
@@ -97,12 +95,12 @@ def test_a_run_that_failed_quietly_is_no_source(home: Home) -> None:
     caught = "try:\n    open('input/gone.csv')\nexcept Exception as error:\n    print(f'An error occurred: {error}')\n"
     run = make_run(home, "Fit the data", [Step(caught)])
     skill = extract(home.db, home.writer, home.path, run, name="quiet")
-    assert (skill.status, "says that something failed" in skill.verification["reason"]) == ("draft", True)
+    assert (skill.status, "says that something failed" in skill.info.verification["reason"]) == ("draft", True)
     code = "import json\njson.dump({'x': 1.5}, open('data/x.json', 'w'))\n"
     run = make_run(home, "Read input/sne.csv and write data/x.json", [Step(code)])
     skill = extract(home.db, home.writer, home.path, run, name="absent")
     assert skill.status == "draft"
-    assert "the run's task names input/sne.csv" in skill.verification["reason"]
+    assert "the run's task names input/sne.csv" in skill.info.verification["reason"]
 
 
 @pytest.mark.parametrize(

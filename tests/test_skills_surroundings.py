@@ -10,8 +10,8 @@ import nbformat
 import pytest
 
 from cmbagent_nb.skills.extracting import surroundings
-from cmbagent_nb.skills.extracting.create import create
 from cmbagent_nb.skills.extracting.surroundings import Surroundings, copy_surroundings
+from tests.held import create
 from tests.skill_runs import Home
 
 GOES_UP = ["open('../data/a.csv')"]
@@ -152,7 +152,9 @@ def test_a_notebook_in_the_workspace_that_lists_all_of_it(disk: Path) -> None:
     (home.path / "book.ipynb").write_text(nbformat.writes(book))  # type: ignore[no-untyped-call]
     try:
         skill = create(home.db, home.writer, home.path, home.path / "book.ipynb", name="lists", liveness_s=0)
-        brought = {path.relative_to(skill.assets).as_posix() for path in skill.assets.rglob("*") if path.is_file()}
+        brought = {
+            path.relative_to(skill.info.assets).as_posix() for path in skill.info.assets.rglob("*") if path.is_file()
+        }
     finally:
         home.close()
     assert brought == {"mine.csv", "runs/one/data/fit.csv"}

@@ -15,9 +15,9 @@ from cmbagent_nb import datasets
 from cmbagent_nb.errors import SkillError, SkillUntrusted
 from cmbagent_nb.llm.playbook import Playbook
 from cmbagent_nb.skills.starter import install
-from cmbagent_nb.skills.verifying.again import verify_again
 from cmbagent_nb.skills.verifying.compare import compare
 from cmbagent_nb.workspace import Workspace
+from tests.held import verify_again
 from tests.make_starter import RECIPES, make
 from tests.shared_skill import package, put, resealed
 
@@ -46,7 +46,7 @@ EXPECTED_NUMBERS = {
 @pytest.fixture
 def filled(workspace: Workspace) -> Workspace:
     """A workspace with the starter skills."""
-    workspace.install_starter_skills()
+    workspace.skills.install_starter()
     return workspace
 
 
@@ -90,15 +90,15 @@ def test_the_first_look_at_the_library_finds_them(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("CMBAGENT_STARTER_SKILLS")
     workspace = Workspace(tmp_path / "home")
     try:
-        assert workspace.skill("periodogram").trusted
+        assert workspace.skills.get("periodogram").info.trusted
         frame = workspace.skills()
         assert sorted(frame["name"]) == sorted(RECIPES) and set(frame["status"]) == {"active"}
         assert all("starter" in tags for tags in frame["tags"]) and frame["trusted"].all()
-        assert workspace.install_starter_skills() == [] and len(workspace.skills()) == 6
-        skill = workspace.skill("hz-fit")
+        assert workspace.skills.install_starter() == [] and len(workspace.skills()) == 6
+        skill = workspace.skills.get("hz-fit")
         packages = json.loads(files(install.FOLDER / "hz-fit")["skill.json"])["preconditions"]["packages"]
         assert f"when it was made ({', '.join(f'{key} {value}' for key, value in packages.items())})" in str(skill)
-        assert skill.meta["trust"]["how"] == "starter" and skill.source_run_id is None
+        assert skill.info.meta["trust"]["how"] == "starter" and skill.info.source_run_id is None
     finally:
         workspace.close()
 
@@ -111,34 +111,34 @@ def test_a_setting_keeps_them_away(workspace: Workspace) -> None:
 @pytest.mark.timing
 def test_installing_is_cheap(workspace: Workspace) -> None:
     """The processor's time, since others may be at work; the least of three, in a library that is new each time."""
-    workspace.writer.barrier().result()
+    workspace._core.writer.barrier().result()
     install.index()
     spent = []
     for _ in range(3):
         began = time.process_time()
-        assert len(workspace.install_starter_skills()) == 6
+        assert len(workspace.skills.install_starter()) == 6
         spent.append(time.process_time() - began)
         for name in RECIPES:
-            workspace.skill(name).delete()
+            workspace.skills.delete(name)
         (workspace.home / "skills" / ".starter.json").unlink()
     assert min(spent) < 0.1
-    workspace.install_starter_skills()
+    workspace.skills.install_starter()
     began = time.process_time()
     for _ in range(20):
-        workspace.open_library()
-        workspace.install_starter_skills()
+        workspace.skills._open()
+        workspace.skills.install_starter()
     assert (time.process_time() - began) / 20 < 0.005
 
 
 def test_a_skill_of_the_users_is_left_alone(workspace: Workspace, tmp_path: Path) -> None:
-    own = workspace.import_skill(put(package("hz-fit"), tmp_path / "in")).trust()
-    assert "hz-fit" not in workspace.install_starter_skills()
-    assert workspace.skill("hz-fit").id == own.id and len(workspace.skills()) == 6
+    own = workspace.skills.import_(put(package("hz-fit"), tmp_path / "in")).trust()
+    assert "hz-fit" not in workspace.skills.install_starter()
+    assert workspace.skills.get("hz-fit").id == own.id and len(workspace.skills()) == 6
 
 
 def test_one_that_was_deleted_stays_away(filled: Workspace) -> None:
-    filled.skill("hz-fit").delete()
-    assert filled.install_starter_skills() == []
+    filled.skills.delete("hz-fit")
+    assert filled.skills.install_starter() == []
     assert "hz-fit" not in set(filled.skills()["name"])
 
 
@@ -148,7 +148,7 @@ def test_a_newer_one_becomes_the_next_version(
     """After an update of the package: the changed one only, and not one that was deleted."""
     from cmbagent_nb.skills.sharing.package import read_package
 
-    filled.skill("periodogram").delete()
+    filled.skills.delete("periodogram")
     shutil.copytree(install.FOLDER, tmp_path / "shipped", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     for name in ("hz-fit", "periodogram"):
         folder = tmp_path / "shipped" / name
@@ -158,12 +158,12 @@ def test_a_newer_one_becomes_the_next_version(
     monkeypatch.setattr(install, "FOLDER", tmp_path / "shipped")
     install.index.cache_clear()
     try:
-        assert filled.install_starter_skills() == ["hz-fit"]
+        assert filled.skills.install_starter() == ["hz-fit"]
     finally:
         monkeypatch.undo()
         install.index.cache_clear()
-    newest = filled.skill("hz-fit")
-    assert (newest.version, newest.status, newest.trusted) == (2, "active", True)
+    newest = filled.skills.get("hz-fit")
+    assert (newest.version, newest.status, newest.info.trusted) == (2, "active", True)
     assert len(filled.skills()) == 6
 
 
@@ -229,20 +229,20 @@ def test_each_goes_to_others_and_runs_there(name: str, filled: Workspace, tmp_pa
 
 def there_and_back(name: str, here: Workspace, tmp_path: Path) -> None:
     """Export, import, trust, verify, run with the defaults and with other values."""
-    place = here.skill(name).export(tmp_path / "out", "json" if name == "hz-fit" else "folder")
+    place = here.skills.get(name).export(tmp_path / "out", "json" if name == "hz-fit" else "folder")
     other = Workspace(tmp_path / "other")
     try:
-        skill = other.import_skill(place)
+        skill = other.skills.import_(place)
         with pytest.raises(SkillUntrusted):
             skill.run()
         skill = verify_again(skill.trust())
-        assert skill.verified, skill.verification
+        assert skill.verified, skill.info.verification
         values, number = VARIED[name]
         varied = skill.run(**values)
         assert varied.success, varied.error
         assert set(varied.outputs) == set(made_by(name))
         expected = EXPECTED_NUMBERS[name]
-        published = json.loads(next((skill.folder / "expected" / "data").glob("*.json")).read_text())
+        published = json.loads(next((skill.info.folder / "expected" / "data").glob("*.json")).read_text())
         for key, value in expected.items():
             assert published[key] == pytest.approx(value, rel=2e-3), key
         if number is not None:
@@ -260,33 +260,33 @@ def test_they_take_data_of_ones_own(filled: Workspace, tmp_path: Path) -> None:
     """Another table of the same kind; any CSV; any series; what does not fit is told before."""
     chronometers = datasets.cosmic_chronometers()
     chronometers["hubble"] *= 0.9
-    assert filled.skill("hz-fit").run(df=chronometers).metrics["H0"] == pytest.approx(0.9 * 71.03, rel=0.01)
+    assert filled.skills.get("hz-fit").run(df=chronometers).metrics["H0"] == pytest.approx(0.9 * 71.03, rel=0.01)
     with pytest.raises(SkillError, match="has no column hubble"):
-        filled.skill("hz-fit").run(df=chronometers.rename(columns={"hubble": "H"}))
+        filled.skills.get("hz-fit").run(df=chronometers.rename(columns={"hubble": "H"}))
 
     frame = pd.DataFrame({"a": range(30), "b": [value**2 for value in range(30)], "kind": ["x", "y", "y"] * 10})
     frame.to_csv(tmp_path / "own.csv", index=False)
-    explored = filled.skill("table-exploration").run(TABLE=str(tmp_path / "own.csv"))
+    explored = filled.skills.get("table-exploration").run(TABLE=str(tmp_path / "own.csv"))
     assert explored.success, explored.error
     found = json.loads(explored.path("data/exploration.json").read_text())
     assert found["rows"] == 30 and found["strongest"][0] == {"columns": ["a", "b"], "correlation": pytest.approx(1.0)}
 
     times = np.sort(np.random.default_rng(5).uniform(0, 300, 400))
     series = pd.DataFrame({"t": times, "flux": 3 + np.sin(2 * np.pi * times / 12.5)})
-    periods = filled.skill("periodogram").run(df=series, MIN_PERIOD=2.0, MAX_PERIOD=60.0)
+    periods = filled.skills.get("periodogram").run(df=series, MIN_PERIOD=2.0, MAX_PERIOD=60.0)
     assert periods.success, periods.error
     assert periods.metrics["strongest_period"] == pytest.approx(12.5, rel=1e-3)
 
 
 def test_a_package_that_is_not_there_is_told_before(filled: Workspace, tmp_path: Path) -> None:
     """As CAMB's would be where the extra cosmo is not installed."""
-    place = filled.skill("planck-tt-spectrum").export(tmp_path)
+    place = filled.skills.get("planck-tt-spectrum").export(tmp_path)
     row = json.loads((place / "skill.json").read_text())
     row["preconditions"]["packages"]["camb-that-is-not-there"] = "2.0"
     from cmbagent_nb.skills.sharing.package import read_package
 
     put(resealed(read_package(place), **{"skill.json": json.dumps(row).encode()}), tmp_path / "changed")
-    skill = filled.import_skill(tmp_path / "changed", name="needs_more").trust()
+    skill = filled.skills.import_(tmp_path / "changed", name="needs_more").trust()
     with pytest.raises(SkillError, match="camb-that-is-not-there") as told:
         skill.run()
     assert "pip install" in told.value.next_step

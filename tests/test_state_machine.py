@@ -61,7 +61,7 @@ class Commands(RuleBasedStateMachine):
         self.pipe = os.open(self.home / "control", os.O_RDWR | os.O_NONBLOCK)
         self.pid = self.kernels.start("tests.paced_run", self.home, "start")
         self.workspace = Workspace(self.home)
-        self.wait(lambda: self.workspace.db.rows("SELECT 1 FROM workflow_runs"))
+        self.wait(lambda: self.workspace._core.db.rows("SELECT 1 FROM workflow_runs"))
         self.run: Run = self.workspace.run(paced_run.NAME)
         self.wait(lambda: self.run.status != "draft")
 
@@ -133,8 +133,8 @@ class Commands(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         """Another front end is opened: it finds out whose process is dead."""
-        interrupt_orphans(self.workspace.db, self.workspace.writer)
-        self.workspace.writer.barrier().result()
+        interrupt_orphans(self.workspace._core.db, self.workspace._core.writer)
+        self.workspace._core.writer.barrier().result()
         if not self.alive():
             assert self.run.status not in ACTIVE
 
@@ -151,7 +151,7 @@ class Commands(RuleBasedStateMachine):
 
     @invariant()
     def the_history_is_a_legal_path(self) -> None:
-        rows = self.workspace.db.rows(
+        rows = self.workspace._core.db.rows(
             "SELECT entity_type AS kind, entity_id AS entity, from_state, to_state FROM state_history ORDER BY id"
         )
         paths: dict[tuple[str, str], list[str]] = {}
@@ -166,7 +166,7 @@ class Commands(RuleBasedStateMachine):
 
     @invariant()
     def a_step_and_its_node_are_one(self) -> None:
-        rows = self.workspace.db.rows(
+        rows = self.workspace._core.db.rows(
             "SELECT n.node_id, n.status AS node, s.status AS step FROM dag_nodes n JOIN workflow_steps s"
             " ON s.run_id = n.run_id AND s.node_id = n.node_id"
         )
@@ -176,7 +176,7 @@ class Commands(RuleBasedStateMachine):
     def nothing_is_an_internal_error(self) -> None:
         error = str(self.run.error or "")
         assert "Internal" not in error and "cannot go from" not in error, error
-        outcomes = [row["outcome"] for row in self.workspace.db.rows("SELECT outcome FROM commands")]
+        outcomes = [row["outcome"] for row in self.workspace._core.db.rows("SELECT outcome FROM commands")]
         assert not [item for item in outcomes if "cannot go from" in str(item)], outcomes
 
     def teardown(self) -> None:
@@ -198,7 +198,7 @@ class Commands(RuleBasedStateMachine):
         while not (self.run.status in ended and not self.alive()):
             assert time.monotonic() < latest, (self.run.status, self.run.nodes()[["node_id", "status"]])
             if not self.alive():
-                interrupt_orphans(self.workspace.db, self.workspace.writer)
+                interrupt_orphans(self.workspace._core.db, self.workspace._core.writer)
                 self.restart()
             elif self.run.status == "paused":
                 self.go_on()
@@ -206,7 +206,7 @@ class Commands(RuleBasedStateMachine):
                 with contextlib.suppress(GateError):
                     options = [option["id"] for option in gate["context"]["options"]]
                     self.run.approve(gate["id"], "skip" if "retry" in options else options[0])
-            running = self.workspace.db.rows("SELECT node_id FROM dag_nodes WHERE status = 'running'")
+            running = self.workspace._core.db.rows("SELECT node_id FROM dag_nodes WHERE status = 'running'")
             # A planner whose reply is on the tape is not asked again: here it is, since there is no tape.
             planning = ["planning"] if self.run.status == "planning" else []
             for node in {*planning, *(row["node_id"] for row in running)}:
@@ -215,12 +215,12 @@ class Commands(RuleBasedStateMachine):
         self.the_history_is_a_legal_path()
         self.a_step_and_its_node_are_one()
         self.nothing_is_an_internal_error()
-        reconciled = reconcile(self.workspace.db, self.workspace.writer, self.run.id, self.run.work_dir)
+        reconciled = reconcile(self.workspace._core.db, self.workspace._core.writer, self.run.id, self.run.work_dir)
         assert reconciled == [], reconciled
         told = state_of(rows_of_journal(self.run.work_dir / "journal.jsonl"))
-        assert told.differences(state_of(rows_of_database(self.workspace.db, self.run.id))) == []
+        assert told.differences(state_of(rows_of_database(self.workspace._core.db, self.run.id))) == []
         assert set(self.run.events().status) <= {"completed", "failed", "cancelled", "interrupted"}
-        assert self.workspace.writer.faults == 0
+        assert self.workspace._core.writer.faults == 0
         assert not (self.home / "faults.jsonl").exists()
 
     # ---- helpers
@@ -244,7 +244,7 @@ class Commands(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Give the kernel time to act on what it was asked for; not more than it takes."""
-        db = self.workspace.db
+        db = self.workspace._core.db
         self.wait(
             lambda: (
                 not self.alive()

@@ -33,16 +33,16 @@ def test_every_step_of_a_long_run_has_its_errors(workspace: Workspace) -> None:
 
 def test_a_timeline_that_is_cut_says_so(workspace: Workspace) -> None:
     run_id = write_long_run(workspace.home, steps=30)
-    drawn = figure(read_snapshot(workspace.db, run_id, bars=50))
+    drawn = figure(read_snapshot(workspace._core.db, run_id, bars=50))
     assert drawn is not None
     assert "the newest 50 of 120" in drawn["layout"]["xaxis"]["title"]["text"]
     assert drawn["layout"]["xaxis"]["range"][0] > 0
-    whole = figure(read_snapshot(workspace.db, run_id))
+    whole = figure(read_snapshot(workspace._core.db, run_id))
     assert whole is not None and "title" not in whole["layout"]["xaxis"]
 
 
 def test_long_payloads_are_said_and_long_texts_shown_whole(workspace: Workspace) -> None:
-    writer = Writer(workspace.db)
+    writer = Writer(workspace._core.db)
     record = Record(writer, name="wide", status="completed")
     record.node("step_1", 1)
     code = "\n".join(f"line_{number} = {number}" for number in range(9_000))
@@ -52,7 +52,8 @@ def test_long_payloads_are_said_and_long_texts_shown_whole(workspace: Workspace)
     record.event("tool_call", attempt=1, inputs={"text": "x" * (LONGEST + 1)}, agent_name="engineer")
     record.settle()
     writer.close()
-    snapshot, detail = read_snapshot(workspace.db, record.run), read_node(workspace.db, record.run, "step_1")
+    db = workspace._core.db
+    snapshot, detail = read_snapshot(db, record.run), read_node(db, record.run, "step_1")
     shown = html.unescape(node_panel(snapshot, "step_1", detail))
     assert "line_8999 = 8999" in shown
     assert "100,000 characters left out here" in shown

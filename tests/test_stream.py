@@ -37,7 +37,7 @@ def test_a_callback_that_waits_does_not_hold_the_run_up(workspace: Workspace, mo
             free.wait(30)
 
         run.on("*", wait)
-        live = workspace.host.live[run.id]
+        live = workspace._core.host.live[run.id]
         asked.set()
         live.ended.result(30)
         assert len(heard) == 1
@@ -84,7 +84,7 @@ def test_a_listener_that_is_slower_than_the_run_reads_the_rest_from_the_record(
     with OpenAIServer(answer) as server:
         monkeypatch.setenv("CMBAGENT_BASE_URL", server.url)
         run = workspace.one_shot("Multiply six by seven.", model="openai:m")
-        live = workspace.host.live[run.id]
+        live = workspace._core.host.live[run.id]
         found = asyncio.run(follow())
     captured = [event["data"]["execution_order"] for event in found if event["event_type"] == "event_captured"]
     orders = run.events().execution_order.tolist()

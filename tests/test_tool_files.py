@@ -51,10 +51,10 @@ def test_a_skill_stays_trusted_and_exports_the_same_with_what_tools_leave_in_it(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(install.FOLDER / "hz-fit", tmp_path / "in" / "hz-fit")
-    skill = workspace.import_skill(folder).trust()
+    skill = workspace.skills.import_(folder).trust()
     before = read_package(skill.export(tmp_path / "before")).files.keys()
-    litter(skill.folder)
-    assert skill.trusted
+    litter(skill.info.folder)
+    assert skill.info.trusted
     assert read_package(skill.export(tmp_path / "after")).files.keys() == before
 
 
@@ -72,7 +72,7 @@ def test_doctor_names_a_starter_skill_that_cannot_be_used(
         assert found.status == "problem"
         assert found.detail.startswith("hz-fit: ")
         assert "pip install" in found.next_step
-        install.install_quietly(workspace.db, workspace.writer, workspace.home)
+        install.install_quietly(workspace._core.db, workspace._core.writer, workspace.home)
         assert len(workspace.skills()) == len(install.shipped()) - 1
     finally:
         install.index.cache_clear()

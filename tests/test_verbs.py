@@ -175,13 +175,13 @@ def test_the_command_line_waits_and_says_what_happens(workspace: Workspace, serv
     assert "JSONDecodeError" in lines[2]
     assert "attempt 2 of 3" in lines[3]
     # One who looks only before the first attempt and after the last hears of the failed one as well.
-    snapshot = read_snapshot(workspace.db, output.data["run_id"])
+    snapshot = read_snapshot(workspace._core.db, output.data["run_id"])
     news = _News("cmbagent", quiet=False)
-    news.of(replace(snapshot, nodes=[]), workspace.db)
-    late = [re.sub(r"^[\d:]+ ", "", line) for line in news.of(snapshot, workspace.db)]
+    news.of(replace(snapshot, nodes=[]), workspace._core.db)
+    late = [re.sub(r"^[\d:]+ ", "", line) for line in news.of(snapshot, workspace._core.db)]
     assert [line[0] for line in late] == ["↻", "✔"]
     assert "JSONDecodeError" in late[0]
-    assert news.of(snapshot, workspace.db) == []
+    assert news.of(snapshot, workspace._core.db) == []
 
 
 def test_a_run_in_another_session(workspace: Workspace, serve: Serve) -> None:
@@ -238,7 +238,7 @@ def test_a_run_that_cannot_be_started_leaves_nothing(
         magic(workspace, line, data=[1])
     assert server.count == 0
     assert not (workspace.home / "runs").exists() or not any((workspace.home / "runs").iterdir())
-    assert workspace.db.rows("SELECT * FROM workflow_runs") == []
+    assert workspace._core.db.rows("SELECT * FROM workflow_runs") == []
 
 
 # ---- reading the record
@@ -257,12 +257,12 @@ TABLES = {
 def test_listings_give_rows_with_the_columns_of_the_tables(workspace: Workspace, squares: Run) -> None:
     for line, (name, added) in TABLES.items():
         rows = as_json(workspace, line)
-        columns = {row["name"] for row in workspace.db.rows(f"PRAGMA table_info({name})")}
+        columns = {row["name"] for row in workspace._core.db.rows(f"PRAGMA table_info({name})")}
         if line == "runs":
             columns -= set(TOTALS)  # shown as tokens, cost_usd and model_calls
         assert rows, line
         assert set(rows[0]) == columns | added, line
-        count = workspace.db.rows(f"SELECT COUNT(*) AS n FROM {name}")[0]["n"]
+        count = workspace._core.db.rows(f"SELECT COUNT(*) AS n FROM {name}")[0]["n"]
         assert len(rows) == count, line
         times = [value for row in rows for key, value in row.items() if key.endswith("_at") and value is not None]
         assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", time) for time in times), line
@@ -275,7 +275,7 @@ def test_listings_give_rows_with_the_columns_of_the_tables(workspace: Workspace,
 
 def test_events_are_the_rows_that_the_database_has(workspace: Workspace, squares: Run) -> None:
     rows = as_json(workspace, "events")
-    stored = workspace.db.rows("SELECT id, parent_event_id FROM execution_events ORDER BY execution_order")
+    stored = workspace._core.db.rows("SELECT id, parent_event_id FROM execution_events ORDER BY execution_order")
     assert [(row["id"], row["parent_event_id"]) for row in rows] == [tuple(row.values()) for row in stored]
 
 
@@ -459,14 +459,14 @@ def test_a_skill_is_extracted_shown_and_run(workspace: Workspace, squares: Run) 
 
 def test_a_skill_that_is_not_reproduced_any_more_becomes_a_draft(workspace: Workspace, squares: Run) -> None:
     skill = squares.extract_skill("squares_up_to")
-    kept = skill.folder / "expected" / "data" / "squares.json"
+    kept = skill.info.folder / "expected" / "data" / "squares.json"
     for place in (kept, *squares.work_dir.rglob("squares.json")):
         place.write_text('{"squares": [0, 1, 4, 9, 17]}')
     output = execute(workspace, "skill verify squares_up_to")
     assert output.exit_status == 1
     assert output.data["status"] == "draft"
     assert output.data["verification"]["verified"] is False
-    assert json.loads((skill.folder / "verification.json").read_text())["verified"] is False
+    assert json.loads((skill.info.folder / "verification.json").read_text())["verified"] is False
     kept.write_text('{"squares": [0, 1, 4, 9, 16]}')  # what is kept with the skill counts, not the run's own files
     assert execute(workspace, "skill verify squares_up_to").data["status"] == "active"
 

@@ -28,7 +28,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
 
 
 def start(workspace: Workspace, folder: str | Path, **options: Any) -> Any:
-    return workspace.control("Write.", plan=plan({"title": "Write"}), model="openai:m", work_dir=folder, **options)
+    return workspace.run_plan("Write.", plan=plan({"title": "Write"}), model="openai:m", work_dir=folder, **options)
 
 
 def state(folder: Path) -> dict[str, tuple[str, int]]:

@@ -40,8 +40,8 @@ def load_into(shell: Any) -> None:
     if not _loaded:
         displays = shell.display_formatter.ipython_display_formatter
         displays.for_type_by_name("cmbagent_nb.run", "Run", display_run)
-        displays.for_type_by_name("cmbagent_nb.skills.library", "Skill", display_skill)
-        displays.for_type_by_name("cmbagent_nb.library", "Library", display_library)
+        displays.for_type_by_name("cmbagent_nb.skills.handle", "Skill", display_skill)
+        displays.for_type_by_name("cmbagent_nb.skills.api", "SkillLibrary", display_library)
         displays.for_type_by_name("cmbagent_nb.skills.learning.analytics", "SkillAnalytics", display_analytics)
         shell.events.register("pre_run_cell", cells.begin)
         shell.events.register("post_run_cell", _after_cell)
@@ -71,9 +71,9 @@ def display_skill(skill: Any) -> None:
 
 def display_library(library: Any) -> None:
     """Show the skills of a workspace: a list to search, with the card of the one that is opened."""
-    from cmbagent_nb.notebook.skill_library import SkillLibrary
+    from cmbagent_nb.notebook.skill_library import SkillBrowser
 
-    SkillLibrary(library.ws, library.search).show()
+    SkillBrowser(library, library._words).show()
 
 
 def display_analytics(analytics: Any) -> None:
@@ -202,7 +202,7 @@ def _wake_graph() -> None:
 def _interrupted(workspace: Workspace) -> list[str]:
     """Open the database, which the next cell needs anyway, and tell which runs wait in it to be seen to."""
     sql = "SELECT name FROM workflow_runs WHERE status = 'interrupted' ORDER BY created_at DESC LIMIT 4"
-    names = [str(row["name"]) for row in workspace.db.rows(sql)]
+    names = [str(row["name"]) for row in workspace._core.db.rows(sql)]
     if not names:
         return []
     more = " …" if len(names) > 3 else ""

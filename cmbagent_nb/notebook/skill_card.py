@@ -24,7 +24,7 @@ from cmbagent_nb.render import skills as drawn
 from cmbagent_nb.render.text import esc
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.handle import Skill
     from cmbagent_nb.skills.running.execution import SkillExecution
 
 #: Executions that the history shows.
@@ -130,7 +130,7 @@ class SkillCard:
             field.mark("")
         try:
             values = self.values()
-            check_parameters(self.skill, values)
+            check_parameters(self.skill.info, values)
         except CMBAgentError as error:
             self._refuse(error)
             return
@@ -142,7 +142,7 @@ class SkillCard:
 
     def _work(self, values: dict[str, Any]) -> None:
         try:
-            self.last = self.skill.execute(values, on_progress=self._progress, stop=self._stop)
+            self.last = self.skill._library.execute(self.skill, values, on_progress=self._progress, stop=self._stop)
         except CMBAgentError as error:
             self._refuse(error)
         except Exception as error:
@@ -186,24 +186,23 @@ class SkillCard:
 
     def _show_use(self) -> None:
         """Show how often the skill has been run, and how that went."""
-        from cmbagent_nb.skills.library import find
         from cmbagent_nb.store import frames
 
-        skill = find(self.skill.db, self.skill.writer, self.skill.home, self.skill.id)
+        skill = self.skill._library.get(self.skill.id)
         assign(self._head, value=drawn.skill_head(about(skill)))
-        assign(self._history, value=drawn.skill_history(frames.skill_executions(skill.db, skill.id), HISTORY))
+        assign(self._history, value=drawn.skill_history(frames.skill_executions(skill.info.db, skill.id), HISTORY))
 
 
 def about(skill: Skill) -> dict[str, Any]:
     """Return what a card shows of a skill."""
     return {
-        **skill.as_dict(),
+        **skill.info.as_dict(),
         "verified": skill.verified,
-        "description": skill.description or skill.task,
-        "summary": skill.summary(),
-        "tags": skill.tags,
-        "trusted": skill.trusted,
-        "usage_count": skill.usage_count,
-        "failure_count": skill.failure_count,
-        "avg_execution_time_s": skill.avg_execution_time_s,
+        "description": skill.info.description or skill.info.task,
+        "summary": skill.info.summary(),
+        "tags": skill.info.tags,
+        "trusted": skill.info.trusted,
+        "usage_count": skill.info.usage_count,
+        "failure_count": skill.info.failure_count,
+        "avg_execution_time_s": skill.info.avg_execution_time_s,
     }

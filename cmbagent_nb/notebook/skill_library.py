@@ -22,14 +22,14 @@ from cmbagent_nb.render.text import esc, plural
 
 if TYPE_CHECKING:
     from cmbagent_nb.notebook.skill_card import SkillCard
-    from cmbagent_nb.workspace import Workspace
+    from cmbagent_nb.skills.api import SkillLibrary
 
 #: Skills that the list shows at once.
 MOST = 25
 _ALL = "all tags"
 
 
-class SkillLibrary:
+class SkillBrowser:
     """The skills of a workspace: make it, and :meth:`show` it.
 
     Parameters
@@ -38,8 +38,8 @@ class SkillLibrary:
         What is searched for to begin with.
     """
 
-    def __init__(self, ws: Workspace, search: str = "") -> None:
-        self.ws = ws
+    def __init__(self, library: SkillLibrary, search: str = "") -> None:
+        self.library = library
         self.card: SkillCard | None = None
         self._search = ipywidgets.Text(
             value=search, placeholder="Search: words, or a whole task", continuous_update=True
@@ -64,11 +64,11 @@ class SkillLibrary:
 
     def _about(self) -> dict[str, dict[str, Any]]:
         """Return what a list shows of each skill, by its id."""
-        rows = self.ws.skills().to_dict("records")
+        rows = self.library.list().to_dict("records")
         return {str(row["id"]): {str(name): value for name, value in row.items()} for row in rows}
 
     def _tags(self) -> list[str]:
-        return sorted({str(tag) for tags in self.ws.skills()["tags"] for tag in (tags or ())})
+        return sorted({str(tag) for tags in self.library.list()["tags"] for tag in (tags or ())})
 
     def _build(self) -> Any:
         top = ipywidgets.Box([self._search, self._tag, self._match])
@@ -84,7 +84,7 @@ class SkillLibrary:
         root.add_class("cmbv-live")
         return root
 
-    def show(self) -> SkillLibrary:
+    def show(self) -> SkillBrowser:
         """Display the library in the running cell."""
         from IPython import display as ipython
 
@@ -101,7 +101,7 @@ class SkillLibrary:
     def _look(self, _: Any = None) -> None:
         """List what has the words; the rest of the library is a search away."""
         tags = () if self._tag.value == _ALL else (self._tag.value,)
-        found = self.ws.search_skills(self._search.value, tags=tags)
+        found = self.library.search(self._search.value, tags=tags)
         about = self._about()
         rows = [about[str(item)] for item in found["skill_id"]]
         left = f", the first {MOST} are shown" if len(rows) > MOST else ""
@@ -118,7 +118,7 @@ class SkillLibrary:
             return
         try:
             tags = () if self._tag.value == _ALL else (self._tag.value,)
-            matches = self.ws.match(task, k=MOST, required_tags=tags)
+            matches = self.library.match(task, k=MOST, required_tags=tags)
         except CMBAgentError as error:
             self._say(str(error), "cmbv-error")
             return
@@ -149,7 +149,7 @@ class SkillLibrary:
         from cmbagent_nb.notebook.skill_card import SkillCard
 
         try:
-            self.card = SkillCard(self.ws.skill(reference))
+            self.card = SkillCard(self.library.get(reference))
         except CMBAgentError as error:
             self._say(str(error), "cmbv-error")
             return

@@ -30,7 +30,7 @@ from cmbagent_nb.server import queries
 from cmbagent_nb.server.workspace_pool import Problem, WorkspacePool, no_such
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.handle import Skill
     from cmbagent_nb.workspace import Workspace
 
 T = TypeVar("T")
@@ -131,7 +131,9 @@ class Handler(APIHandler):
         """
         from cmbagent_nb.store.lookup import find_run
 
-        home, workspace, row = self.find_row("run", reference, lambda workspace: find_run(workspace.db, reference))
+        home, workspace, row = self.find_row(
+            "run", reference, lambda workspace: find_run(workspace._core.db, reference)
+        )
         return home, workspace, str(row["id"])
 
     def find_skill(self, reference: str) -> tuple[Path, Workspace, Skill]:
@@ -149,8 +151,8 @@ class Handler(APIHandler):
         from cmbagent_nb.store.lookup import find_skill
 
         def find(workspace: Workspace) -> dict[str, Any]:
-            workspace.open_library()
-            return find_skill(workspace.db, reference)
+            workspace.skills._open()
+            return find_skill(workspace._core.db, reference)
 
         home, workspace, row = self.find_row("skill", reference, find)
         return home, workspace, workspace.skill(row["id"])
@@ -196,7 +198,7 @@ class Handler(APIHandler):
         RunNotFound
             No workspace has it.
         """
-        found, _ = self.pool.read(lambda workspace: queries.approval(workspace.db, reference))
+        found, _ = self.pool.read(lambda workspace: queries.approval(workspace._core.db, reference))
         for home, workspace, row in found:
             if row is not None:
                 return self.may_change(home, workspace), {**row, "workspace": str(home)}

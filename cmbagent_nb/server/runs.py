@@ -39,17 +39,17 @@ class Runs(Handler):
 
     def _list(self, limit: int, status: str) -> dict[str, Any]:
         answers, problems = self.pool.read(
-            lambda workspace: queries.runs(workspace.db, limit=limit, status=status), ("runs", limit, status)
+            lambda workspace: queries.runs(workspace._core.db, limit=limit, status=status), ("runs", limit, status)
         )
         rows = [
-            {**queries.with_life(row, workspace.db), "workspace": str(home)}
+            {**queries.with_life(row, workspace._core.db), "workspace": str(home)}
             for home, workspace, found in answers
             for row in found
         ]
         silent = {row["workspace"] for row in rows if row["silent"]}
         for home, workspace, _ in answers:
             if str(home) in silent:  # whoever looks marks them as interrupted; the next look shows it
-                interrupt_orphans(workspace.db, workspace.writer)
+                interrupt_orphans(workspace._core.db, workspace._core.writer)
         rows.sort(key=lambda row: row["created_at"] or 0.0, reverse=True)
         return {"runs": rows[:limit], "problems": shown(problems)}
 
@@ -69,7 +69,7 @@ class Run(Handler):
 
     def _part(self, reference: str, part: str, after: int, limit: int) -> dict[str, Any]:
         home, workspace, run_id = self.find_run(reference)
-        db = workspace.db
+        db = workspace._core.db
         if part == "steps":
             return {"steps": queries.steps(db, run_id)}
         if part == "events":
@@ -112,7 +112,7 @@ class Hold(Handler):
             raise UsageError("now is neither true nor false", "Send true to stop the code that runs, too.")
         workspace, run_id, sent = await self.thread(self._send, reference, what, now)
         for _ in range(round(PATIENCE / LOOK)):
-            outcome = await self.thread(queries.command, workspace.db, sent)
+            outcome = await self.thread(queries.command, workspace._core.db, sent)
             if outcome is not None:
                 break
             await asyncio.sleep(LOOK)
@@ -125,14 +125,18 @@ class Hold(Handler):
 
     def _send(self, reference: str, what: str, now: bool) -> tuple[Workspace, str, str]:
         _, workspace, run_id = self.find_run(reference)
-        interrupt_orphans(workspace.db, workspace.writer)
-        row = queries.run(workspace.db, run_id)
+        interrupt_orphans(workspace._core.db, workspace._core.writer)
+        row = queries.run(workspace._core.db, run_id)
         if (refusal := _refusal(what, row["name"], row["status"])) is not None:
             raise refusal
-        return workspace, run_id, send(workspace.writer, run_id, what, {"now": now} if what == "pause" else {}, ORIGIN)
+        return (
+            workspace,
+            run_id,
+            send(workspace._core.writer, run_id, what, {"now": now} if what == "pause" else {}, ORIGIN),
+        )
 
     def _status(self, workspace: Workspace, run_id: str) -> dict[str, Any]:
-        return {"id": run_id, "status": queries.run(workspace.db, run_id)["status"]}
+        return {"id": run_id, "status": queries.run(workspace._core.db, run_id)["status"]}
 
 
 def _refusal(what: str, name: str, status: str) -> StateError | None:

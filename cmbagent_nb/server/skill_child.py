@@ -24,34 +24,32 @@ Progress = Callable[[int, int, str], None]
 def extract(ws: Workspace, arguments: dict[str, Any], progress: Progress, _: threading.Event) -> Any:
     """Make a skill of a run."""
     run = ws.run(arguments.pop("run"))
-    return run.extract_skill(**arguments, on_progress=progress).as_dict()
+    return run.extract_skill(**arguments, on_progress=progress).info.as_dict()
 
 
 def verify(ws: Workspace, arguments: dict[str, Any], progress: Progress, _: threading.Event) -> Any:
     """Verify a skill again."""
-    from cmbagent_nb.skills.verifying.again import verify_again
-
-    return verify_again(ws.skill(arguments["skill"]), on_progress=progress).as_dict()
+    return ws.skills.get(arguments["skill"]).verify(on_progress=progress).info.as_dict()
 
 
 def execute(ws: Workspace, arguments: dict[str, Any], progress: Progress, stop: threading.Event) -> Any:
     """Execute a skill under an id that the server knows already."""
     from cmbagent_nb.skills.running.run import run_skill
 
-    skill = ws.skill(arguments.pop("skill"))
+    skill = ws.skills.get(arguments.pop("skill"))
     given = arguments.pop("parameters")
-    return run_skill(skill, given, **arguments, on_progress=progress, stop=stop).as_dict()
+    return run_skill(skill.info, given, **arguments, on_progress=progress, stop=stop).as_dict()
 
 
 def compose(ws: Workspace, arguments: dict[str, Any], progress: Progress, _: threading.Event) -> Any:
     """Make one skill of several."""
     name, skills = arguments.pop("name"), arguments.pop("skills")
-    return ws.compose(name, skills, **arguments, on_progress=progress).as_dict()
+    return ws.skills.compose(name, skills, **arguments, on_progress=progress).info.as_dict()
 
 
 def optimize(ws: Workspace, arguments: dict[str, Any], progress: Progress, _: threading.Event) -> Any:
     """Make the next version of a skill from its executions."""
-    skill = ws.skill(arguments.pop("skill"))
+    skill = ws.skills.get(arguments.pop("skill"))
     return skill.optimize(apply=True, **arguments, on_progress=progress).as_dict()
 
 
@@ -89,7 +87,7 @@ def main() -> int:
     try:
         work = WORK[asked["what"]]
         result = work(workspace, asked["arguments"], lambda *at: say(progress=list(at)), stop)
-        workspace.writer.barrier().result()
+        workspace._core.writer.barrier().result()
         say(result=plain(result))
     except CMBAgentError as error:
         say(error={"kind": type(error).__name__, "what": error.what, "next_step": error.next_step})

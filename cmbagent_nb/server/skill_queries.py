@@ -9,7 +9,7 @@ from cmbagent_nb.server.queries import plain
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.handle import Skill
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.workspace import Workspace
 
@@ -31,13 +31,13 @@ SORTS = {
 
 def skills(workspace: Workspace, *, search: str = "", tags: tuple[str, ...] = (), status: str = "") -> list[Any]:
     """The skills, each as the version that its name means; with words or tags, the best fit first."""
-    workspace.open_library()
+    workspace.skills._open()
     if search or tags:
-        found = workspace.search_skills(search, tags=tags, status=status or None)["skill_id"].tolist()
-        rows = {row["id"]: row for row in _rows(workspace.db)}
+        found = workspace.skills.search(search, tags=tags, status=status or None)["skill_id"].tolist()
+        rows = {row["id"]: row for row in _rows(workspace._core.db)}
         return [_listed(rows[skill_id]) for skill_id in found if skill_id in rows]
     chosen: dict[str, dict[str, Any]] = {}
-    for row in _rows(workspace.db):  # active ones first, the newest of them first
+    for row in _rows(workspace._core.db):  # active ones first, the newest of them first
         if status in ("", row["status"]):
             chosen.setdefault(row["name"], row)
     return [_listed(row) for _, row in sorted(chosen.items())]
@@ -66,21 +66,21 @@ def ordered(rows: list[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
 
 def about(workspace: Workspace, skill: Skill) -> dict[str, Any]:
     """One skill: what ``skill show --json`` gives, with the rest of its row."""
-    (row,) = workspace.db.rows("SELECT * FROM skills WHERE id = :id", id=skill.id)
+    (row,) = workspace._core.db.rows("SELECT * FROM skills WHERE id = :id", id=skill.id)
     shown = plain({name: value for name, value in row.items() if name not in ("task_embedding", "notebook")})
-    return {**shown, **plain(skill.as_dict()), "workspace": str(workspace.home)}
+    return {**shown, **plain(skill.info.as_dict()), "workspace": str(workspace.home)}
 
 
 def executions(workspace: Workspace, name: str, *, limit: int, after: int = 0) -> list[dict[str, Any]]:
     """The executions of all versions of a skill, the newest first."""
     from cmbagent_nb.skills.rows import interrupt_executions
 
-    interrupt_executions(workspace.db, workspace.writer)
+    interrupt_executions(workspace._core.db, workspace._core.writer)
     query = (
         "SELECT e.*, s.name AS skill, s.version FROM skill_executions AS e JOIN skills AS s ON s.id = e.skill_id"
         " WHERE s.name = :name ORDER BY e.started_at DESC, e.id DESC LIMIT :limit OFFSET :after"
     )
-    return [plain(row) for row in workspace.db.rows(query, name=name, limit=limit, after=after)]
+    return [plain(row) for row in workspace._core.db.rows(query, name=name, limit=limit, after=after)]
 
 
 def artifacts(db: Database, skill_id: str) -> list[dict[str, Any]]:

@@ -104,7 +104,7 @@ class WorkspacePool:
 
         with self._lock:
             known = self._open.get(home)
-            stamp = _stamp(home, changes=known is not None and known.workspace.db.is_copy)
+            stamp = _stamp(home, changes=known is not None and known.workspace._core.db.is_copy)
             if known is not None and known.stamp == stamp:
                 return known
             if known is not None:
@@ -115,20 +115,20 @@ class WorkspacePool:
                 return failed[1]
             try:
                 workspace = Workspace(home, read_only=True)
-                workspace.db.data_version()
+                workspace._core.db.data_version()
             except Exception as error:  # shown to the user, who can do something about it
                 problem = _problem(home, error)
                 self._broken[home] = (time.monotonic(), problem)
                 return problem
             self._broken.pop(home, None)
-            opened = self._open[home] = _Open(workspace, _stamp(home, changes=workspace.db.is_copy))
+            opened = self._open[home] = _Open(workspace, _stamp(home, changes=workspace._core.db.is_copy))
             return opened
 
 
 def _answer(place: _Open, question: Callable[[Workspace], T], key: Hashable) -> T:
     if key is None:
         return question(place.workspace)
-    version = (place.workspace.db.data_version(), frozenset(place.workspace.db.orphans))
+    version = (place.workspace._core.db.data_version(), frozenset(place.workspace._core.db.orphans))
     known = place.answers.get(key)
     if known is not None and known[0] == version:
         answer: T = known[1]

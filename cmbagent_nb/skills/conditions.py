@@ -27,7 +27,7 @@ from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills.schema import LARGEST, read_table
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 #: Numbers of one file that are kept.
 _MOST = 200
@@ -118,7 +118,7 @@ def _range(values: Any) -> list[float]:
     return [finite.min().item(), finite.max().item()] if finite.size else []
 
 
-def check_conditions(skill: Skill) -> list[str]:
+def check_conditions(skill: SkillRecord) -> list[str]:
     """Refuse a skill whose preconditions do not hold here; returns notes on what is not as it was.
 
     Preconditions are ``packages`` (name → the version that the skill was made with, or a range such as ``>=2,<4``)
@@ -203,7 +203,7 @@ def _differs(wanted: str, found: str) -> str:
         return ""  # a version that does not follow the rules says nothing
 
 
-def check_values(skill: Skill, values: dict[str, Any]) -> None:
+def check_values(skill: SkillRecord, values: dict[str, Any]) -> None:
     """Refuse values with which this skill is known to fail.
 
     Raises

@@ -20,10 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.ids import new_id
 from cmbagent_nb.redaction import scrub
 from cmbagent_nb.skills import naming, source_hash
-from cmbagent_nb.skills.learned import Learned
 from cmbagent_nb.skills.model import Parameter
-from cmbagent_nb.skills.runnable import Runnable
-from cmbagent_nb.skills.sharing.shareable import Shareable
 from cmbagent_nb.store.private import make_folder, tighten
 
 if TYPE_CHECKING:
@@ -37,8 +34,8 @@ VERIFICATION = "verification.json"
 
 
 @dataclass(frozen=True)
-class Skill(Learned, Runnable, Shareable):
-    """A version of a skill: what it takes, where it is, and how to run it."""
+class SkillRecord:
+    """A version of a skill as it is stored; users hold it as a :class:`~cmbagent_nb.skills.handle.Skill`."""
 
     id: str
     name: str
@@ -83,21 +80,6 @@ class Skill(Learned, Runnable, Shareable):
     def verified(self) -> bool:
         """Whether its defaults reproduce the files of its run."""
         return bool(self.verification.get("verified"))
-
-    def edit(self, notebook: str | Path | None = None, *, reason: str = "", **options: Any) -> Skill:
-        """Make the next version from an edited copy of the notebook; it is verified, and its parameters are tried.
-
-        Without ``notebook``, the skill's own is taken, which was edited in its place; this version then gets back the
-        one that was verified.
-
-        Raises
-        ------
-        SkillError
-            It is no notebook with a cell of parameters, or reads files that lie elsewhere.
-        """
-        from cmbagent_nb.skills.extracting.create import edit
-
-        return edit(self, notebook, reason=reason, **options)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the skill as JSON shows it."""
@@ -156,7 +138,7 @@ class Skill(Learned, Runnable, Shareable):
         )
 
 
-def find(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
+def find(db: Database, writer: Writer, home: Path, reference: str) -> SkillRecord:
     """Return a skill by its id, its name (the newest active version), ``name@version``, or a part of its id."""
     from cmbagent_nb.skills import rows
     from cmbagent_nb.store.lookup import find_skill
@@ -165,7 +147,7 @@ def find(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
     return from_row(find_skill(db, reference), db, writer, Path(home))
 
 
-def load(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
+def load(db: Database, writer: Writer, home: Path, reference: str) -> SkillRecord:
     """Return a skill that is there to be run: :func:`find`, and its notebook is in its place and unchanged."""
     skill = find(db, writer, home, reference)
     source_hash.check_notebook(skill)
@@ -174,7 +156,7 @@ def load(db: Database, writer: Writer, home: Path, reference: str) -> Skill:
 
 def list_skills(
     db: Database, writer: Writer, home: Path, *, name: str | None = None, status: str | None = None
-) -> list[Skill]:
+) -> list[SkillRecord]:
     """Return the skills by name and version, newest version first."""
     from cmbagent_nb.skills import rows
     from cmbagent_nb.store.lookup import parsed
@@ -199,7 +181,7 @@ def staging(home: Path, prefix: str) -> Iterator[Path]:
 
 def add(
     db: Database, writer: Writer, home: Path, made: Path, row: dict[str, Any], *, claim: naming.Claim | None = None
-) -> Skill:
+) -> SkillRecord:
     """Put a finished folder into the library as the next version of its name; ``artifacts`` of the row are its rows.
 
     The folder gets its place and the row is written in one transaction: there is never one without the other.
@@ -253,11 +235,11 @@ def add(
     return find(db, writer, home, skill_id)
 
 
-def from_row(row: dict[str, Any], db: Database, writer: Writer, home: Path) -> Skill:
+def from_row(row: dict[str, Any], db: Database, writer: Writer, home: Path) -> SkillRecord:
     """Return the skill of a row whose JSON columns are values."""
     steps = row["source_step_range"]
     place = row["notebook"] or f"skills/{row['name']}/v{row['version']}/{NOTEBOOK}"
-    return Skill(
+    return SkillRecord(
         id=row["id"],
         name=row["name"],
         version=row["version"],

@@ -15,7 +15,7 @@ from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills.notebook import HASH_FORM, notebook_hash, running_cells
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 #: The copy of a skill's notebook as it entered the library.
 VERIFIED = "verified.ipynb"
@@ -30,7 +30,7 @@ def is_same(text: str, known: str) -> bool:
     return hashlib.sha256(text.encode()).hexdigest() == known
 
 
-def check_notebook(skill: Skill) -> str:
+def check_notebook(skill: SkillRecord) -> str:
     """Return the text of a skill's notebook; refuse one that is gone or whose code was changed.
 
     Raises
@@ -62,7 +62,7 @@ def check_notebook(skill: Skill) -> str:
     return text
 
 
-def is_changed(skill: Skill) -> bool:
+def is_changed(skill: SkillRecord) -> bool:
     """Tell whether the code of a skill's notebook is another than what was verified."""
     try:
         text = skill.notebook.read_text(encoding="utf-8")
@@ -71,7 +71,7 @@ def is_changed(skill: Skill) -> bool:
     return bool(skill.notebook_hash) and not is_same(text, skill.notebook_hash)
 
 
-def difference(skill: Skill, text: str) -> list[str]:
+def difference(skill: SkillRecord, text: str) -> list[str]:
     """Return how the code of a notebook differs from what was verified, line by line; nothing where that is lost."""
     try:
         before = _copy(skill).read_text(encoding="utf-8")
@@ -88,7 +88,7 @@ def difference(skill: Skill, text: str) -> list[str]:
     return found or ["what the metadata of its cells say was changed"]
 
 
-def verified_text(skill: Skill) -> str:
+def verified_text(skill: SkillRecord) -> str:
     """Return the notebook as it entered the library, without what was shown when somebody ran it."""
     current = check_notebook(skill)
     try:
@@ -98,7 +98,7 @@ def verified_text(skill: Skill) -> str:
     return text if is_same(text, skill.notebook_hash) else current
 
 
-def restore(skill: Skill) -> None:
+def restore(skill: SkillRecord) -> None:
     """Put back the notebook that was verified.
 
     Raises
@@ -121,9 +121,9 @@ def restore(skill: Skill) -> None:
     temporary.replace(skill.notebook)
 
 
-def _copy(skill: Skill) -> Path:
+def _copy(skill: SkillRecord) -> Path:
     return skill.folder / VERIFIED
 
 
-def _named(skill: Skill) -> str:
+def _named(skill: SkillRecord) -> str:
     return f"{skill.name}@{skill.version}"

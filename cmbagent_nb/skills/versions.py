@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from nbformat import NotebookNode
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.model import Parameter
     from cmbagent_nb.store.connection import Connection
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
 
-def versions(skill: Skill) -> pd.DataFrame:
+def versions(skill: SkillRecord) -> pd.DataFrame:
     """Return the versions of a skill's name, oldest first: what each is, comes from, and has done."""
     import pandas as pd
 
@@ -61,7 +61,7 @@ def versions(skill: Skill) -> pd.DataFrame:
     return frame
 
 
-def version_of(skill: Skill, version: int | str) -> Skill:
+def version_of(skill: SkillRecord, version: int | str) -> SkillRecord:
     """Return another version of a skill, by its number (``2``, ``"v2"``), ``name@2`` or its id.
 
     Raises
@@ -88,7 +88,7 @@ def version_of(skill: Skill, version: int | str) -> Skill:
     return found
 
 
-def rollback(skill: Skill, version: int | str, reason: str = "") -> Skill:
+def rollback(skill: SkillRecord, version: int | str, reason: str = "") -> SkillRecord:
     """Let a skill's name mean an older version again; returns that version, ready to run.
 
     Newer versions are deprecated with the reason.

@@ -133,8 +133,8 @@ def doctor(call: Call) -> Output:
     repaired: Repaired | None = None
     ended: dict[str, int] = {}
     if call.options.repair:
+        from cmbagent_nb.admin import mend_workspace
         from cmbagent_nb.workflow.leftovers import end_all_leftovers
-        from cmbagent_nb.workspace import mend_workspace
 
         repaired = mend_workspace(home)
         ended = end_all_leftovers(home)

@@ -68,7 +68,7 @@ class Call:
         """Find out which runs have lost their process, so that none is shown as running."""
         from cmbagent_nb.workflow.ownership import interrupt_orphans
 
-        interrupt_orphans(self.ws.db, self.ws.writer)
+        interrupt_orphans(self.ws._core.db, self.ws._core.writer)
 
     def run(self) -> Run:
         """Return the run that was named, or the newest.
@@ -80,7 +80,7 @@ class Call:
         self.refresh()
         reference = getattr(self.options, "run", None)
         if reference is None:
-            newest = self.ws.db.rows("SELECT id FROM workflow_runs ORDER BY created_at DESC, id DESC LIMIT 1")
+            newest = self.ws._core.db.rows("SELECT id FROM workflow_runs ORDER BY created_at DESC, id DESC LIMIT 1")
             if not newest:
                 raise RunNotFound("there is no run yet", f'Start one with {self.prog} run "TASK".')
             reference = str(newest[0]["id"])

@@ -91,7 +91,7 @@ def _going(call: Call, verb_name: str) -> Run:
     """Return the run that was named, or the only one that is going on."""
     call.refresh()
     if call.options.run is None:
-        going = call.ws.db.rows(
+        going = call.ws._core.db.rows(
             "SELECT id, name FROM workflow_runs WHERE status NOT IN"
             " ('completed', 'failed', 'cancelled', 'interrupted') ORDER BY created_at"
         )

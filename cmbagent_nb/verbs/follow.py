@@ -34,7 +34,7 @@ def follow(ws: Workspace, run: Run, say: Callable[[str], None], *, quiet: bool =
         while True:
             ended = run.finished
             changed.clear()
-            for line in news.of(read_snapshot(ws.db, run.id, events=0, messages=0, files=0), ws.db):
+            for line in news.of(read_snapshot(ws._core.db, run.id, events=0, messages=0, files=0), ws._core.db):
                 say(line)
             if ended:
                 return

@@ -131,7 +131,7 @@ def _no_gate(call: Call, reference: str, listing: str) -> GateError:
     """Return why a reference means no open gate: it was answered already, or there is none."""
     from cmbagent_nb.workflow.gates import closed
 
-    gate = find_gate(call.ws.db, reference)
+    gate = find_gate(call.ws._core.db, reference)
     return (
         GateError(f"no open gate and no run matches {reference!r}", listing, id=reference)
         if gate is None
@@ -143,5 +143,5 @@ def _none_open(call: Call, run_id: str, what: str, listing: str) -> GateError:
     """Return that a run has no open gate, and how the last one was answered."""
     from cmbagent_nb.workflow.gates import closed
 
-    last = find_gate(call.ws.db, "", run_id)
+    last = find_gate(call.ws._core.db, "", run_id)
     return GateError(what, listing, run_id=run_id) if last is None else closed(last, "", f"{what}: ")

@@ -28,8 +28,8 @@ def archive(call: Call) -> Output:
     """
     options = call.options
     call.refresh()
-    done = plain(call.ws.archive(options.older_than, dry_run=options.dry_run))
-    freed = call.ws.compact() if options.compact and not options.dry_run else None
+    done = plain(call.ws.admin.archive(options.older_than, dry_run=options.dry_run))
+    freed = call.ws.admin.compact() if options.compact and not options.dry_run else None
 
     def text() -> str:
         columns = ["id", "name", "status", "ended_at"] if options.dry_run else ["id", "name", "rows", "size_bytes"]
@@ -44,7 +44,7 @@ def archive(call: Call) -> Output:
 @verb("unarchive", ONE, group="runs")
 def unarchive(call: Call) -> Output:
     """Bring the rows of an archived run back into the database."""
-    found = call.ws.unarchive(call.options.run)
+    found = call.ws.admin.unarchive(call.options.run)
     return Output(summary(call.ws, found), f"The rows of {found.name} are in the database again.")
 
 
@@ -58,7 +58,7 @@ def delete(call: Call) -> Output:
             f"Say so with {call.prog} delete {call.options.run} --yes.",
             run_id=found.id,
         )
-    said = call.ws.delete(found.id)
+    said = call.ws.admin.delete(found.id)
     return Output({"run_id": found.id, "name": found.name, "deleted": True}, said)
 
 
@@ -73,7 +73,7 @@ def delete(call: Call) -> Output:
 def import_dir(call: Call) -> Output:
     """Take the work dir of a CMBAgent run into the record, with its plan, chats, costs, times and files."""
     options = call.options
-    found = call.ws.import_dir(options.folder, name=options.name, task=options.task or "", again=options.again)
+    found = call.ws.admin.import_dir(options.folder, name=options.name, task=options.task or "", again=options.again)
     skipped = found.snapshot().run["meta"]["imported"]["skipped"]
     made = {**summary(call.ws, found), "skipped": skipped}
 
@@ -92,7 +92,7 @@ def backup(call: Call) -> Output:
 
     A database on a PostgreSQL server is not in it: pg_dump does that.
     """
-    made = call.ws.backup(call.options.file)
+    made = call.ws.admin.backup(call.options.file)
     said = f"{plural(made.runs, 'run')} and {plural(made.files, 'file')} in {made.path} ({size(made.size_bytes)})."
     data = {"file": made.path, "runs": made.runs, "files": made.files, "size_bytes": made.size_bytes}
     return Output({**data, "notes": made.notes}, "\n".join([said, *made.notes]))
@@ -106,7 +106,7 @@ def backup(call: Call) -> Output:
 )
 def restore(call: Call) -> Output:
     """Put a backup into an empty workspace: CMBAGENT_HOME=DIR cmbagent restore FILE."""
-    from cmbagent_nb.workspace import restore_workspace
+    from cmbagent_nb.admin import restore_workspace
 
     home = call.given.home if call.given is not None else None
     made = restore_workspace(Path(call.options.file), home)

@@ -173,7 +173,7 @@ def _recorded_inputs(call: Call, ws: Workspace, task: str) -> dict[str, Any]:
 
     if find_for_task(task) is None:
         return {}
-    model = ws.resolve_model(call.options.model or ws.settings.model, task)
+    model = ws._core.resolve_model(call.options.model or ws.settings.model, task)
     found: dict[str, Any] = {}
     for name, place in Playbook.load(model.name).inputs.items() if model.is_playbook else ():
         module, _, function = place.partition(":")
@@ -227,7 +227,7 @@ def summary(ws: Workspace, found: Run) -> dict[str, Any]:
     """Return a run in short: what ``run --json`` and ``status --json`` give."""
     from cmbagent_nb.store.snapshot import read_snapshot
 
-    return brief(read_snapshot(ws.db, found.id, events=0, messages=0, files=100_000))
+    return brief(read_snapshot(ws._core.db, found.id, events=0, messages=0, files=100_000))
 
 
 def brief(snapshot: Snapshot) -> dict[str, Any]:

@@ -48,13 +48,13 @@ _SORTS = {
 def skills(call: Call) -> Output:
     """List the skills of the workspace."""
     options = call.options
-    frame = call.ws.skills().drop(columns=["task_embedding"], errors="ignore")
+    frame = call.ws.skills.list().drop(columns=["task_embedding"], errors="ignore")
     ended = frame["success_count"].fillna(0) + frame["failure_count"].fillna(0)
     frame = frame.assign(success_rate=(frame["success_count"] / ended.where(ended > 0)).astype(float))
     if options.status:
         frame = frame[frame["status"] == options.status]
     if options.search or options.tags:
-        found = call.ws.search_skills(options.search, tags=words(options.tags), status=options.status)
+        found = call.ws.skills.search(options.search, tags=words(options.tags), status=options.status)
         frame = frame.set_index("id", drop=False).loc[found["skill_id"].tolist()].reset_index(drop=True)
     if options.sort:
         column, descending = _SORTS[options.sort]
@@ -82,13 +82,13 @@ def skills(call: Call) -> Output:
             none = f"There are no skills yet. Make one with {call.prog} skill extract RUN --name NAME."
         return grid(rows(frame), columns, none)
 
-    return Output(frame, text, display=frame if narrowed else call.ws.library(options.search))
+    return Output(frame, text, display=frame if narrowed else call.ws.skills.browse(options.search))
 
 
 @verb("skill show", SKILL, group="skills", aliases=("show-skill",))
 def show(call: Call) -> Output:
     """Show a skill: what it takes, how it was verified, where its notebook is."""
-    skill = call.ws.skill(call.options.skill)
+    skill = call.ws.skills.get(call.options.skill)
     return Output(about(skill), lambda: skill_text(skill), display=skill)
 
 
@@ -116,7 +116,7 @@ def extract(call: Call) -> Output:
         raise UsageError("the skill has no name", "Give it one with --name NAME.")
     report = progress(call, begins="opening the workspace")
     run = call.run()
-    _claimed(call, options, naming.of_run(call.ws.db, run.id))
+    _claimed(call, options, naming.of_run(call.ws._core.db, run.id))
     skill = run.extract_skill(
         options.name,
         options.range or options.steps,
@@ -163,7 +163,7 @@ def create(call: Call) -> Output:
         "bring": options.bring,
         "allow_outside_writes": options.allow_outside_writes,
     }
-    return made(call, call.ws.create_skill(options.notebook, options.name, **given, on_progress=report))
+    return made(call, call.ws.skills.create(options.notebook, options.name, **given, on_progress=report))
 
 
 @verb(
@@ -180,30 +180,28 @@ def create(call: Call) -> Output:
 def edit(call: Call) -> Output:
     """Make the next version of a skill from its edited notebook, or from an edited copy, and verify it."""
     options = call.options
-    skill = call.ws.skill(options.skill)
+    skill = call.ws.skills.get(options.skill)
     if options.restore:
         from cmbagent_nb.skills.source_hash import restore
 
         if options.notebook:
             raise UsageError("--restore takes no notebook", "Leave out one of the two.")
-        restore(skill)
+        restore(skill.info)
         said = f"The notebook of {skill.name} v{skill.version} is the one that was verified."
-        return Output(skill.as_dict(), said, display=skill)
+        return Output(skill.info.as_dict(), said, display=skill)
     return made(call, skill.edit(options.notebook, reason=options.reason, on_progress=progress(call)))
 
 
 @verb("skill verify", SKILL, group="skills", aliases=("verify-skill",))
 def verify(call: Call) -> Output:
     """Run a skill with its defaults in a fresh kernel and compare what it makes with its run's files."""
-    from cmbagent_nb.skills.verifying.again import verify_again
-
-    return made(call, verify_again(call.ws.skill(call.options.skill), on_progress=progress(call)))
+    return made(call, call.ws.skills.get(call.options.skill).verify(on_progress=progress(call)))
 
 
 @verb("skill code", SKILL, group="skills")
 def code(call: Call) -> Output:
     """Show all code that a skill runs; nothing is run."""
-    skill = call.ws.skill(call.options.skill)
+    skill = call.ws.skills.get(call.options.skill)
     shown = skill.code()
     return Output({"skill_id": skill.id, "name": skill.name, "version": skill.version, "code": str(shown)}, shown,
                   display=shown)  # fmt: skip
@@ -221,7 +219,7 @@ def code(call: Call) -> Output:
 def delete(call: Call) -> Output:
     """Delete a version of a skill for good; the run that it was made of stays."""
     options = call.options
-    skill = call.ws.skill(options.skill)
+    skill = call.ws.skills.get(options.skill)
     numbers = [int(number) for number in skill.versions()["version"]] if options.all else [skill.version]
     if not options.yes:
         which = f"all {len(numbers)} versions of {skill.name}" if len(numbers) > 1 else f"{skill.name} v{skill.version}"
@@ -231,7 +229,7 @@ def delete(call: Call) -> Output:
             f"Say so with {call.prog} skill delete {options.skill}{flags} --yes.",
             skill_id=skill.id,
         )
-    said = [call.ws.skill(f"{skill.name}@{number}").delete(results=options.results) for number in numbers]
+    said = [call.ws.skills.delete(f"{skill.name}@{number}", results=options.results) for number in numbers]
     return Output({"name": skill.name, "versions": numbers, "deleted": True, "done": said}, "\n".join(said))
 
 
@@ -239,4 +237,4 @@ def _claimed(call: Call, options: Any, same_origin: Any) -> None:
     """Refuse a name that is taken, before anything starts."""
     from cmbagent_nb.skills.naming import claim
 
-    refuse(claim, call.ws.db, options.name, version_of=options.version_of, same_origin=same_origin)
+    refuse(claim, call.ws._core.db, options.name, version_of=options.version_of, same_origin=same_origin)

@@ -13,7 +13,7 @@ from cmbagent_nb.verbs.skill_parts import DESCRIPTION, REASON, SKILL, TAGS, VERS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.handle import Skill
 
 _BY = ("version", "parameters", "cells", "errors")
 _METRICS = ("usage", "success_rate", "speed", "cost", "adaptations", "saved")
@@ -28,8 +28,8 @@ _METRICS = ("usage", "success_rate", "speed", "cost", "adaptations", "saved")
 )
 def stats(call: Call) -> Output:
     """Show how the versions of a skill have done: success, time, cost, adaptations."""
-    skill = call.ws.skill(call.options.skill)
-    frame = skill.performance(call.options.by)
+    skill = call.ws.skills.get(call.options.skill)
+    frame = call.ws.skills.performance(skill, call.options.by)
     hidden = ("cell", "cost_usd", "mean_s", "example")
     columns = [str(name) for name in frame.columns if name not in hidden]
     none = f"There are no executions yet. Make one with {call.prog} skill run {skill.name}."
@@ -44,7 +44,7 @@ def stats(call: Call) -> Output:
 )
 def usage(call: Call) -> Output:
     """Show how often skills were executed on each of the last days."""
-    frame = call.ws.skill_analytics().usage(call.options.days)
+    frame = call.ws.skills.analytics().usage(call.options.days)
     lines = [{**row, "day": str(row["day"])[:10]} for row in rows(frame)]
 
     def text() -> str:
@@ -66,7 +66,7 @@ def usage(call: Call) -> Output:
 def analytics(call: Call) -> Output:
     """Show what the executions of all skills say: top skills, cost and saving, adaptations, what is alike."""
     options = call.options
-    found = call.ws.skill_analytics()
+    found = call.ws.skills.analytics()
     parts: dict[str, pd.DataFrame] = {
         "top": found.top(options.metric, options.top),
         "usage": found.usage(options.days),
@@ -100,7 +100,7 @@ def analytics(call: Call) -> Output:
 @verb("skill versions", SKILL, group="skills", aliases=("skill-versions",))
 def versions(call: Call) -> Output:
     """List the versions of a skill: what each is, comes from, and has done."""
-    frame = call.ws.skill(call.options.skill).versions()
+    frame = call.ws.skills.get(call.options.skill).versions()
     columns = [
         "version",
         "status",
@@ -125,7 +125,7 @@ def versions(call: Call) -> Output:
 )
 def diff(call: Call) -> Output:
     """Show how two versions of a skill differ: parameters, conditions, cells."""
-    skill = call.ws.skill(call.options.skill)
+    skill = call.ws.skills.get(call.options.skill)
     other = call.options.other
     found = skill.diff(_before(call, skill, "diff") if other is None else other)
     return Output(found.as_dict(), lambda: str(found), display=found)
@@ -152,8 +152,8 @@ def _before(call: Call, skill: Skill, command: str) -> int:
 def rollback(call: Call) -> Output:
     """Let a skill's name mean an older version again; newer ones are deprecated."""
     options = call.options
-    skill = call.ws.skill(options.skill).rollback(options.version, options.reason)
-    return Output(skill.as_dict(), f"{skill.name} means v{skill.version} again.", display=skill)
+    skill = call.ws.skills.get(options.skill).rollback(options.version, options.reason)
+    return Output(skill.info.as_dict(), f"{skill.name} means v{skill.version} again.", display=skill)
 
 
 @verb(
@@ -196,7 +196,7 @@ def compose(call: Call) -> Output:
         "share": words(options.share),
     }
     given |= {"description": options.description, "tags": words(options.tags)}
-    return made(call, call.ws.compose(name, names, options.pattern, **given, on_progress=progress(call)))
+    return made(call, call.ws.skills.compose(name, names, options.pattern, **given, on_progress=progress(call)))
 
 
 @verb(
@@ -211,7 +211,7 @@ def compose(call: Call) -> Output:
 def optimize(call: Call) -> Output:
     """Say what ten or more executions suggest for a skill; with --apply, make the next version."""
     options = call.options
-    skill = call.ws.skill(options.skill)
+    skill = call.ws.skills.get(options.skill)
     found = skill.optimize(
         apply=options.apply, reason=options.reason, sample=options.sample, on_progress=progress(call)
     )

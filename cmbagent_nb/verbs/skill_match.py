@@ -46,10 +46,10 @@ def match(call: Call) -> Output:
     inputs = inputs_of(call, options.inputs) or None
     columns = ["name", "version", "score", "semantic", "lexical", "tags", "reason"]
     if options.explain:
-        frame = call.ws.explain_match(task, k=options.k, inputs=inputs)
+        frame = call.ws.skills.explain(task, k=options.k, inputs=inputs)
         lines = plain(frame)
         return Output(lines, lambda: grid(lines, ["fits", *columns], "There are no skills yet."), display=frame)
-    found = call.ws.match(
+    found = call.ws.skills.match(
         task,
         k=options.k,
         min_similarity=options.min_similarity,
@@ -75,7 +75,7 @@ def _first(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
 )
 def composable(call: Call) -> Output:
     """Find skills that do a task together, with the call that composes them; none where a part has no skill."""
-    found = call.ws.find_composable(" ".join(call.options.task), k=call.options.k)
+    found = call.ws.skills.composable(" ".join(call.options.task), k=call.options.k)
 
     def text() -> str:
         if not found:
@@ -98,7 +98,7 @@ def composable(call: Call) -> Output:
 )
 def suggest(call: Call) -> Output:
     """Find what succeeded in three or more runs and is no skill yet, with the evidence."""
-    found = call.ws.suggest_skills()[: call.options.limit]
+    found = call.ws.skills.suggest()[: call.options.limit]
 
     def text() -> str:
         if not found:

@@ -11,7 +11,7 @@ from cmbagent_nb.verbs.declare import arg
 from cmbagent_nb.verbs.output import Output, grid
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.handle import Skill
 
 T = TypeVar("T")
 
@@ -92,30 +92,30 @@ def progress(call: Call, *, own_bar: bool = False, begins: str = "") -> Any:
 def about(skill: Skill) -> dict[str, Any]:
     """Return all that is known of a skill, as JSON shows it."""
     return {
-        **skill.as_dict(),
-        "description": skill.description,
-        "tags": skill.tags,
-        "task": skill.task,
-        "source_run_id": skill.source_run_id,
-        "steps": skill.steps,
-        "trusted": skill.trusted,
-        "usage_count": skill.usage_count,
-        "success_count": skill.success_count,
-        "failure_count": skill.failure_count,
-        "avg_execution_time_s": skill.avg_execution_time_s,
-        "created_at": skill.created_at,
+        **skill.info.as_dict(),
+        "description": skill.info.description,
+        "tags": skill.info.tags,
+        "task": skill.info.task,
+        "source_run_id": skill.info.source_run_id,
+        "steps": skill.info.steps,
+        "trusted": skill.info.trusted,
+        "usage_count": skill.info.usage_count,
+        "success_count": skill.info.success_count,
+        "failure_count": skill.info.failure_count,
+        "avg_execution_time_s": skill.info.avg_execution_time_s,
+        "created_at": skill.info.created_at,
     }
 
 
 def skill_text(skill: Skill) -> str:
     """Write a skill as a terminal shows it."""
     parts = [str(skill), f"  notebook  {skill.notebook}"]
-    if skill.description:
-        parts.append(f"  {skill.description}")
+    if skill.info.description:
+        parts.append(f"  {skill.info.description}")
     if skill.parameters:
         rows = [item.as_dict() for item in skill.parameters]
         parts += ["", grid(rows, ["name", "type", "default", "unit", "kind", "help"], "")]
-    parts += [f"  note: {note}" for note in skill.verification.get("notes") or ()]
+    parts += [f"  note: {note}" for note in skill.info.verification.get("notes") or ()]
     return "\n".join(parts)
 
 
@@ -128,4 +128,4 @@ def made(call: Call, skill: Skill) -> Output:
             return f"{written}\nRun it with {call.prog} skill run {skill.name}."
         return f"{written}\nIt is kept as a draft. Look at it with {call.prog} skill code {skill.name}@{skill.version}."
 
-    return Output(skill.as_dict(), text, display=skill, exit_status=0 if skill.verified else 1)
+    return Output(skill.info.as_dict(), text, display=skill, exit_status=0 if skill.verified else 1)

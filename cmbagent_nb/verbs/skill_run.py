@@ -13,7 +13,7 @@ from cmbagent_nb.verbs.run import wait
 from cmbagent_nb.verbs.skill_parts import SKILL, checked, progress, refuse, values
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.handle import Skill
     from cmbagent_nb.skills.running.execution import SkillExecution
 
 _AS_RUN = ("guided", "adapt", "strict", "task", "model", "approve", "name")
@@ -40,11 +40,11 @@ def run(call: Call) -> Output:
     run, with a graph and steps; without, it is an execution in a kernel of its own.
     """
     options = call.options
-    skill = call.ws.skill(options.skill)
+    skill = call.ws.skills.get(options.skill)
     given = checked(skill, values(call, options.values))
     if any(getattr(options, name) for name in _AS_RUN):
         return _as_run(call, skill, given)
-    return _ended(skill.execute(given, on_progress=progress(call, own_bar=True)))
+    return _ended(call.ws.skills.execute(skill, given, on_progress=progress(call, own_bar=True)))
 
 
 def _as_run(call: Call, skill: Skill, given: dict[str, Any]) -> Output:
@@ -64,7 +64,7 @@ def _as_run(call: Call, skill: Skill, given: dict[str, Any]) -> Output:
         said = f"Run {started.name} of skill {skill.name} has started."
         return Output({"run_id": started.id, "name": started.name, "status": started.status}, said, display=started)
     ended = wait(call, call.ws, started)
-    found = call.ws.skill_executions()
+    found = call.ws.skills.executions()
     own = rows(found[found["run_id"] == started.id])
     about = {} if not own else _brief(own[0])
     ended_data = {**about, **ended.data, "outputs": about.get("outputs") or ended.data["files"]}
@@ -95,8 +95,8 @@ def resume(call: Call) -> Output:
     """Go on with an execution that was killed, stopped or failed, after its last finished step."""
     from cmbagent_nb.skills.running.executions import find_execution
 
-    row = find_execution(call.ws.db, call.ws.writer, call.options.execution)
-    skill = call.ws.skill(row["skill_id"])
+    row = find_execution(call.ws._core.db, call.ws._core.writer, call.options.execution)
+    skill = call.ws.skills.get(row["skill_id"])
     return _ended(skill.resume(row["id"], on_progress=progress(call, own_bar=True)))
 
 
@@ -115,7 +115,7 @@ def sweep(call: Call) -> Output:
     from cmbagent_nb.skills.running.sweep import combinations
 
     options = call.options
-    skill = call.ws.skill(options.skill)
+    skill = call.ws.skills.get(options.skill)
     lists = {name: _several(skill, name, value) for name, value in values(call, options.values).items()}
     for point in refuse(combinations, skill, lists):
         refuse(check_parameters, skill, point)
@@ -164,7 +164,7 @@ def _several(skill: Skill, name: str, value: Any) -> Any:
 def executions(call: Call) -> Output:
     """List the executions of a skill, all versions of it, or of all skills."""
     options = call.options
-    frame = call.ws.skill(options.skill).executions() if options.skill else call.ws.skill_executions()
+    frame = call.ws.skills.get(options.skill).executions() if options.skill else call.ws.skills.executions()
     columns = "id skill version status mode started_at duration_s cost_usd adapted parameters error"
     none = f"There are no executions yet. Make one with {call.prog} skill run SKILL."
     return table(frame, columns, limit=options.limit, none=none)
@@ -179,8 +179,8 @@ def executions(call: Call) -> Output:
 )
 def compare_runs(call: Call) -> Output:
     """Put executions of a skill beside each other: parameters, metrics, time, cost."""
-    skill = call.ws.skill(call.options.skill)
-    frame = skill.compare_runs(*call.options.executions)
+    skill = call.ws.skills.get(call.options.skill)
+    frame = call.ws.skills.compare_executions(skill, *call.options.executions)
 
     def text() -> str:
         lines = rows(frame)

@@ -26,7 +26,7 @@ _KINDS = ("folder", "git")
 def export(call: Call) -> Output:
     """Write a skill as files that anyone can import, in the open Agent Skills format."""
     options = call.options
-    skill = call.ws.skill(options.skill)
+    skill = call.ws.skills.get(options.skill)
     place = skill.export(options.path, options.format, licence=options.licence, overwrite=options.overwrite)
     data = {"skill_id": skill.id, "name": skill.name, "version": skill.version, "format": options.format}
     return Output({**data, "path": str(place)}, f"{skill.name} v{skill.version} is in {place}.")
@@ -46,12 +46,12 @@ def import_(call: Call) -> Output:
     path = user_path(options.path)
     if not path.exists():
         raise UsageError(f"there is nothing at {options.path}", "Check the path.", path=options.path)
-    skill = call.ws.import_skill(path, name=options.name, version_of=options.version_of)
+    skill = call.ws.skills.import_(path, name=options.name, version_of=options.version_of)
     code = skill.code()
     shown = visible(code, code=True)
 
     def text() -> str:
-        if skill.trusted:
+        if skill.info.trusted:
             return f"{shown}\n{skill.name} v{skill.version} is trusted."
         step = f"{call.prog} skill trust {skill.name}@{skill.version}"
         return f"{shown}\n{skill.name} v{skill.version} is not trusted. When you have read its code: {step}"
@@ -62,12 +62,12 @@ def import_(call: Call) -> Output:
 @verb("skill trust", SKILL, group="skills", aliases=("trust-skill",))
 def trust(call: Call) -> Output:
     """Let a skill from elsewhere run from now on; its code is shown."""
-    before = call.ws.skill(call.options.skill)
-    if not before.trusted:
+    before = call.ws.skills.get(call.options.skill)
+    if not before.info.trusted:
         for line in str(before.code()).splitlines():
             call.say(visible(line, code=True))
     skill = before.trust()
-    said = "was trusted already" if before.trusted else f"is trusted; it is {skill.status}"
+    said = "was trusted already" if before.info.trusted else f"is trusted; it is {skill.status}"
     if skill.status == "draft":
         said += f". Verify it here with {call.prog} skill verify {skill.name}@{skill.version}"
     return Output(about(skill), f"{skill.name} v{skill.version} {said}.", display=skill)
@@ -84,7 +84,7 @@ def publish(call: Call) -> Output:
     """Mark a skill as one for others, or as private again."""
     options = call.options
     visibility = "private" if options.private else "public"
-    skill = call.ws.skill(options.skill).publish(visibility, to=options.to)
+    skill = call.ws.skills.publish(options.skill, visibility, to=options.to)
     where = f" and in {options.to}" if options.to else ""
     data = {"skill_id": skill.id, "name": skill.name, "version": skill.version, "visibility": visibility}
     return Output({**data, "to": options.to or None}, f"{skill.name} v{skill.version} is {visibility}{where}.")
@@ -107,10 +107,10 @@ def source(call: Call) -> Output:
         words = "add NAME LOCATION" if options.action == "add" else "remove NAME"
         raise UsageError(f"skill source {options.action} needs more words", f"{call.prog} skill source {words}")
     if options.action == "add":
-        ws.add_skill_source(options.name, options.location, options.kind, trusted=options.trusted)
+        ws.skills.add_source(options.name, options.location, options.kind, trusted=options.trusted)
     elif options.action == "remove":
-        ws.remove_skill_source(options.name)
-    frame = ws.skill_sources()
+        ws.skills.remove_source(options.name)
+    frame = ws.skills.sources()
     none = f"There are no sources. Add one with {call.prog} skill source add NAME LOCATION."
     return table(frame, "name kind location trusted synced_at", none=none)
 
@@ -123,7 +123,7 @@ def source(call: Call) -> Output:
 )
 def sync(call: Call) -> Output:
     """Take what is new from the sources of skills."""
-    frame = call.ws.sync_skills(call.options.name)
+    frame = call.ws.skills.sync(call.options.name)
     refused = int((frame["change"] == "refused").sum())
     none = f"There is nothing to take. See the sources with {call.prog} skill source."
     columns = ["source", "skill", "version", "change", "trusted", "detail"]

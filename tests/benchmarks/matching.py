@@ -265,12 +265,12 @@ def speed() -> Iterator[Figure]:
         workspace = Workspace(large)
         try:
             began = now()
-            workspace.match(data.tasks[0])
+            workspace.skills.match(data.tasks[0])
             first_large = now() - began
             times, busy = [], []
             for task in data.tasks[:40]:
                 began, used = now(), time.process_time()
-                workspace.match(task)
+                workspace.skills.match(task)
                 times.append(now() - began)
                 busy.append(time.process_time() - used)
         finally:
@@ -305,8 +305,8 @@ def share() -> Iterator[Figure]:
                 began = now()
                 run = workspace.one_shot(task, auto_match=True, gates="approve").wait(120)
                 seconds = now() - began
-                workspace.writer.barrier().result()
-                found = workspace.db.rows("SELECT * FROM skill_matches WHERE run_id = :id", id=run.id)[0]
+                workspace._core.writer.barrier().result()
+                found = workspace._core.db.rows("SELECT * FROM skill_matches WHERE run_id = :id", id=run.id)[0]
                 if run.status != "completed" or found["status"] != "applied":
                     raise SystemExit(f"The skill did not run: {run.error}")
                 part = found["duration_ms"] / 1e3 / seconds
@@ -326,7 +326,7 @@ import time
 began = time.perf_counter()
 import cmbagent_nb as cmb
 workspace = cmb.Workspace({home!r})
-workspace.match({task!r})
+workspace.skills.match({task!r})
 print(time.perf_counter() - began)
 workspace.close()
 """
@@ -366,7 +366,7 @@ def fill(home: Path, data: Set, count: int) -> None:
                 own = vectors[place][[0, *[1] * (len(texts(row)) - 1)]]
                 moved = own + (0.02 * noise.standard_normal(own.shape) if number >= len(rows) else 0)
                 vector = (moved / np.linalg.norm(moved, axis=1, keepdims=True)).astype("<f4").tobytes()
-            workspace.writer.insert(
+            workspace._core.writer.insert(
                 "skills",
                 {
                     "id": new_id(), "version": 1, "status": "active", "trusted": True, "visibility": "private",
@@ -376,6 +376,6 @@ def fill(home: Path, data: Set, count: int) -> None:
                     "failure_count": 0, **row,
                 },
             )  # fmt: skip
-        workspace.writer.barrier().result()
+        workspace._core.writer.barrier().result()
     finally:
         workspace.close()

@@ -14,7 +14,6 @@ from typing import Any
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills.learning.optimize import Optimization
-from cmbagent_nb.skills.library import Skill
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.workspace import Workspace
 from tests.benchmarks.measure import Figure, environment
@@ -72,8 +71,8 @@ class Case:
 
 def cases(workspace: Workspace) -> Iterator[Case]:
     """Yield skills as they ship, and skills of the kinds that runs leave."""
-    workspace.install_starter_skills()
-    home = Home(workspace.home, workspace.db, workspace.writer)
+    workspace.skills.install_starter()
+    home = Home(workspace.home, workspace._core.db, workspace._core.writer)
     numpy = "import json\nimport numpy as np"
     numbers = [Parameter("n", "int", 1_000_000), Parameter("seed", "int", 3), Parameter("width", "int", 10)]
     yield Case(
@@ -92,7 +91,7 @@ def cases(workspace: Workspace) -> Iterator[Case]:
         make_skill(home, "polynomial", [FIT], fits, imports=numpy),
         [{"degree": degree} for degree in (2, 3, 4, 13, 5, 14, 6, 15, 7, 16, 3, 20)],
     )
-    find = workspace.skill
+    find = workspace.skills.get
     again = [0, 0, 1, 0, 1, 2, 0, 1, 0, 2]
     yield Case(find("periodogram"), [{"PEAKS": (3, 4, 5)[place]} for place in again])
     yield Case(find("desi-bao-fit"), [{"GRID_POINTS": (101, 121, 141)[place]} for place in again])
@@ -147,7 +146,7 @@ def composed() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, environment(Path(folder) / "home"):
         workspace = Workspace(Path(folder) / "home")
         try:
-            names = sorted(workspace.install_starter_skills() or set(workspace.skills()["name"]))
+            names = sorted(workspace.skills.install_starter() or set(workspace.skills()["name"]))
             rolled = [_rolled_back(workspace, name) for name in names]
             yield _part("optimize.rollback", rolled, names)
             wanted = list(_compositions(names))
@@ -166,7 +165,7 @@ def _part(name: str, worked: list[str], what: list[str]) -> Figure:
 
 def _rolled_back(workspace: Workspace, name: str) -> str:
     """Go back to the version before an edited one, and run the name; returns what is wrong, if anything."""
-    first = workspace.skill(name)
+    first = workspace.skills.get(name)
     place = workspace.home / "edited"
     place.mkdir(exist_ok=True)
     text = first.notebook.read_text().replace('"nbformat_minor": 5', '"nbformat_minor":  5')
@@ -174,8 +173,8 @@ def _rolled_back(workspace: Workspace, name: str) -> str:
     second = first.edit(place / "notebook.ipynb", reason="for the benchmark", liveness_s=0.0)
     if second.version != first.version + 1:
         return "no next version"
-    workspace.skill(name).rollback(first.version, "back")
-    done = workspace.skill(name).run()
+    workspace.skills.get(name).rollback(first.version, "back")
+    done = workspace.skills.get(name).run()
     return "" if done.success and done.version == first.version else f"v{done.version} {done.status}: {done.error}"
 
 
@@ -190,11 +189,11 @@ def _compositions(names: list[str]) -> Iterator[tuple[list[str], str, dict[str, 
 
 def _composed(workspace: Workspace, name: str, parts: list[str], kind: str, options: dict[str, Any]) -> str:
     if "connect" in options:
-        first = workspace.skill(parts[0])
-        table = next(path for path, schema in first.output_schema.items() if schema.get("kind") == "table")
+        first = workspace.skills.get(parts[0])
+        table = next(path for path, schema in first.info.output_schema.items() if schema.get("kind") == "table")
         options = {"connect": {f"{parts[1]}.TABLE": f"{parts[0]}:{table}"}}
-    skill = workspace.compose(name, parts, kind, **options)
+    skill = workspace.skills.compose(name, parts, kind, **options)
     if skill.status != "active":
-        return f"{skill.status}: {skill.verification['reason']}"
-    done = workspace.skill(name).run()
+        return f"{skill.status}: {skill.info.verification['reason']}"
+    done = workspace.skills.get(name).run()
     return "" if done.success else done.error

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cmbagent_nb.errors import SkillUntrusted
-from cmbagent_nb.skills.library import Skill
-from cmbagent_nb.skills.verifying.again import verify_again
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.workspace import Workspace
 from tests.benchmarks.measure import ROUNDS, Figure, environment, folder, median, now
+from tests.held import verify_again
 from tests.make_starter import RECIPES
 from tests.test_starter import VARIED
 
@@ -27,15 +27,15 @@ def installed() -> Iterator[Figure]:
     for _ in range(ROUNDS):
         with folder() as place, environment(place):
             workspace = Workspace(place / "home")
-            workspace.writer.barrier().result()
+            workspace._core.writer.barrier().result()
             began, used = now(), time.process_time()
-            new = workspace.install_starter_skills()
+            new = workspace.skills.install_starter()
             spent.append(now() - began)
             processor.append(time.process_time() - used)
             assert len(new) == len(RECIPES)
             began = now()
             for _ in range(100):
-                workspace.install_starter_skills()
+                workspace.skills.install_starter()
             looks.append((now() - began) / 100)
             workspace.close()
     yield Figure("starter.install", median(spent) * 1e3, "ms", 100, more={"processor_ms": median(processor) * 1e3})
@@ -47,12 +47,12 @@ def travelled() -> Iterator[Figure]:
     arrived, seconds = [], []
     with folder() as place, environment(place):
         here = Workspace(place / "here")
-        here.install_starter_skills()
+        here.skills.install_starter()
         for number, name in enumerate(RECIPES):
             form = FORMATS[number % len(FORMATS)]
             there = Workspace(place / f"there-{number}")
             began = now()
-            if _travels(here.skill(name), there, place / "out", form):
+            if _travels(here.skills.get(name), there, place / "out", form):
                 arrived.append(name)
             seconds.append(now() - began)
             there.close()
@@ -64,7 +64,7 @@ def travelled() -> Iterator[Figure]:
 
 
 def _travels(skill: Skill, there: Workspace, out: Path, form: str) -> bool:
-    taken = there.import_skill(skill.export(out, form))
+    taken = there.skills.import_(skill.export(out, form))
     try:
         taken.run()
     except SkillUntrusted:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.workspace import Workspace
 from tests.benchmarks.measure import Figure, environment, folder, median, now, rounds
 
@@ -29,12 +29,12 @@ def skills_run() -> Iterator[Figure]:
     """Every starter skill with each of its parameters changed, and with a new input of the same schema."""
     with folder() as home, environment(home):
         workspace = Workspace(home / "home")
-        workspace.install_starter_skills()
+        workspace.skills.install_starter()
         found: list[dict[str, Any]] = []
         for skill in _starters(workspace):
             for values in _variations(skill, home):
                 run = workspace.run_skill(skill, values, approve="").wait(300)
-                row = workspace.db.rows("SELECT meta FROM skill_executions WHERE run_id = :id", id=run.id)
+                row = workspace._core.db.rows("SELECT meta FROM skill_executions WHERE run_id = :id", id=run.id)
                 calls = len(run.events().query("event_type == 'model_call'"))
                 found.append(
                     {
@@ -55,7 +55,7 @@ def skills_run() -> Iterator[Figure]:
 
 def _starters(workspace: Workspace) -> list[Skill]:
     frame = workspace.skills()
-    return [workspace.skill(name) for name in frame[frame["status"] == "active"]["name"].unique()]
+    return [workspace.skills.get(name) for name in frame[frame["status"] == "active"]["name"].unique()]
 
 
 def _variations(skill: Skill, home: Path) -> Iterator[dict[str, Any]]:
@@ -70,7 +70,7 @@ def _variations(skill: Skill, home: Path) -> Iterator[dict[str, Any]]:
         elif item.kind == "value" and item.type == "float":
             yield {item.name: item.default * 0.98}
         elif item.kind == "input":
-            path = skill.assets / item.default
+            path = skill.info.assets / item.default
             if path.suffix == ".parquet" and path.is_file():
                 frame = pd.read_parquet(path)
                 yield {item.name: frame.iloc[: max(1, len(frame) * 9 // 10)].reset_index(drop=True)}
@@ -94,7 +94,7 @@ def skills_speed() -> Iterator[Figure]:
             options: dict[str, Any] = {"model": f"playbook:{name}", "mode": playbook.mode, "inputs": inputs}
             run = workspace.start(playbook.task, **options).wait(300)
             skill = run.extract_skill(name.replace("-", "_"), liveness_s=0)
-            assert run.status == "completed" and skill.status == "active", (run.error, skill.verification)
+            assert run.status == "completed" and skill.status == "active", (run.error, skill.info.verification)
             wall, cpu = _compared(workspace, playbook.task, options, skill)
             texts = [str(reply.text or reply.calls) for reply in playbook.replies.values()]
             model = sum(FIRST_TOKEN + len(text) / TOKEN / TOKENS_A_SECOND for text in texts)
@@ -141,8 +141,8 @@ def skills_sweep() -> Iterator[Figure]:
     """A grid of eight on one kernel at a time, and on as many as there are processors."""
     with folder() as home, environment(home):
         workspace = Workspace(home / "home")
-        workspace.install_starter_skills()
-        skill = workspace.skill("table-exploration")
+        workspace.skills.install_starter()
+        skill = workspace.skills.get("table-exploration")
         value = next(item for item in skill.parameters if item.kind == "value" and item.type in ("int", "float"))
         step = 1 if value.type == "int" else value.default / 100
         grid = {value.name: [value.default + step * number for number in range(8)]}

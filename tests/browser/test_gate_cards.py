@@ -236,7 +236,7 @@ def test_after_a_kernel_restart_the_saved_copy_is_shown(lab: Lab, team: Team) ->
             "%load_ext cmbagent_nb",
             "%%cmbagent plan --approve plan --name restarted\nGreet.",
             "%%cmbagent one_shot --name done --wait\nGreet.",
-            "import cmbagent_nb as cmb\ncmb.Workspace().library()",
+            "import cmbagent_nb as cmb\ncmb.Workspace().skills",
         ]
         notebook = Notebook.open(page, lab, "restart.ipynb", cells)
         notebook.run(0)

@@ -196,7 +196,7 @@ def test_a_gate_marks_the_tab_and_a_dead_server_is_named(
 
 
 def test_the_skills_of_a_workspace_are_searched_in_the_panel(workspace: Workspace, lab: Lab) -> None:
-    workspace.install_starter_skills()
+    workspace.skills.install_starter()
     with browser_page(width=1000, height=900) as page:
         panel = open_panel(page, lab)
         panel.get_by_role("tab", name="Skills").click()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cmbagent_nb.skills.extracting.extract import extract
 from tests.browser.harness import Lab, Notebook, browser_page, lab_server
+from tests.held import extract
 from tests.skill_runs import Home, Step, make_run
 
 pytestmark = pytest.mark.browser
@@ -46,7 +46,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     home = Home.open(folder / "home")
     run_id = make_run(home, "Draw a line of slope 2.5 with 40 points.", [Step(CODE, title="Draw the line")])
     skill = extract(home.db, home.writer, home.path, run_id, name="straight")
-    assert skill.verified, skill.verification
+    assert skill.verified, skill.info.verification
     home.close()
     with lab_server(folder) as server:
         yield server
@@ -65,7 +65,7 @@ def field(page: Any, name: str) -> Any:
 
 
 def test_the_form_runs_the_skill(lab: Lab, page: Any) -> None:
-    cells = ["%load_ext cmbagent_nb", 'import cmbagent_nb as cmb\ncmb.Workspace().skill("straight")']
+    cells = ["%load_ext cmbagent_nb", 'import cmbagent_nb as cmb\ncmb.Workspace().skills.get("straight")']
     notebook = Notebook.open(page, lab, "card.ipynb", cells)
     notebook.run(0)
     notebook.run(1)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 
 PICTURES = os.environ.get("CMBAGENT_TEST_PICTURES", "")
 ROWS = ".cmbv-skill .cmbv-row"
-ANALYTICS = "cmb.Workspace().skill_analytics()"
+ANALYTICS = "cmb.Workspace().skills.analytics()"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def page() -> Iterator[Any]:
 
 
 def test_a_skill_is_found_and_run(lab: Lab, page: Any) -> None:
-    library = "import cmbagent_nb as cmb\ncmb.Workspace().library()"
+    library = "import cmbagent_nb as cmb\ncmb.Workspace().skills"
     notebook = Notebook.open(page, lab, "library.ipynb", ["%load_ext cmbagent_nb", library, ANALYTICS])
     notebook.run(0)
     notebook.run(1)

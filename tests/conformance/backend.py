@@ -74,7 +74,7 @@ class Backend:
             process.kill()
             process.communicate()
         for workspace in self._workspaces:
-            faults += workspace.writer.faults
+            faults += workspace._core.writer.faults
             workspace.close()
         for writer in self._writers:
             writer.close()

@@ -89,7 +89,7 @@ def a_gate_is_answered_by_another_process(backend: Backend) -> None:
     assert len(run.costs()) == 4
     snapshot = run.snapshot()
     assert (snapshot.finished, snapshot.gates, snapshot.run["calls"]) == (True, [], 4)
-    commands = workspace.db.rows("SELECT command, outcome FROM commands WHERE handled_at IS NOT NULL")
+    commands = workspace._core.db.rows("SELECT command, outcome FROM commands WHERE handled_at IS NOT NULL")
     assert commands == [{"command": "answer_gate", "outcome": "approved"}]
 
 

@@ -109,10 +109,10 @@ def evaluate(case: Case, run: Run) -> Outcome:
         case.half,
         case.kinds,
         skill.status == "active",
-        skill.verification.get("reason", ""),
+        skill.info.verification.get("reason", ""),
         score(case, skill.parameters),
         time.monotonic() - started,
-        skill.verification.get("liveness") or {},
+        skill.info.verification.get("liveness") or {},
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import SkillError
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.matching.match import Match
 
 _SPLIT = re.compile(
@@ -28,7 +28,7 @@ _MOST_PARTS = 6
 class Proposal:
     """Skills that together may do a task: how they go together, and the call that makes the composition."""
 
-    skills: list[Skill]
+    skills: list[SkillRecord]
     pattern: str
     score: float
     parts: list[str]
@@ -104,7 +104,7 @@ def _choices(found: list[list[Match]], most: int) -> list[list[Match]]:
     return choices
 
 
-def _proposal(skills: list[Skill], parts: list[str], score: float) -> Proposal | None:
+def _proposal(skills: list[SkillRecord], parts: list[str], score: float) -> Proposal | None:
     from cmbagent_nb.skills.composing.compose import plan
 
     distinct = list({skill.id: skill for skill in skills}.values())

@@ -29,7 +29,7 @@ from cmbagent_nb.skills.composing.when import Condition, parse
 from cmbagent_nb.skills.model import Parameter
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.running.engine import OnProgress
 
 PATTERNS = ("sequential", "parallel", "conditional")
@@ -61,7 +61,7 @@ class Link:
 class Component:
     """A skill as a part: its folder in the composition, and its parameters by their names there."""
 
-    skill: Skill
+    skill: SkillRecord
     folder: str
     links: list[Link] = field(default_factory=list)
     #: Own name → the composition's parameter.
@@ -102,7 +102,7 @@ class Composition:
 
 def plan(
     name: str,
-    skills: Iterable[Skill],
+    skills: Iterable[SkillRecord],
     pattern: str = "sequential",
     *,
     when: str | None = None,
@@ -145,7 +145,7 @@ def plan(
 
 def compose(
     name: str | None,
-    skills: Iterable[Skill],
+    skills: Iterable[SkillRecord],
     pattern: str = "sequential",
     *,
     when: str | None = None,
@@ -156,7 +156,7 @@ def compose(
     tags: Iterable[str] = (),
     on_progress: OnProgress | None = None,
     timeout_s: float | None = None,
-) -> Skill:
+) -> SkillRecord:
     """Make one skill of several, run it twice, and hold it against what the components make alone.
 
     It is active when all is equal, else a draft with the reason. ``version_of`` is the skill of which it is the next
@@ -204,7 +204,7 @@ def _unfit(name: str, problems: list[str]) -> SkillError:
     )
 
 
-def _problems(skills: list[Skill], pattern: str, when: str | None) -> list[str]:
+def _problems(skills: list[SkillRecord], pattern: str, when: str | None) -> list[str]:
     from cmbagent_nb.skills.sharing.trust import require_trust
 
     problems = []
@@ -240,7 +240,7 @@ def _unknown_files(condition: Condition, first: Component) -> list[str]:
     ]
 
 
-def _folders(skills: list[Skill]) -> list[str]:
+def _folders(skills: list[SkillRecord]) -> list[str]:
     """Return a folder for each skill: its name, with a number where a skill comes twice."""
     found: list[str] = []
     for skill in skills:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
     from cmbagent_nb.skills.composing.compose import Component, Composition
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 _FORMAT = 1
 #: What the notebook needs to know the numbers that its first part has made; the same as an execution's metrics.
@@ -285,7 +285,7 @@ def _cells_of(component: Component, notebook: NotebookNode, place: int) -> list[
     return made
 
 
-def _assets(skill: Skill) -> list[str]:
+def _assets(skill: SkillRecord) -> list[str]:
     if not skill.assets.is_dir():
         return []
     return [path.relative_to(skill.assets).as_posix() for path in sorted(skill.assets.rglob("*")) if path.is_file()]
@@ -342,7 +342,7 @@ def row_of(
     }
 
 
-def _row(skill: Skill) -> dict[str, Any]:
+def _row(skill: SkillRecord) -> dict[str, Any]:
     from cmbagent_nb.store.lookup import parsed
 
     return parsed(skill.db.rows("SELECT * FROM skills WHERE id = :id", id=skill.id)[0])

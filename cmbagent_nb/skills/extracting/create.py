@@ -42,7 +42,7 @@ from cmbagent_nb.skills.verifying.shown import Shown, collect
 from cmbagent_nb.skills.verifying.verify import Original, Report
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.running.engine import OnProgress
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
@@ -91,7 +91,7 @@ def create(
     liveness_s: float = liveness.BUDGET_S,
     bring: Iterable[str | Path] = (),
     allow_outside_writes: bool = False,
-) -> Skill:
+) -> SkillRecord:
     """Make a skill of a notebook, verify it, and put it into the library.
 
     Parameters
@@ -131,14 +131,14 @@ def create(
 
 
 def edit(
-    skill: Skill,
+    skill: SkillRecord,
     notebook: str | Path | None = None,
     *,
     reason: str = "",
     on_progress: OnProgress | None = None,
     timeout_s: float | None = None,
     liveness_s: float = liveness.BUDGET_S,
-) -> Skill:
+) -> SkillRecord:
     """Make the next version of a skill from an edited copy of its notebook; verified like the first.
 
     Inputs that do not lie beside the copy are those of the skill. The new version keeps the skill's tags, task and
@@ -177,7 +177,7 @@ def edit(
 
 def _make(
     db: Database, writer: Writer, home: Path, given: reading.Given, place: Path, about: About, options: Options
-) -> Skill:
+) -> SkillRecord:
     with library.staging(home, about.name) as folder, library.staging(home, "first") as scratch:
         assets = folder / library.ASSETS
         assets.mkdir()

@@ -26,7 +26,7 @@ from cmbagent_nb.skills.verifying import expected, liveness, shown
 from cmbagent_nb.skills.verifying.verify import Original, Report
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.running.engine import OnProgress
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
@@ -49,7 +49,7 @@ def extract(
     liveness_s: float = liveness.BUDGET_S,
     improve: bool = False,
     model: str | None = None,
-) -> Skill:
+) -> SkillRecord:
     """Make a skill of a run's finished steps, verify it, and put it into the library.
 
     Parameters
@@ -325,7 +325,9 @@ def _finish(folder: Path, source: Source, draft: Draft, report: Report, tags: It
     }
 
 
-def _note(db: Database, writer: Writer, skill: Skill, run_id: str, chosen: list[StepCode], started: float) -> None:
+def _note(
+    db: Database, writer: Writer, skill: SkillRecord, run_id: str, chosen: list[StepCode], started: float
+) -> None:
     from cmbagent_nb.skills.events import note
 
     note(

@@ -17,7 +17,7 @@ from cmbagent_nb.skills.verifying.verify import Report
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class About:
     notebook_name: str
     reason: str = ""
     #: The version that was edited.
-    parent: Skill | None = None
+    parent: SkillRecord | None = None
     #: Where the notebook lies, so that it can be taken again.
     made_from: str = ""
     claim: naming.Claim | None = None
@@ -134,7 +134,7 @@ def _meta(about: About) -> dict[str, Any] | None:
     return {**({"reason": about.reason} if about.reason else {}), **made_from, **edited} or None
 
 
-def _kept(parent: Skill, notebook: NotebookNode) -> dict[str, Any]:
+def _kept(parent: SkillRecord, notebook: NotebookNode) -> dict[str, Any]:
     """Return what an edited version keeps of the skill that it was made from.
 
     The run is not among it: the new version need not make what the run had made. Of the graph, it has the steps whose

@@ -13,7 +13,7 @@ from cmbagent_nb.skills.learning.replay import Replays, differences
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.running.engine import OnProgress
 
 COLUMNS = (
@@ -79,7 +79,7 @@ class Comparison:
         return f'<div class="cmbagent-comparison"><b>{html.escape(str(self))}</b>{table}</div>'
 
 
-def compare(skill: Skill, other: Skill, *, last: int = 10, on_progress: OnProgress | None = None) -> Comparison:
+def compare(skill: SkillRecord, other: SkillRecord, *, last: int = 10, on_progress: OnProgress | None = None) -> Comparison:
     """Run both versions with the inputs of the name's last executions, or with the defaults if there are none.
 
     Raises

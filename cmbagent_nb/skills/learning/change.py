@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
     from cmbagent_nb.skills.learning.recommend import Recommendation
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Changed:
         return {item.name for item in self.parameters}
 
 
-def make(skill: Skill, notebook: NotebookNode, changes: list[Recommendation]) -> Changed:
+def make(skill: SkillRecord, notebook: NotebookNode, changes: list[Recommendation]) -> Changed:
     """Return a copy of the notebook with the changes; one that cannot be made is left out."""
     made = Changed(copy.deepcopy(notebook), list(skill.parameters), copy.deepcopy(skill.preconditions))
     made.reuse = bool(skill.meta.get("reuse"))

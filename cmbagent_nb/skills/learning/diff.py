@@ -16,7 +16,7 @@ from cmbagent_nb.skills.model import Parameter
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class NotebookDiff:
         return f'<div class="cmbagent-diff" style="font-family:monospace;white-space:pre-wrap">{"".join(lines)}</div>'
 
 
-def diff(old: Skill, new: Skill) -> NotebookDiff:
+def diff(old: SkillRecord, new: SkillRecord) -> NotebookDiff:
     """Return what changed from one version to another."""
     from cmbagent_nb.skills.conditions import text
     from cmbagent_nb.skills.notebook import read_notebook

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
     from cmbagent_nb.skills.learning.change import Changed
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.running.engine import Executed, OnProgress
 
 #: What the row says of this version alone: why it was made, where it came from, who trusted its files.
@@ -45,11 +45,11 @@ _BETTER = 0.05
 class Optimization:
     """What can be changed, and, once it was applied, the new version and how it compares."""
 
-    skill: Skill
+    skill: SkillRecord
     recommendations: list[Recommendation]
     executions: int
     applied: list[Recommendation] = field(default_factory=list)
-    new: Skill | None = None
+    new: SkillRecord | None = None
     report: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -94,7 +94,7 @@ class Optimization:
 
 
 def optimize(
-    skill: Skill,
+    skill: SkillRecord,
     *,
     apply: bool = False,
     reason: str = "",
@@ -152,7 +152,7 @@ def optimize(
 
 
 def _best(
-    skill: Skill, notebook: NotebookNode, changes: list[Recommendation], bench: Bench
+    skill: SkillRecord, notebook: NotebookNode, changes: list[Recommendation], bench: Bench
 ) -> tuple[Changed, dict[str, Any]]:
     """Make the changes, and without reuse where that does not help; returns the best of them."""
     from cmbagent_nb.skills.learning.change import make
@@ -178,7 +178,7 @@ def _best(
     return (good or [item for item in tried if item[1]["verified"]] or tried)[-1]
 
 
-def _add(skill: Skill, changed: Changed, report: dict[str, Any], reason: str) -> Skill:
+def _add(skill: SkillRecord, changed: Changed, report: dict[str, Any], reason: str) -> SkillRecord:
     """Put the new version into the library: active if it is verified and better, else a draft."""
     from cmbagent_nb.skills import library
     from cmbagent_nb.skills.notebook import notebook_hash, notebook_text
@@ -246,7 +246,7 @@ class Bench(Replays):
 
     def __init__(
         self,
-        skill: Skill,
+        skill: SkillRecord,
         notebook: NotebookNode,
         rows: list[dict[str, Any]],
         sample: int,

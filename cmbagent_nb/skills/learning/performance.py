@@ -23,7 +23,7 @@ from cmbagent_nb.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.store.database import Database
 
 ENDED = ("completed", "failed", "timeout")
@@ -42,7 +42,7 @@ def quantile(values: Sequence[float], part: float) -> float | None:
     return float(np.quantile(values, part)) if len(values) else None
 
 
-def performance(skill: Skill, by: str = "version") -> pd.DataFrame:
+def performance(skill: SkillRecord, by: str = "version") -> pd.DataFrame:
     """Return the figures of a skill's versions, or of this version by parameter, by cell or by error.
 
     Parameters
@@ -132,7 +132,7 @@ def by_version(db: Database, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def by_parameter(skill: Skill, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def by_parameter(skill: SkillRecord, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the figures of a version for each value, or quarter of the values, of each parameter."""
     over, table = ended(rows), []
     for parameter in skill.parameters:
@@ -170,7 +170,7 @@ def _between(low: float, high: float, *, first: bool) -> Callable[[Any], bool]:
     return lambda value: (low <= value if first else low < value) and value <= high
 
 
-def by_cell(skill: Skill, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def by_cell(skill: SkillRecord, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return each code cell's median time in successful executions, and its share of their sum, slowest first."""
     from cmbagent_nb.skills.notebook import read_notebook
     from cmbagent_nb.skills.running.engine import cell_label

@@ -26,7 +26,7 @@ from cmbagent_nb.skills.learning import performance
 from cmbagent_nb.skills.learning.performance import effective, ended, error_kind
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.model import Parameter
 
 #: How often something has to be seen, and for what only a habit of many executions speaks.
@@ -57,7 +57,7 @@ class Recommendation:
         return self.text
 
 
-def recommendations(skill: Skill) -> list[Recommendation]:
+def recommendations(skill: SkillRecord) -> list[Recommendation]:
     """Return what a version's executions suggest, the most effective first."""
     skill.writer.caught_up()
     rows = ended(performance.executions(skill.db, skill.id))
@@ -77,7 +77,7 @@ def recommendations(skill: Skill) -> list[Recommendation]:
 # -- failures -----------------------------------------------------------------------------------
 
 
-def _conditions(skill: Skill, rows: list[dict[str, Any]]) -> Iterator[Recommendation]:
+def _conditions(skill: SkillRecord, rows: list[dict[str, Any]]) -> Iterator[Recommendation]:
     good = [row for row in rows if row["status"] == "completed" and not row["adapted"]]
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -150,7 +150,7 @@ def _condition(parameter: Parameter, failing: list[Any], fine: list[Any]) -> dic
 # -- what agents and users change ----------------------------------------------------------------
 
 
-def _adapted(skill: Skill, rows: list[dict[str, Any]]) -> Iterator[Recommendation]:
+def _adapted(skill: SkillRecord, rows: list[dict[str, Any]]) -> Iterator[Recommendation]:
     parameters = {item.name: item for item in skill.parameters}
     given: dict[str, list[tuple[Any, str]]] = {}
     changed: dict[str, list[tuple[dict[str, Any], str]]] = {}
@@ -226,7 +226,7 @@ def _target(node: ast.AST) -> str:
     return targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else ""
 
 
-def _habits(skill: Skill, rows: list[dict[str, Any]]) -> Iterator[Recommendation]:
+def _habits(skill: SkillRecord, rows: list[dict[str, Any]]) -> Iterator[Recommendation]:
     good = [row for row in rows if row["status"] == "completed"]
     if len(good) < MANY:
         return
@@ -245,7 +245,7 @@ def _default(parameter: Parameter, value: Any, good: list[dict[str, Any]], why: 
     return Recommendation("default", parameter.name, text, evidence, {"default": {parameter.name: value}})
 
 
-def _unused(skill: Skill, rows: list[dict[str, Any]], known: set[str]) -> Iterator[Recommendation]:
+def _unused(skill: SkillRecord, rows: list[dict[str, Any]], known: set[str]) -> Iterator[Recommendation]:
     if len(rows) < MANY:
         return
     for parameter in skill.parameters:
@@ -265,7 +265,7 @@ def _commonest(values: list[Any]) -> tuple[Any, int]:
 # -- time ---------------------------------------------------------------------------------------
 
 
-def _slow(skill: Skill, rows: list[dict[str, Any]]) -> Iterator[Recommendation]:
+def _slow(skill: SkillRecord, rows: list[dict[str, Any]]) -> Iterator[Recommendation]:
     """Recommend that equal executions are reused, and name the cells that take most of the time."""
     from cmbagent_nb.skills.learning.reuse import hindrances
     from cmbagent_nb.skills.notebook import read_notebook
@@ -287,7 +287,7 @@ def _slow(skill: Skill, rows: list[dict[str, Any]]) -> Iterator[Recommendation]:
             yield Recommendation("slow_cell", cell["cell"], text, evidence)
 
 
-def _comes_again(skill: Skill, rows: list[dict[str, Any]]) -> float:
+def _comes_again(skill: SkillRecord, rows: list[dict[str, Any]]) -> float:
     """Return the part of the executions whose values an earlier one had."""
     given = {json.dumps([effective(row, item) for item in skill.parameters], default=str) for row in rows}
     return 1 - len(given) / len(rows) if rows else 0.0

@@ -15,7 +15,7 @@ from cmbagent_nb.skills.learning import reuse
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.model import Parameter
     from cmbagent_nb.skills.running.engine import Executed, OnProgress
 
@@ -32,7 +32,7 @@ class Replayed:
 class Replays:
     """Runs notebooks with past values; everything is removed by :meth:`close`."""
 
-    def __init__(self, skill: Skill, on_progress: OnProgress | None = None, total: int = 1) -> None:
+    def __init__(self, skill: SkillRecord, on_progress: OnProgress | None = None, total: int = 1) -> None:
         self.skill, self.on_progress, self.total, self.count = skill, on_progress, total, 0
         making = skill.home / "skills" / ".making"
         making.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ from cmbagent_nb.store.json import to_json
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.model import Parameter
     from cmbagent_nb.skills.running.engine import Executed
 
@@ -121,7 +121,7 @@ def key_of(
 
 
 def execute(
-    skill: Skill,
+    skill: SkillRecord,
     notebook: NotebookNode,
     values: Mapping[str, Any],
     folder: Path,

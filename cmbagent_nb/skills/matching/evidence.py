@@ -13,7 +13,7 @@ from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills.matching.lexical import stem, words
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.store.database import Database
 
 #: Words of a task that ask for a kind of file.
@@ -162,7 +162,7 @@ class Conditions:
     taken: dict[str, str] = field(default_factory=dict)
 
 
-def check_conditions(skill: Skill, inputs: Mapping[str, Any] | None) -> Conditions:
+def check_conditions(skill: SkillRecord, inputs: Mapping[str, Any] | None) -> Conditions:
     """Check a skill's preconditions against this machine and, where data is given, against the data.
 
     Each parameter for an input file takes the first of the inputs that fits it: one of its own name before others. Any
@@ -200,7 +200,7 @@ def check_conditions(skill: Skill, inputs: Mapping[str, Any] | None) -> Conditio
     return Conditions(unmet, taken)
 
 
-def _problem(skill: Skill, parameter: str, value: Any) -> str:
+def _problem(skill: SkillRecord, parameter: str, value: Any) -> str:
     from cmbagent_nb.skills.running.check import check_parameters
 
     try:

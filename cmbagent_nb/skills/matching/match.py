@@ -32,7 +32,7 @@ from cmbagent_nb.skills.matching.lexical import key, plain, stem, weight, words
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.matching.index import Compared
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
@@ -56,7 +56,7 @@ _SHOWN_WORDS = 5
 class Match:
     """A skill that may fit a task, and why."""
 
-    skill: Skill
+    skill: SkillRecord
     score: float
     semantic: float | None
     lexical: float
@@ -178,8 +178,8 @@ def match(
         order = [place for place in order if compared.names[place] == only]
     wanted = {tag.casefold() for tag in tags_of(required_tags)}
     asked = {stem(word): word for word in words(task)}
-    chosen: list[tuple[int, Skill, list[str]]] = []
-    untrusted: list[tuple[int, Skill, list[str]]] = []
+    chosen: list[tuple[int, SkillRecord, list[str]]] = []
+    untrusted: list[tuple[int, SkillRecord, list[str]]] = []
     for place, skill, agents in _skills(db, writer, home, order, compared):
         if not wanted <= {tag.casefold() for tag in skill.tags}:
             continue
@@ -223,7 +223,7 @@ class _Seen:
 
 def _skills(
     db: Database, writer: Writer, home: Path, order: Sequence[int], compared: Compared
-) -> Iterator[tuple[int, Skill, list[str]]]:
+) -> Iterator[tuple[int, SkillRecord, list[str]]]:
     """Yield the newest active version of each name, as it is in the database now."""
     from cmbagent_nb.skills.library import from_row
     from cmbagent_nb.store.lookup import parsed
@@ -257,7 +257,7 @@ def _failed_last(db: Database, skill_id: str) -> bool:
 
 
 def _judge(
-    skill: Skill,
+    skill: SkillRecord,
     agents: list[str],
     seen: _Seen,
     inputs: Mapping[str, Any] | None,
@@ -315,7 +315,7 @@ def _moved(score: float, by: float) -> float:
     return float(1 / (1 + np.exp(-(np.log(score / (1 - score)) + by))))
 
 
-def _about_texts(skill: Skill, seen: _Seen) -> str:
+def _about_texts(skill: SkillRecord, seen: _Seen) -> str:
     """Say in words what the task and the skill have in common."""
     own = {stem(word) for word in words(f"{plain(skill.name)} {skill.description} {skill.task}")}
     shared = [word for stemmed, word in seen.asked.items() if stemmed in own]

@@ -27,6 +27,7 @@ from cmbagent_nb.llm.spec import HOW_TO_SET
 from cmbagent_nb.runtime import in_thread
 from cmbagent_nb.skills.matching.fill import named_values, stored_value, taken_values
 from cmbagent_nb.skills.matching.match import Found, Match, match
+from cmbagent_nb.skills.sharing.trust import code as shown_code
 from cmbagent_nb.store.json import from_json
 from cmbagent_nb.workflow import gates
 from cmbagent_nb.workflow.graph import add_offer
@@ -197,7 +198,7 @@ class SkillOffer:
         if several:
             title = f"{len(choices)} skills fit this task. Which one?"
             options = (*((name, f"Use {choice.title}") for name, choice in offered.items()), gates.SKILL_OPTIONS[-1])
-        codes = {name: str(await in_thread(choice.match.skill.code)) for name, choice in offered.items()}
+        codes = {name: str(await in_thread(shown_code, choice.match.skill)) for name, choice in offered.items()}
         headed = [f"# ---- {offered[name].title}\n{code}" for name, code in codes.items()]
         details = {
             "skill": choices[0].match.as_dict(),

@@ -18,7 +18,7 @@ from cmbagent_nb.workflow.plan import Plan
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 ENGINEER = "engineer"
 
@@ -50,7 +50,7 @@ def _options(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def plan_of(
-    skill: Skill,
+    skill: SkillRecord,
     notebook: NotebookNode,
     *,
     apart: bool,
@@ -107,13 +107,15 @@ def plan_of(
     return Template(plan, {new: old for old, new in place.items()}, made, *_gates(kept), replaced)
 
 
-def _expected(skill: Skill, made: Iterable[str], values: Mapping[str, Any]) -> list[str]:
+def _expected(skill: SkillRecord, made: Iterable[str], values: Mapping[str, Any]) -> list[str]:
     """Return the files of a step as their parameters name them; a name that reads as a pattern is none to look for."""
     names = [renamed(skill, path, values) for path in made]
     return [name for name in names if not set(name) & set("*?[")]
 
 
-def _whole(skill: Skill, kept: dict[str, Any], nodes: list[dict[str, Any]], values: Mapping[str, Any]) -> Template:
+def _whole(
+    skill: SkillRecord, kept: dict[str, Any], nodes: list[dict[str, Any]], values: Mapping[str, Any]
+) -> Template:
     asks = any(node.get("needs_approval") for node in nodes)
     files = [str(path) for path in skill.postconditions.get("files") or skill.output_schema]
     step = {
@@ -134,7 +136,7 @@ def _gates(kept: dict[str, Any]) -> tuple[str, int | None]:
     return gates, int(attempts) if isinstance(attempts, int) and attempts > 0 else None
 
 
-def _run(skill: Skill) -> dict[str, Any] | None:
+def _run(skill: SkillRecord) -> dict[str, Any] | None:
     if not skill.source_run_id:
         return None
     found = skill.db.rows("SELECT plan, meta FROM workflow_runs WHERE id = :id", id=skill.source_run_id)

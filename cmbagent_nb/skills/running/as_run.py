@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import BudgetExceeded, CMBAgentError, SkillDeviated
 from cmbagent_nb.runtime import in_thread
-from cmbagent_nb.skills.library import NOTEBOOK, Skill
+from cmbagent_nb.skills.library import NOTEBOOK, SkillRecord
 from cmbagent_nb.skills.running import adapt, deviation, seen
 from cmbagent_nb.skills.running.ledger import Belongs, Ended, Ledger, numbers_in
 from cmbagent_nb.skills.running.script import are_apart, cells_of, scripts
@@ -65,7 +65,7 @@ class SkillRun:
     """Step source of a run of a skill: a :class:`~cmbagent_nb.workflow.step_source.StepSource`."""
 
     def __init__(
-        self, skill: Skill, wish: Wish, notebook: NotebookNode, template: Template, model: ModelSpec, run_id: str
+        self, skill: SkillRecord, wish: Wish, notebook: NotebookNode, template: Template, model: ModelSpec, run_id: str
     ) -> None:
         self.skill, self.wish, self.notebook, self.template = skill, wish, notebook, template
         self.has_model = model != NO_MODEL

@@ -22,12 +22,12 @@ from typing import Any
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.settings import user_path
-from cmbagent_nb.skills.library import NOTEBOOK, Skill
+from cmbagent_nb.skills.library import NOTEBOOK, SkillRecord
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.source_hash import check_notebook
 
 
-def check_parameters(skill: Skill, given: dict[str, Any]) -> dict[str, Any]:
+def check_parameters(skill: SkillRecord, given: dict[str, Any]) -> dict[str, Any]:
     """Return the values by the parameters' own names, converted; refuse what does not fit.
 
     A name may be written in any case, and an input file's without its ``_file``.
@@ -48,7 +48,7 @@ def check_parameters(skill: Skill, given: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def find_parameter(skill: Skill, name: str) -> Parameter:
+def find_parameter(skill: SkillRecord, name: str) -> Parameter:
     lower = name.casefold()
     tests: list[Callable[[str], bool]] = [
         lambda known: known == name,
@@ -67,7 +67,7 @@ def find_parameter(skill: Skill, name: str) -> Parameter:
     raise SkillError(f"skill {skill.name} has no parameter {name!r}", hint + known, parameter=name)
 
 
-def _check_input(skill: Skill, parameter: Parameter, value: Any, chosen: frozenset[str]) -> Any:
+def _check_input(skill: SkillRecord, parameter: Parameter, value: Any, chosen: frozenset[str]) -> Any:
     """Return a path to a file that is there, or a variable that can be stored as one."""
     if not isinstance(value, (str, os.PathLike)):
         suffix = PurePosixPath(parameter.default).suffix.lower()
@@ -101,7 +101,7 @@ def _check_input(skill: Skill, parameter: Parameter, value: Any, chosen: frozens
     return str(path)
 
 
-def own_files(skill: Skill, values: dict[str, Any]) -> list[str]:
+def own_files(skill: SkillRecord, values: dict[str, Any]) -> list[str]:
     """Say where a file of the skill is taken though there is one of the same name in the current folder."""
     return [
         f"{item.default} for {item.name} is the skill's own file; write ./{item.default} for the one in this folder."
@@ -112,7 +112,7 @@ def own_files(skill: Skill, values: dict[str, Any]) -> list[str]:
 
 
 def _check_columns(
-    skill: Skill, parameter: Parameter, found: dict[str, Any], what: str, chosen: frozenset[str]
+    skill: SkillRecord, parameter: Parameter, found: dict[str, Any], what: str, chosen: frozenset[str]
 ) -> None:
     from cmbagent_nb.skills.schema import missing_columns
 
@@ -127,7 +127,7 @@ def _check_columns(
         )
 
 
-def _expected(skill: Skill, parameter: Parameter) -> dict[str, Any]:
+def _expected(skill: SkillRecord, parameter: Parameter) -> dict[str, Any]:
     """Return the schema of the file that an input parameter names by default."""
     found: dict[str, Any] = skill.input_schema.get(parameter.default) or next(
         (item for path, item in skill.input_schema.items() if PurePosixPath(path).name == parameter.default), {}
@@ -135,7 +135,7 @@ def _expected(skill: Skill, parameter: Parameter) -> dict[str, Any]:
     return found
 
 
-def _check_named_columns(skill: Skill, values: dict[str, Any]) -> None:
+def _check_named_columns(skill: SkillRecord, values: dict[str, Any]) -> None:
     """Refuse a text that should name a column, as its default does, when the table has no such column."""
     texts = [item for item in skill.parameters if item.kind == "value" and item.type == "str" and item.name in values]
     for table in (item for item in skill.parameters if item.kind == "input" and texts):
@@ -158,7 +158,7 @@ def _check_named_columns(skill: Skill, values: dict[str, Any]) -> None:
                 )
 
 
-def _code(skill: Skill, chosen: frozenset[str] = frozenset()) -> str:
+def _code(skill: SkillRecord, chosen: frozenset[str] = frozenset()) -> str:
     """Return the code of a skill, without the defaults of the parameters that are chosen."""
     cells = json.loads(check_notebook(skill))["cells"]
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
@@ -166,7 +166,7 @@ def _code(skill: Skill, chosen: frozenset[str] = frozenset()) -> str:
     return "\n".join(line for line in text.splitlines() if default is None or not default.match(line))
 
 
-def _check_output(skill: Skill, parameter: Parameter, value: Any) -> str:
+def _check_output(skill: SkillRecord, parameter: Parameter, value: Any) -> str:
     text = str(parameter.check(os.fspath(value) if isinstance(value, os.PathLike) else value, skill.name))
     pure = PurePosixPath(text)
     named = pure.name and not text.endswith("/") and text.isprintable()

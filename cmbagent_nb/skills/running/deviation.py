@@ -20,7 +20,7 @@ from cmbagent_nb.skills.running import seen
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 #: Statuses that somebody wanted.
 _WANTED = frozenset({"cancelled", "interrupted"})
@@ -54,7 +54,7 @@ class Deviation:
         return asdict(self)
 
 
-def find(skill: Skill, happened: Happened, *, expected: list[str] | None = None) -> list[Deviation]:
+def find(skill: SkillRecord, happened: Happened, *, expected: list[str] | None = None) -> list[Deviation]:
     """Return what deviates; the first is the one to act on.
 
     Parameters
@@ -85,7 +85,7 @@ def find(skill: Skill, happened: Happened, *, expected: list[str] | None = None)
     return found
 
 
-def _error(skill: Skill, happened: Happened) -> Deviation:
+def _error(skill: SkillRecord, happened: Happened) -> Deviation:
     from cmbagent_nb.workflow.retries import category
 
     kind, _, message = happened.error.partition(":")
@@ -98,7 +98,7 @@ def _error(skill: Skill, happened: Happened) -> Deviation:
     return Deviation("error", happened.error or happened.status, happened.node_id, details)
 
 
-def _known(skill: Skill, error: str) -> bool:
+def _known(skill: SkillRecord, error: str) -> bool:
     """Tell whether an execution of this skill's name failed like this before: with the same kind of error."""
     kind = error.partition(":")[0]
     rows = skill.db.rows(
@@ -109,7 +109,7 @@ def _known(skill: Skill, error: str) -> bool:
     return any(str(row["error"]).partition(":")[0] == kind for row in rows)
 
 
-def outputs(skill: Skill, happened: Happened, wanted: list[str]) -> list[Deviation]:
+def outputs(skill: SkillRecord, happened: Happened, wanted: list[str]) -> list[Deviation]:
     """Return the files that are missing, or are not what they were."""
     from cmbagent_nb.skills.schema import describe
 
@@ -171,7 +171,7 @@ def _is_number(name: str) -> bool:
     return True
 
 
-def renamed(skill: Skill, path: str, values: Mapping[str, Any]) -> str:
+def renamed(skill: SkillRecord, path: str, values: Mapping[str, Any]) -> str:
     """Return the name that a file has with these values: the skill's parameters may name it.
 
     A name without a folder stands for the same place as the default's.

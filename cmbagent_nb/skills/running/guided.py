@@ -17,7 +17,7 @@ from cmbagent_nb.agents.replies import Reply, Script, Text
 from cmbagent_nb.workflow.prompts import inputs_text
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.workflow.context import Context
     from cmbagent_nb.workflow.plan import Plan
 
@@ -40,7 +40,7 @@ class Fitted(Reply):
 
 
 async def fit(
-    context: Context, plan: Plan, skill: Skill, scripts: Mapping[str, str], values: Mapping[str, Any]
+    context: Context, plan: Plan, skill: SkillRecord, scripts: Mapping[str, str], values: Mapping[str, Any]
 ) -> dict[str, FittedStep]:
     """Ask once which steps have to change, and how; returns those that do.
 
@@ -84,7 +84,7 @@ async def fit(
 def prompt(
     task: str,
     plan: Plan,
-    skill: Skill,
+    skill: SkillRecord,
     scripts: Mapping[str, str],
     values: Mapping[str, Any],
     inputs: Sequence[Mapping[str, Any]],
@@ -108,7 +108,7 @@ def prompt(
     return "\n\n".join(part for part in parts if part)
 
 
-def parameters_text(skill: Skill, values: Mapping[str, Any]) -> str:
+def parameters_text(skill: SkillRecord, values: Mapping[str, Any]) -> str:
     """Describe the skill's parameters and the values that they have now."""
     lines = []
     for item in skill.parameters:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import SkillError
 from cmbagent_nb.skills import rows
-from cmbagent_nb.skills.library import NOTEBOOK, Skill
+from cmbagent_nb.skills.library import NOTEBOOK, SkillRecord
 
 if TYPE_CHECKING:
     from cmbagent_nb.store.connection import Connection
@@ -55,7 +55,7 @@ class Ledger:
 
     def __init__(
         self,
-        skill: Skill,
+        skill: SkillRecord,
         execution_id: str,
         folder: Path,
         values: dict[str, Any],

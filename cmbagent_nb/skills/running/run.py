@@ -23,7 +23,7 @@ from cmbagent_nb.ids import new_id
 from cmbagent_nb.settings import load_settings
 from cmbagent_nb.skills import rows
 from cmbagent_nb.skills.conditions import check_conditions, check_values
-from cmbagent_nb.skills.library import NOTEBOOK, Skill
+from cmbagent_nb.skills.library import NOTEBOOK, SkillRecord
 from cmbagent_nb.skills.running import deviation, seen
 from cmbagent_nb.skills.running.check import check_parameters, find_parameter, own_files
 from cmbagent_nb.skills.running.engine import Executed, OnProgress, execute
@@ -44,7 +44,7 @@ progress_display: Callable[[str], OnProgress] | None = None
 
 
 def run_skill(
-    skill: Skill,
+    skill: SkillRecord,
     given: Mapping[str, Any],
     *,
     on_progress: OnProgress | None = None,
@@ -81,7 +81,7 @@ def run_skill(
 
 
 def resume_execution(
-    skill: Skill,
+    skill: SkillRecord,
     execution_id: str,
     given: Mapping[str, Any] | None = None,
     *,
@@ -124,7 +124,7 @@ def resume_execution(
     return _execute(skill, ledger, FinishedSteps.read(folder), text, notes, on_progress, timeout_s, stop)
 
 
-def check_start(skill: Skill, given: Mapping[str, Any]) -> tuple[str, dict[str, Any], list[str]]:
+def check_start(skill: SkillRecord, given: Mapping[str, Any]) -> tuple[str, dict[str, Any], list[str]]:
     """Check all that can be checked before a start; returns the notebook, the values and notes."""
     require_trust(skill)
     text = check_notebook(skill)
@@ -133,14 +133,14 @@ def check_start(skill: Skill, given: Mapping[str, Any]) -> tuple[str, dict[str, 
     return text, values, [*check_conditions(skill), *own_files(skill, values), *seen.unusual(skill, values)]
 
 
-def _limit(skill: Skill, timeout_s: float | None) -> float | None:
+def _limit(skill: SkillRecord, timeout_s: float | None) -> float | None:
     if timeout_s is not None:
         return timeout_s
     return load_settings(skill.home).step_timeout or None
 
 
 def _execute(
-    skill: Skill,
+    skill: SkillRecord,
     ledger: Ledger,
     steps: FinishedSteps,
     text: str,
@@ -232,7 +232,7 @@ def failed_step(notebook: NotebookNode) -> str:
     return ""
 
 
-def place_file(skill: Skill, name: str, value: Any, folder: Path) -> Any:
+def place_file(skill: SkillRecord, name: str, value: Any, folder: Path) -> Any:
     """Put a variable given for an input file into the folder, and make room for the outputs."""
     parameter = find_parameter(skill, name)
     if parameter.kind == "output":

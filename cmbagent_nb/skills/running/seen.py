@@ -22,7 +22,7 @@ from cmbagent_nb.skills import rows
 from cmbagent_nb.store.json import from_json, to_json
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.store.connection import Connection
 
 #: Numbers by name, with the file that each stands in.
@@ -38,7 +38,7 @@ SAME = 1e-3
 SPREAD, SIZE = 0.5, 0.05
 
 
-def key_of(skill: Skill, values: Mapping[str, Any], folder: Path | None = None) -> str:
+def key_of(skill: SkillRecord, values: Mapping[str, Any], folder: Path | None = None) -> str:
     """Return what stands for an execution's parameters and inputs: equal keys must give equal results."""
     parts: dict[str, Any] = {}
     for parameter in skill.parameters:
@@ -62,7 +62,7 @@ def content_of(value: Any, folder: Path | None) -> str:
         return str(value)
 
 
-def ranges(skill: Skill) -> dict[str, Any]:
+def ranges(skill: SkillRecord) -> dict[str, Any]:
     """Return what has been seen of a version: ``n``, ``metrics``, ``points``, ``parameters``; the stored state."""
     found = skill.db.rows("SELECT meta, parameters FROM skills WHERE id = :id", id=skill.id)
     return _read(found[0]["meta"], found[0]["parameters"]) if found else _read(None, None)
@@ -81,7 +81,7 @@ def _read(meta: Any, parameters: Any) -> dict[str, Any]:
     }
 
 
-def observe(skill: Skill, values: Mapping[str, Any], found: Numbers, folder: Path) -> None:
+def observe(skill: SkillRecord, values: Mapping[str, Any], found: Numbers, folder: Path) -> None:
     """Take in an execution that succeeded as usual; ``found`` is what :func:`.ledger.numbers_in` its files found."""
     key, first = key_of(skill, values, folder), baseline(skill)
     mark = rows.mark(skill.db)
@@ -140,7 +140,7 @@ def _seen(item: Mapping[str, Any], value: Any) -> list[Any] | None:
     return None
 
 
-def baseline(skill: Skill) -> Numbers:
+def baseline(skill: SkillRecord) -> Numbers:
     """Return the numbers that the skill's run had made: its results with the defaults."""
     from cmbagent_nb.skills.running.ledger import numbers_in
 
@@ -150,7 +150,7 @@ def baseline(skill: Skill) -> Numbers:
     return numbers_in(folder, names) if all((folder / name).is_file() for name in names) else {}
 
 
-def unusual(skill: Skill, values: Mapping[str, Any]) -> list[str]:
+def unusual(skill: SkillRecord, values: Mapping[str, Any]) -> list[str]:
     """Say which values are outside of what has been run so far: told before, and no reason not to run."""
     state = ranges(skill)
     if state["n"] < ENOUGH:
@@ -174,7 +174,9 @@ def within(value: Any, seen: list[Any]) -> bool:
     return not isinstance(value, str) or value in seen
 
 
-def judge(skill: Skill, values: Mapping[str, Any], metrics: Mapping[str, float], folder: Path) -> list[dict[str, Any]]:
+def judge(
+    skill: SkillRecord, values: Mapping[str, Any], metrics: Mapping[str, float], folder: Path
+) -> list[dict[str, Any]]:
     """Return the results that are outside of what has been seen, each with the range that was expected.
 
     Where parameters and inputs are the same as in an earlier execution, so must the results be. Else a range is held
@@ -215,7 +217,7 @@ def _around(low: float, high: float, spread: float, size: float) -> tuple[float,
     return low - margin, high + margin
 
 
-def _as_before(skill: Skill, values: Mapping[str, Any], seen: Mapping[str, list[Any]]) -> bool:
+def _as_before(skill: SkillRecord, values: Mapping[str, Any], seen: Mapping[str, list[Any]]) -> bool:
     for parameter in skill.parameters:
         value = values.get(parameter.name, parameter.default)
         if parameter.kind == "input" and value != parameter.default:

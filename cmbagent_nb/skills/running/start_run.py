@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import CMBAgentError, SkillError, UsageError
 from cmbagent_nb.ids import new_id
-from cmbagent_nb.skills.library import Skill
+from cmbagent_nb.skills.library import SkillRecord
 from cmbagent_nb.skills.running.as_plan import plan_of
 from cmbagent_nb.skills.running.as_run import SkillRun, Wish
 from cmbagent_nb.skills.running.check import find_parameter
@@ -36,7 +36,7 @@ MODES = ("direct", "guided")
 
 def start_run(
     host: WorkspaceHandle,
-    skill: Skill,
+    skill: SkillRecord,
     parameters: Mapping[str, Any],
     *,
     settings: Settings,
@@ -121,7 +121,7 @@ def start_run(
 class Prepared:
     """A skill that can be run as it is asked for: all that can be refused has been, and nothing is made."""
 
-    skill: Skill
+    skill: SkillRecord
     values: dict[str, Any]
     others: dict[str, Any]
     notebook: NotebookNode
@@ -133,7 +133,7 @@ class Prepared:
 
 
 def prepare(
-    skill: Skill,
+    skill: SkillRecord,
     parameters: Mapping[str, Any],
     inputs: Mapping[str, Any],
     *,
@@ -208,7 +208,7 @@ def furnish(
 
 
 def _sort_inputs(
-    skill: Skill, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
+    skill: SkillRecord, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the values for parameters, and inputs that are none: these only agents see."""
     given, others = dict(parameters), {}
@@ -226,7 +226,7 @@ def _sort_inputs(
 
 
 def _fill(
-    skill: Skill, values: dict[str, Any], others: Mapping[str, Any], folder: Path
+    skill: SkillRecord, values: dict[str, Any], others: Mapping[str, Any], folder: Path
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
     """Put all files into the run's folder; returns what agents are told of, the values, and the seeds."""
     from cmbagent_nb.execution.attempt_folder import place

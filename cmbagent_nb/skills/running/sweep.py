@@ -28,7 +28,7 @@ from cmbagent_nb.skills.running.run import check_start, run_skill
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.skills.running.engine import OnProgress
 
 #: A sweep of more combinations is a mistake sooner than a wish.
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 
 def sweep(
-    skill: Skill,
+    skill: SkillRecord,
     grid: Mapping[str, Any],
     *,
     parallel: int | None = None,
@@ -77,7 +77,7 @@ def sweep(
     return frame(points, rows, sweep_id)
 
 
-def combinations(skill: Skill, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
+def combinations(skill: SkillRecord, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the points of a grid; a single value stands for a list of one, and a list parameter takes lists of lists.
 
     Raises
@@ -115,7 +115,7 @@ def _values(kind: str, values: Any) -> list[Any]:
     return list(values) if isinstance(values, Iterable) else [values]
 
 
-def _example(skill: Skill) -> str:
+def _example(skill: SkillRecord) -> str:
     value = next((item for item in skill.parameters if item.kind == "value"), None)
     return f"{value.name}=[{value.default!r}, …]" if value else "name=[…]"
 
@@ -156,7 +156,7 @@ def _not_run(status: str, error: str) -> Row:
     }
 
 
-def one(skill: Skill, point: dict[str, Any], options: dict[str, Any], stop: threading.Event | None = None) -> Row:
+def one(skill: SkillRecord, point: dict[str, Any], options: dict[str, Any], stop: threading.Event | None = None) -> Row:
     """Run one combination; whatever goes wrong becomes its row."""
     if stop is not None and stop.is_set():
         return _not_run("cancelled", "it had not begun when the sweep was stopped")
@@ -177,7 +177,7 @@ def _silent(done: int, total: int, label: str) -> None:
 
 
 def _local(
-    skill: Skill,
+    skill: SkillRecord,
     points: list[dict[str, Any]],
     parallel: int | None,
     scheduler: Any,
@@ -221,7 +221,7 @@ def _processors() -> int:
 
 
 def _dask(
-    skill: Skill,
+    skill: SkillRecord,
     points: list[dict[str, Any]],
     parallel: int | None,
     scheduler: Any,

@@ -32,7 +32,7 @@ from cmbagent_nb.skills.source_hash import verified_text
 from cmbagent_nb.tool_files import files_below
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 FORMATS = ("folder", "json", "zip")
 #: Columns of the library that travel with a skill.
@@ -48,7 +48,7 @@ LARGEST_EXPECTED_ALL = 16 * 2**20
 
 
 def export(
-    skill: Skill, path: str | Path, *, format: str = "folder", licence: str = "", overwrite: bool = False
+    skill: SkillRecord, path: str | Path, *, format: str = "folder", licence: str = "", overwrite: bool = False
 ) -> Path:
     """Write a skill as a folder, a JSON file or a zip archive; see :meth:`Skill.export`."""
     if format not in FORMATS:
@@ -77,7 +77,7 @@ def export(
     return target
 
 
-def pack(skill: Skill, *, licence: str = "") -> Package:
+def pack(skill: SkillRecord, *, licence: str = "") -> Package:
     """Return the files of a skill as they are exported, with their manifest."""
     row = describe(skill, licence)
     package = Package({NOTEBOOK: verified_text(skill).encode()})
@@ -93,7 +93,7 @@ def pack(skill: Skill, *, licence: str = "") -> Package:
     return manifest.seal(package)
 
 
-def describe(skill: Skill, licence: str = "") -> dict[str, Any]:
+def describe(skill: SkillRecord, licence: str = "") -> dict[str, Any]:
     """Return what the library knows of a skill, as it travels."""
     from cmbagent_nb.store.lookup import find_skill
 
@@ -127,7 +127,7 @@ def environment() -> dict[str, str]:
     return found
 
 
-def _expected(skill: Skill) -> tuple[dict[str, bytes], list[str]]:
+def _expected(skill: SkillRecord) -> tuple[dict[str, bytes], list[str]]:
     """Return the files that the skill should make, and the names of those too large to travel."""
     from cmbagent_nb.skills.verifying.again import originals
 
@@ -147,7 +147,7 @@ def _expected(skill: Skill) -> tuple[dict[str, bytes], list[str]]:
     return kept, left_out
 
 
-def _shown(skill: Skill) -> dict[str, bytes]:
+def _shown(skill: SkillRecord) -> dict[str, bytes]:
     """Return what the skill's cells should show; where that was made stays here."""
     from cmbagent_nb.skills.verifying.expected import kept_shown
 

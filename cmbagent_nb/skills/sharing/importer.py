@@ -44,7 +44,7 @@ from cmbagent_nb.skills.sharing.package import (
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
@@ -112,7 +112,7 @@ def import_package(
     trusted_how: str = "",
     session_id: str | None = None,
     tags: tuple[str, ...] = (),
-) -> tuple[Skill, bool]:
+) -> tuple[SkillRecord, bool]:
     """Put a checked package into the library; returns the skill and whether it is new there.
 
     Parameters
@@ -184,7 +184,7 @@ def import_package(
         ) from error
 
 
-def find_same(db: Database, writer: Writer, home: Path, name: str, taken: ValidatedPackage) -> Skill | None:
+def find_same(db: Database, writer: Writer, home: Path, name: str, taken: ValidatedPackage) -> SkillRecord | None:
     """Return the version of a name that has this very notebook and these assets, made here or imported."""
     from cmbagent_nb.skills.sharing import trust
 

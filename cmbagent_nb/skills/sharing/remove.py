@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from cmbagent_nb.errors import StateError
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 
-def delete(skill: Skill, *, results: bool = False) -> str:
+def delete(skill: SkillRecord, *, results: bool = False) -> str:
     """Delete a version for good and return what was done, in words; see :meth:`Skill.delete`."""
     from cmbagent_nb.skills import rows
 

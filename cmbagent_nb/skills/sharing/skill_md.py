@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 _LONGEST_DESCRIPTION = 1024
 _LONGEST_COMPATIBILITY = 500
@@ -25,7 +25,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-") or "skill"
 
 
-def write(skill: Skill, row: dict[str, Any], licence: str = "") -> str:
+def write(skill: SkillRecord, row: dict[str, Any], licence: str = "") -> str:
     """Return the text of a skill's ``SKILL.md``."""
     import yaml
 
@@ -44,7 +44,7 @@ def write(skill: Skill, row: dict[str, Any], licence: str = "") -> str:
     return f"---\n{text}---\n\n{_body(skill, row)}"
 
 
-def _description(skill: Skill) -> str:
+def _description(skill: SkillRecord) -> str:
     text = " ".join((skill.description or skill.task or f"The skill {skill.name}").split())
     values = [item.name for item in skill.parameters if item.kind == "value"]
     if values:
@@ -68,7 +68,7 @@ def packages(row: dict[str, Any]) -> dict[str, str]:
     return {}
 
 
-def _body(skill: Skill, row: dict[str, Any]) -> str:
+def _body(skill: SkillRecord, row: dict[str, Any]) -> str:
     lines = [f"# {skill.name}", "", " ".join((skill.description or skill.task).split()) or skill.name, ""]
     if skill.task and skill.task.strip() != skill.description.strip():
         lines += ["It was made from a run of this task:", "", *(f"> {line}" for line in skill.task.splitlines()), ""]
@@ -104,7 +104,7 @@ def _body(skill: Skill, row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _verified(skill: Skill, row: dict[str, Any]) -> str:
+def _verified(skill: SkillRecord, row: dict[str, Any]) -> str:
     report = row["verification"]
     if not report.get("verified"):
         return (

@@ -27,7 +27,7 @@ from cmbagent_nb.skills.sharing.package import MANIFEST, ROW
 from cmbagent_nb.store.json import from_json
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
     from cmbagent_nb.store.database import Database
     from cmbagent_nb.store.writer import Writer
 
@@ -224,8 +224,10 @@ def _mark_gone(db: Database, writer: Writer, home: Path, source: str, there: set
     return changes
 
 
-def publish(skill: Skill, visibility: str = "public", *, to: str = "") -> Skill:
+def publish(skill: SkillRecord, visibility: str = "public", *, to: str = "") -> SkillRecord:
     """Set a skill's visibility; with ``to``, export it into the folder of that source."""
+    from cmbagent_nb.skills.sharing.export import export
+
     if visibility not in _VISIBILITIES:
         raise UsageError(
             f"{visibility!r} is no visibility", f"Choose one of {', '.join(_VISIBILITIES)}.", visibility=visibility
@@ -246,11 +248,11 @@ def publish(skill: Skill, visibility: str = "public", *, to: str = "") -> Skill:
     skill.writer.barrier().result()
     skill = find(skill.db, skill.writer, skill.home, skill.id)
     if folder is not None:
-        skill.export(folder / _folder_name(skill), overwrite=True)
+        export(skill, folder / _folder_name(skill), overwrite=True)
     return skill
 
 
-def _folder_name(skill: Skill) -> str:
+def _folder_name(skill: SkillRecord) -> str:
     from cmbagent_nb.skills.sharing.skill_md import slug
 
     return slug(skill.name)

@@ -20,7 +20,7 @@ from cmbagent_nb.errors import SkillError, SkillUntrusted
 from cmbagent_nb.tool_files import files_below, is_tool_file
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.library import SkillRecord
 
 #: Characters that a terminal or a browser obeys instead of showing them: they could hide code from who reads it.
 _HIDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -35,7 +35,7 @@ class SkillCode(str):
         return f'<pre class="cmbagent-skill-code" style="white-space:pre-wrap">{html.escape(self)}</pre>'
 
 
-def code(skill: Skill) -> SkillCode:
+def code(skill: SkillRecord) -> SkillCode:
     """Return all code that a skill runs: the notebook's cells, and the modules among its assets; and what agents read.
 
     Characters that could hide a part of it from its reader stand as ``\\u001b``.
@@ -71,7 +71,7 @@ def _plain(text: Any) -> str:
     return " ".join(str(text).split())
 
 
-def trust(skill: Skill, *, how: str = "user") -> Skill:
+def trust(skill: SkillRecord, *, how: str = "user") -> SkillRecord:
     """Let a skill from elsewhere run from now on; records who said so, when, and for which files.
 
     It becomes active if it was verified where it was made; ``skill verify`` does it again here.
@@ -94,7 +94,7 @@ def trust(skill: Skill, *, how: str = "user") -> Skill:
     return find(skill.db, skill.writer, skill.home, skill.id)
 
 
-def require_trust(skill: Skill, *, changed: bool = False) -> None:
+def require_trust(skill: SkillRecord, *, changed: bool = False) -> None:
     """Refuse a skill that is not trusted, or whose files are not those that were trusted.
 
     Parameters
@@ -124,7 +124,7 @@ def require_trust(skill: Skill, *, changed: bool = False) -> None:
         raise _changed(skill)
 
 
-def hashes(skill: Skill) -> set[str]:
+def hashes(skill: SkillRecord) -> set[str]:
     """Return what names the files that run, by their bytes and by their code alone."""
     files = _files(skill)
     from cmbagent_nb.skills.sharing.manifest import code_digest, digest
@@ -132,14 +132,14 @@ def hashes(skill: Skill) -> set[str]:
     return {digest(files), code_digest(files)}
 
 
-def code_hash(skill: Skill) -> str:
+def code_hash(skill: SkillRecord) -> str:
     """Return what names the code and the assets that run, whatever the notebook shows besides."""
     from cmbagent_nb.skills.sharing.manifest import code_digest
 
     return code_digest(_files(skill))
 
 
-def _files(skill: Skill) -> dict[str, bytes]:
+def _files(skill: SkillRecord) -> dict[str, bytes]:
     """Return the files that run: the notebook and the assets as they are now."""
     from cmbagent_nb.skills.sharing.package import ASSETS, NOTEBOOK
 
@@ -159,7 +159,7 @@ def _files(skill: Skill) -> dict[str, bytes]:
     return files
 
 
-def _changed(skill: Skill) -> SkillUntrusted:
+def _changed(skill: SkillRecord) -> SkillUntrusted:
     return SkillUntrusted(
         f"the files of skill {skill.name} v{skill.version} are not those that were imported",
         "Import the skill again, look at its code, and trust that.",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.errors import RunNotFound, SkillError
 from cmbagent_nb.skills.extracting.record import RunRecord, choose, read_record
-from cmbagent_nb.skills.library import Skill, find, staging, write_verification
+from cmbagent_nb.skills.library import SkillRecord, find, staging, write_verification
 from cmbagent_nb.skills.source_hash import check_notebook
 from cmbagent_nb.skills.verifying.compare import method
 from cmbagent_nb.skills.verifying.expected import EXPECTED, kept, kept_shown
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from cmbagent_nb.skills.running.engine import OnProgress
 
 
-def verify_again(skill: Skill, *, on_progress: OnProgress | None = None, timeout_s: float | None = None) -> Skill:
+def verify_again(
+    skill: SkillRecord, *, on_progress: OnProgress | None = None, timeout_s: float | None = None
+) -> SkillRecord:
     """Run a skill with its defaults in a fresh kernel, compare it with its run, and return it with the outcome.
 
     Raises
@@ -75,12 +77,12 @@ def verify_again(skill: Skill, *, on_progress: OnProgress | None = None, timeout
     return find(skill.db, skill.writer, skill.home, skill.id)
 
 
-def originals(skill: Skill) -> list[Original]:
+def originals(skill: SkillRecord) -> list[Original]:
     """Return the files that a skill must make again."""
     return reference(skill)[0]
 
 
-def reference(skill: Skill) -> tuple[list[Original], list[Shown], list[str]]:
+def reference(skill: SkillRecord) -> tuple[list[Original], list[Shown], list[str]]:
     """Return the files and displayed results that a skill must make again, and the folders where they were made.
 
     They are those kept with the skill; the run has those that are too large for that, and those of older skills.
@@ -102,7 +104,7 @@ def reference(skill: Skill) -> tuple[list[Original], list[Shown], list[str]]:
     return [files[path] for path in sorted(files)], shown, list(dict.fromkeys([*folders, *places]))
 
 
-def _source(skill: Skill) -> tuple[RunRecord | None, list[StepCode]]:
+def _source(skill: SkillRecord) -> tuple[RunRecord | None, list[StepCode]]:
     """Return the run that a skill came from and its steps, as far as they are in this workspace."""
     if not skill.source_run_id:
         return None, []
@@ -113,7 +115,7 @@ def _source(skill: Skill) -> tuple[RunRecord | None, list[StepCode]]:
         return None, []
 
 
-def _other_pictures(skill: Skill, report: Report, work: Path) -> None:
+def _other_pictures(skill: SkillRecord, report: Report, work: Path) -> None:
     """Pass over pixels that differ in pictures that were drawn elsewhere, if nothing else differs."""
     from cmbagent_nb.skills.sharing.export import environment
 
