@@ -50,7 +50,7 @@ def test_what_is_exported_arrives_unchanged(form: str, workspace: Workspace, oth
     place = mine.export(tmp_path / "out", form)
     theirs = other.skills.import_(place)
     assert (theirs.name, theirs.version, theirs.info.trusted, theirs.status) == ("power_sum", 1, False, "draft")
-    assert content(theirs.info.folder / "assets") == content(mine.folder / "assets")
+    assert content(theirs.info.folder / "assets") == content(mine.info.folder / "assets")
     assert theirs.notebook.read_bytes() == mine.notebook.read_bytes()
     for field in ("parameters", "description", "tags", "task", "input_schema", "notebook_hash"):
         assert getattr(theirs, field) == getattr(mine, field), field
@@ -89,7 +89,9 @@ def test_an_imported_skill_runs_once_it_is_trusted(workspace: Workspace, tmp_pat
 
     trusted = skill.trust()
     assert (trusted.info.trusted, trusted.status) == (True, "active")
-    assert trusted.info.meta["trust"]["how"] == "user" and trusted.meta["trust"]["by"] and trusted.meta["trust"]["at"]
+    assert (
+        trusted.info.meta["trust"]["how"] == "user" and trusted.info.meta["trust"]["by"] and trusted.meta["trust"]["at"]
+    )
     done = trusted.run(power=3)
     assert done.success and done.metrics == {"total": 36.0}
     verified = verify_again(trusted)
@@ -533,7 +535,7 @@ def test_a_trusted_source_is_trusted_and_can_be_published_to(
     theirs = other.skills.get("power_sum")
     assert (theirs.info.trusted, theirs.status, theirs.info.meta["trust"]["how"]) == (True, "active", "source team")
     assert workspace.skills.sync()["change"].tolist() == ["same"] and len(workspace.skills()) == 1
-    assert public.publish("private").id == mine.id
+    assert public._library.publish(public, "private").id == mine.id
     assert workspace.skills()["visibility"].tolist() == ["private"]
 
 
@@ -694,7 +696,7 @@ def test_deleting_takes_rows_and_folder_and_leaves_results(workspace: Workspace,
     done = first.run()
     said = workspace.skills.delete(first)
     assert "results of 1 execution stay" in said and done.path("data/total.json").is_file()
-    assert not first.info.folder.exists() and second.folder.is_dir()
+    assert not first.info.folder.exists() and second.info.folder.is_dir()
     assert workspace.skills()["id"].tolist() == [second.id]
     assert workspace._core.db.rows("SELECT id FROM skill_executions") == []
     third = workspace.skills.import_(put(package("third"), tmp_path / "three")).trust()

@@ -19,8 +19,7 @@ import pytest
 
 from cmbagent_nb.errors import SkillError, UsageError
 from cmbagent_nb.skills.conditions import check_conditions
-from cmbagent_nb.skills.extracting.extract import extract
-from cmbagent_nb.skills.library import Skill, find
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.running.deviation import Happened
 from cmbagent_nb.skills.running.deviation import find as deviations

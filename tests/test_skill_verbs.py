@@ -10,11 +10,11 @@ from typing import Any
 
 import nbformat
 import pytest
-from cmbagent_nb.library import Library
 
 from cmbagent_nb import cli
 from cmbagent_nb.errors import AmbiguousReference, SkillError, SkillNotFound, SkillUntrusted, UsageError
 from cmbagent_nb.run import Run
+from cmbagent_nb.skills.api import SkillLibrary
 from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.verbs import Output, execute
 from cmbagent_nb.workspace import Workspace
@@ -121,7 +121,7 @@ def test_skills_are_listed_searched_and_sorted(ws: Workspace) -> None:
     assert "See all of them with cmbagent skills" in execute(ws, "skills --search nowhere").text
     assert often.id[-8:] in execute(ws, "skills --sort name --limit 3").text
     shown = magic(ws, "skills --search straight").display
-    assert isinstance(shown, Library) and shown.search == "straight"
+    assert isinstance(shown, SkillLibrary) and shown._words == "straight"
     for line in ("skills --status perfect", "skills --sort beauty"):
         with pytest.raises(UsageError, match="invalid choice"):
             execute(ws, line)

@@ -60,7 +60,7 @@ def checked(skill: Skill, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return values that the skill takes, and refuse others."""
     from cmbagent_nb.skills.running.check import check_parameters
 
-    refuse(check_parameters, skill, dict(given))
+    refuse(check_parameters, skill.info, dict(given))
     return dict(given)
 
 

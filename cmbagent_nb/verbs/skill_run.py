@@ -117,8 +117,8 @@ def sweep(call: Call) -> Output:
     options = call.options
     skill = call.ws.skills.get(options.skill)
     lists = {name: _several(skill, name, value) for name, value in values(call, options.values).items()}
-    for point in refuse(combinations, skill, lists):
-        refuse(check_parameters, skill, point)
+    for point in refuse(combinations, skill.info, lists):
+        refuse(check_parameters, skill.info, point)
     bar = progress(call, own_bar=True)
     frame = skill.sweep(lists, parallel=options.parallel, scheduler=options.scheduler, on_progress=bar)
     failed = int((frame["status"] != "completed").sum())
@@ -138,7 +138,7 @@ def _several(skill: Skill, name: str, value: Any) -> Any:
         return value
     from cmbagent_nb.skills.running.check import find_parameter
 
-    parameter, text = refuse(find_parameter, skill, name), value.strip()
+    parameter, text = refuse(find_parameter, skill.info, name), value.strip()
     if text.startswith("["):
         try:
             found = json.loads(text)
