@@ -45,7 +45,6 @@ _ALIASES = {
     "suggest_skills": "skills.suggest",
     "skill_analytics": "skills.analytics",
     "skill_executions": "skills.executions",
-    "trials": "skills.trials",
     "import_skill": "skills.import_",
     "install_starter_skills": "skills.install_starter",
     "skill_sources": "skills.sources",

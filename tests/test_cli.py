@@ -98,8 +98,8 @@ def test_help_imports_nothing_heavy() -> None:
 def test_commands_that_read_import_nothing_heavy(tmp_path: Path) -> None:
     """A listing reads with the driver alone; an answer to a gate that is not there is refused as lightly."""
     workspace = Workspace(tmp_path)
-    record = Record(workspace.writer, status="completed")
-    workspace.writer.update("workflow_runs", record.run, {"work_dir": str(tmp_path / "runs" / "planck")})
+    record = Record(workspace._core.writer, status="completed")
+    workspace._core.writer.update("workflow_runs", record.run, {"work_dir": str(tmp_path / "runs" / "planck")})
     event = record.event("model_call", agent_name="engineer")
     record.cost("engineer", event=event)
     record.message("done")

@@ -241,8 +241,8 @@ def test_a_task_of_several_parts_finds_its_skills(workspace: Workspace, monkeypa
     assert best.call == "ws.compose(NAME, skills=['table', 'fit'], pattern='sequential')"
     assert workspace.skills.composable("fit a straight line to points") == []
     with pytest.raises(SkillError, match="nothing that fit reads"):
-        workspace.compose("wrong", ["note", "fit"])
-    assert workspace.suggest_skills() == []
+        workspace.skills.compose("wrong", ["note", "fit"])
+    assert workspace.skills.suggest() == []
     assert set(workspace.skills.analytics().usage(7)["executions"]) == {0}
 
 

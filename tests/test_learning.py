@@ -13,10 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cmbagent_nb.errors import SkillError, SkillNotFound
-from cmbagent_nb.skills import library
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.skills.learning.analytics import SkillAnalytics
 from cmbagent_nb.skills.learning.suggest import suggest
-from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.skills.model import Parameter
 from tests import held as holding
 from tests.made_skills import executed, make_skill
@@ -161,7 +160,7 @@ def test_two_versions_run_the_inputs_of_the_past(home: Home) -> None:
     third = make_skill(home, "tried", [write.replace("* 2", "* 2 + (n == 6)")], NUMBER)
     for number, status in enumerate(("completed", "failed", "cancelled", "completed")):
         executed(home, first, parameters={"n": 5 + number}, status=status, started_at=DAY + number)
-    found = first.compare(2)
+    found = first._library.ab(first, 2)
     table = found.frame()
     assert list(table["parameters"]) == [{"n": n, "mode": "fast"} for n in (5, 6, 8)]
     assert list(table["status_a"]) == ["completed"] * 3
@@ -172,9 +171,9 @@ def test_two_versions_run_the_inputs_of_the_past(home: Home) -> None:
     assert (summary["successes_a"], summary["successes_b"], summary["equal"]) == (3, 2, 2)
     assert summary["p_success"] == 1.0 and 0 < summary["p_time"] <= 1
     assert "v2: 2 of 3 succeeded" in str(found) and found.as_dict()["versions"] == {"a": 1, "b": 2}
-    assert "twice: 12 became 13" in first.compare(third.id, last=2).frame()["difference"].iloc[0]
+    assert "twice: 12 became 13" in first._library.ab(first, third.id, last=2).frame()["difference"].iloc[0]
     with pytest.raises(SkillError, match="two versions of one skill"):
-        second.compare(2)
+        second._library.ab(second, 2)
 
 
 # ---- versions -----------------------------------------------------------------------------------

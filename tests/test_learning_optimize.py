@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from cmbagent_nb.errors import SkillError
-from cmbagent_nb.skills import library
 from cmbagent_nb.skills.learning.reuse import hindrances
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.skills.running.run import SkillExecution
@@ -67,7 +66,7 @@ def test_equal_executions_are_reused_and_failures_are_told_before(home: Home) ->
         executed(
             home, skill, status="failed", error=f"ValueError: order {order} is too high", parameters={"order": order}
         )
-    kinds = {item.kind for item in skill.recommendations()}
+    kinds = {item.kind for item in skill._library.recommendations(skill)}
     assert kinds >= {"precondition", "reuse", "slow_cell"}
     dry = skill.optimize()
     assert dry.new is None
@@ -107,7 +106,7 @@ def test_equal_executions_are_reused_and_failures_are_told_before(home: Home) ->
     one.path("data/result.json").write_text("{}")
     anew = new.run(label="x")
     assert reused_from(home, anew) is None and anew.metrics == two.metrics
-    assert skill.run(label="b").success and "+ equal executions are reused" in str(skill.diff(2))
+    assert skill.run(label="b").success and "+ equal executions are reused" in str(skill._library.diff(skill, 2))
 
 
 def test_files_and_values_tell_executions_apart(home: Home) -> None:
@@ -123,12 +122,12 @@ def test_files_and_values_tell_executions_apart(home: Home) -> None:
         first, second = skill.run(), skill.run()
         assert first.success, first.error
         assert (reused_from(home, second) is not None) == (name == "lines"), name
-    skill = library.find(home.db, home.writer, home.path, "lines")
+    skill = holding.find(home.db, home.writer, home.path, "lines")
     for rows, again_ in ((2, False), (3, False), (2, True)):
         done = skill.run(table=pd.DataFrame({"x": range(rows)}))
         assert done.metrics == {"value": rows + 1}
         assert (reused_from(home, done) is not None) is again_
-    asset = skill.folder / "assets" / "input" / "table.csv"
+    asset = skill.info.folder / "assets" / "input" / "table.csv"
     if asset.is_file():
         asset.write_text("x\n1\n2\n3\n")
         assert skill.run().metrics == {"value": 4}

@@ -90,7 +90,9 @@ def test_an_imported_skill_runs_once_it_is_trusted(workspace: Workspace, tmp_pat
     trusted = skill.trust()
     assert (trusted.info.trusted, trusted.status) == (True, "active")
     assert (
-        trusted.info.meta["trust"]["how"] == "user" and trusted.info.meta["trust"]["by"] and trusted.info.meta["trust"]["at"]
+        trusted.info.meta["trust"]["how"] == "user"
+        and trusted.info.meta["trust"]["by"]
+        and trusted.info.meta["trust"]["at"]
     )
     done = trusted.run(power=3)
     assert done.success and done.metrics == {"total": 36.0}

@@ -155,7 +155,7 @@ class Handler(APIHandler):
             return find_skill(workspace._core.db, reference)
 
         home, workspace, row = self.find_row("skill", reference, find)
-        return home, workspace, workspace.skill(row["id"])
+        return home, workspace, workspace.skills.get(row["id"])
 
     def find_row(
         self, kind: str, reference: str, find: Callable[[Workspace], dict[str, Any]]

@@ -22,7 +22,7 @@ class Pending(Handler):
         await self.answer(self._list)
 
     def _list(self) -> dict[str, Any]:
-        answers, _ = self.pool.read(lambda workspace: queries.pending(workspace.db), "pending")
+        answers, _ = self.pool.read(lambda workspace: queries.pending(workspace._core.db), "pending")
         rows = [{**row, "workspace": str(home)} for home, _, found in answers for row in found]
         rows.sort(key=lambda row: row["created_at"] or 0.0)
         return {"approvals": rows}
@@ -58,6 +58,6 @@ class Answer(Handler):
         workspace, gate = self.find_approval(reference)
         resolution = {"approve": "approved", "reject": "rejected"}.get(how, wanted)
         run = workspace.run(gate["run_id"])
-        answer_gate(workspace.host, gate, resolution, comment, by=ORIGIN, hash=seen, patience=PATIENCE)
-        run_again = queries.approval(workspace.db, gate["id"]) or {}
+        answer_gate(workspace._core.host, gate, resolution, comment, by=ORIGIN, hash=seen, patience=PATIENCE)
+        run_again = queries.approval(workspace._core.db, gate["id"]) or {}
         return {**gate, **run_again, "run": run.name}

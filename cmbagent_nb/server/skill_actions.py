@@ -23,7 +23,7 @@ from cmbagent_nb.server.skill_base import PATIENCE, SkillHandler, checked
 from cmbagent_nb.verbs.output import plain
 
 if TYPE_CHECKING:
-    from cmbagent_nb.skills.library import Skill
+    from cmbagent_nb.skills.handle import Skill
     from cmbagent_nb.workspace import Workspace
 
 
@@ -58,7 +58,7 @@ class Act(SkillHandler):
         from cmbagent_nb.skills.running.run import check_start
 
         home, _, skill = self.find_skill(reference)
-        checked(check_start, skill, given)
+        checked(check_start, skill.info, given)
         return home, skill
 
     async def _verify(self, reference: str, _: str, body: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ class Act(SkillHandler):
         from cmbagent_nb.skills.sharing.trust import require_trust
 
         home, _, skill = self.find_skill(reference)
-        require_trust(skill)
+        require_trust(skill.info)
         return home, skill
 
     async def _quick(self, reference: str, what: str, body: dict[str, Any]) -> None:
@@ -92,7 +92,12 @@ class Act(SkillHandler):
     def _do(self, reference: str, what: str, version: str, reason: str) -> Any:
         _, workspace, skill = self.find_skill(reference)
         if what == "analyze":
-            return {"id": skill.id, "name": skill.name, "version": skill.version, **skill_queries.dashboard(skill)}
+            return {
+                "id": skill.id,
+                "name": skill.name,
+                "version": skill.version,
+                **skill_queries.dashboard(workspace, skill),
+            }
         if what == "optimize":
             return plain(skill.optimize().as_dict())
         changed = skill.trust() if what == "trust" else skill.rollback(version, reason)
@@ -115,7 +120,7 @@ class Make(SkillHandler):
         await self.answer(lambda: {"installed": self._install(self.workspace(where)[1])})
 
     def _install(self, workspace: Workspace) -> list[str]:
-        return workspace.install_starter_skills() if workspace.settings.starter_skills else []
+        return workspace.skills.install_starter() if workspace.settings.starter_skills else []
 
     async def _extract(self, body: dict[str, Any]) -> None:
         from cmbagent_nb.skills import naming
@@ -132,7 +137,7 @@ class Make(SkillHandler):
         }
         wait = self.patience(body)
         home, workspace, run_id = await self.thread(self.find_run, reference)
-        await self.thread(self._claim, workspace, name, version_of, naming.of_run, workspace.db, run_id)
+        await self.thread(self._claim, workspace, name, version_of, naming.of_run, workspace._core.db, run_id)
         named = name or version_of
         await self.work("extract", home, {**arguments, "run": run_id}, wait, run_id=run_id, name=named)
 
@@ -180,7 +185,7 @@ class Make(SkillHandler):
         from cmbagent_nb.skills.naming import of_parts
 
         name, version_of = arguments["name"], arguments["version_of"]
-        skills = [skill for _, _, skill in found]
+        skills = [skill.info for _, _, skill in found]
         self._claim(found[0][1], name, version_of, of_parts, [skill.name for skill in skills])
         other = ("name", "version_of", "description", "tags")
         plan(name or version_of, skills, **{key: value for key, value in arguments.items() if key not in other})
@@ -199,9 +204,10 @@ class Make(SkillHandler):
 
         _, workspace = self.workspace(where)
         taken = check(from_json(json.dumps(packed)))
-        place = (workspace.db, workspace.writer, workspace.home)
+        place = (workspace._core.db, workspace._core.writer, workspace.home)
         skill, _ = import_package(*place, taken, name=name, version_of=version_of)
-        return {**skill_queries.about(workspace, skill), "code": str(skill.code())}
+        shown = workspace.skills.get(skill)
+        return {**skill_queries.about(workspace, shown), "code": str(shown.code())}
 
 
 class SkillJob(SkillHandler):

@@ -101,13 +101,15 @@ def _value(item: Any) -> Any:
     return item.timestamp() if hasattr(item, "timestamp") else item
 
 
-def dashboard(skill: Skill) -> dict[str, Any]:
+def dashboard(workspace: Workspace, skill: Skill) -> dict[str, Any]:
     """All that the executions of a skill say: figures by version, value, cell and error, what follows."""
-    figures = {by: records(skill.performance(by)) for by in ("version", "parameters", "cells", "errors")}
+    figures = {
+        by: records(workspace.skills.performance(skill, by)) for by in ("version", "parameters", "cells", "errors")
+    }
     return {
         "versions": figures["version"],
         "parameters": figures["parameters"],
         "cells": figures["cells"],
         "errors": figures["errors"],
-        "recommendations": [item.as_dict() for item in skill.recommendations()],
+        "recommendations": [item.as_dict() for item in workspace.skills.recommendations(skill)],
     }

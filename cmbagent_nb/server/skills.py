@@ -65,22 +65,26 @@ class OneSkill(SkillHandler):
 
     def _part(self, reference: str, part: str, limit: int, after: int) -> dict[str, Any]:
         _, workspace, skill = self.find_skill(reference)
-        workspace.writer.caught_up()
+        workspace._core.writer.caught_up()
         if part == "executions":
             found = skill_queries.executions(workspace, skill.name, limit=limit, after=after)
             return {"executions": found, "after": after + len(found)}
         if part == "artifacts":
-            return {"artifacts": skill_queries.artifacts(workspace.db, skill.id)}
+            return {"artifacts": skill_queries.artifacts(workspace._core.db, skill.id)}
         if part == "versions":
             return {"versions": skill_queries.records(skill.versions())}
         if part == "performance":
-            return {"performance": skill_queries.records(skill.performance(self.get_query_argument("by", "version")))}
+            return {
+                "performance": skill_queries.records(
+                    workspace.skills.performance(skill, self.get_query_argument("by", "version"))
+                )
+            }
         if part == "code":
             return {"id": skill.id, "name": skill.name, "version": skill.version, "code": str(skill.code())}
         about = skill_queries.about(workspace, skill)
         if part == "dashboard":
             newest = skill_queries.executions(workspace, skill.name, limit=20)
-            return {"skill": about, **skill_queries.dashboard(skill), "executions": newest}
+            return {"skill": about, **skill_queries.dashboard(workspace, skill), "executions": newest}
         return about
 
     def _export(self, reference: str, kind: str) -> tuple[str, bytes]:
@@ -92,8 +96,8 @@ class OneSkill(SkillHandler):
             return place.name, place.read_bytes()
 
     def _delete(self, reference: str, results: bool) -> dict[str, Any]:
-        _, _, skill = self.find_skill(reference)
-        said = skill.delete(results=results)
+        _, workspace, skill = self.find_skill(reference)
+        said = workspace.skills.delete(skill, results=results)
         return {"id": skill.id, "name": skill.name, "version": skill.version, "deleted": True, "done": said}
 
 
@@ -111,14 +115,14 @@ class Execution(SkillHandler):
 
         _, workspace, skill = self.find_skill(reference)
         try:
-            row = find_execution(workspace.db, workspace.writer, execution)
+            row = find_execution(workspace._core.db, workspace._core.writer, execution)
         except SkillNotFound:
             if job is None:
                 raise
             if job.error is not None:
                 raise job.error from None
             return {"id": execution, "skill": skill.name, "status": "starting", "job": job.id}
-        (owner,) = workspace.db.rows("SELECT name, version FROM skills WHERE id = :id", id=row["skill_id"])
+        (owner,) = workspace._core.db.rows("SELECT name, version FROM skills WHERE id = :id", id=row["skill_id"])
         if owner["name"] != skill.name:
             raise SkillNotFound(f"execution {execution} is not one of {skill.name}", f"It is one of {owner['name']}.")
         return {**row_of(row), "skill": owner["name"], "version": owner["version"], "job": job.id if job else None}
@@ -142,7 +146,7 @@ class Match(SkillHandler):
     def _match(self, task: str, where: str, asked: dict[str, Any]) -> dict[str, Any]:
         wanted = self.workspace(where)[0] if where else None
         answers, problems = self.pool.read(
-            lambda workspace: workspace.match(task, **asked) if wanted in (None, workspace.home) else []
+            lambda workspace: workspace.skills.match(task, **asked) if wanted in (None, workspace.home) else []
         )
         found = [{**plain(item.as_dict()), "workspace": str(home)} for home, _, items in answers for item in items]
         found.sort(key=lambda row: -row["score"])
@@ -165,7 +169,7 @@ class Top(SkillHandler):
             raise UsageError(f"{metric!r} is not a metric of skills", f"Take one of {', '.join(METRICS)}.")
         column, ascending = METRICS[metric]
         answers, problems = self.pool.read(
-            lambda workspace: skill_queries.records(workspace.skill_analytics().top(metric, limit))
+            lambda workspace: skill_queries.records(workspace.skills.analytics().top(metric, limit))
         )
         rows = [{**row, "workspace": str(home)} for home, _, found in answers for row in found]
         rows.sort(key=lambda row: row[column] if ascending else -row[column])

@@ -330,8 +330,7 @@ class SkillLibrary:
 
     def analytics(self) -> SkillAnalytics:
         """Return the figures of all skills: ``top``, ``usage``, ``cost``, ``adaptations``, ``consolidation``."""
-        from cmbagent_nb.skills.learning.ab import Comparison
-    from cmbagent_nb.skills.learning.analytics import SkillAnalytics
+        from cmbagent_nb.skills.learning.analytics import SkillAnalytics
 
         self._core.writer.caught_up()
         return SkillAnalytics(self._core.db, self._core.writer, self._core.home)

@@ -90,8 +90,8 @@ class Call:
         """Return what the record has of a run: the rows of one of its frames, without pandas."""
         from cmbagent_nb.store import listings
 
-        self.ws.writer.caught_up()
-        return getattr(listings, name)(self.ws.db, run_id=run.id)  # type: ignore[no-any-return]
+        self.ws._core.writer.caught_up()
+        return getattr(listings, name)(self.ws._core.db, run_id=run.id)  # type: ignore[no-any-return]
 
     def only(self, listing: Listing, run: Run, **wanted: str | None) -> Listing:
         """Return the rows of a listing whose columns have the wanted values; a node must be one of the run's."""

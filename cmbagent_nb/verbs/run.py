@@ -319,7 +319,7 @@ def runs(call: Call) -> Output:
     _among("--mode", options.mode, list(MODES))
     call.refresh()
     mode = None if options.mode is None else MODES[options.mode]
-    found = listings.runs(call.ws.db, options.session, status=options.status, mode=mode)
+    found = listings.runs(call.ws._core.db, options.session, status=options.status, mode=mode)
     now = time.time()
     beats = zip(found.columns["status"], found.columns["last_heartbeat_at"], strict=True)
     silent = [float(round(now - at)) if status in ACTIVE and at is not None else None for status, at in beats]

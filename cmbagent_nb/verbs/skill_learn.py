@@ -127,7 +127,7 @@ def diff(call: Call) -> Output:
     """Show how two versions of a skill differ: parameters, conditions, cells."""
     skill = call.ws.skills.get(call.options.skill)
     other = call.options.other
-    found = skill.diff(_before(call, skill, "diff") if other is None else other)
+    found = call.ws.skills.diff(skill, _before(call, skill, "diff") if other is None else other)
     return Output(found.as_dict(), lambda: str(found), display=found)
 
 
@@ -236,9 +236,9 @@ def optimize(call: Call) -> Output:
 )
 def ab(call: Call) -> Output:
     """Compare two versions of a skill: both run the inputs of its last executions."""
-    skill = call.ws.skill(call.options.skill)
+    skill = call.ws.skills.get(call.options.skill)
     other = call.options.other or _before(call, skill, "ab")
-    found = skill.compare(other, last=call.options.last, on_progress=progress(call))
+    found = call.ws.skills.ab(skill, other, last=call.options.last, on_progress=progress(call))
     columns = ["execution_id", "status_a", "status_b", "seconds_a", "seconds_b", "equal", "difference"]
 
     def text() -> str:

@@ -24,8 +24,8 @@ def measure() -> dict[str, dict[str, float]]:
     """Return seconds, seconds beyond ``pass`` and the ratio to it, for each command."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
-        record = Record(workspace.writer, status="completed")
-        workspace.writer.update("workflow_runs", record.run, {"work_dir": str(Path(folder) / "runs" / "planck")})
+        record = Record(workspace._core.writer, status="completed")
+        workspace._core.writer.update("workflow_runs", record.run, {"work_dir": str(Path(folder) / "runs" / "planck")})
         record.event("info")
         record.settle()
         workspace.close()

@@ -79,7 +79,9 @@ class Comparison:
         return f'<div class="cmbagent-comparison"><b>{html.escape(str(self))}</b>{table}</div>'
 
 
-def compare(skill: SkillRecord, other: SkillRecord, *, last: int = 10, on_progress: OnProgress | None = None) -> Comparison:
+def compare(
+    skill: SkillRecord, other: SkillRecord, *, last: int = 10, on_progress: OnProgress | None = None
+) -> Comparison:
     """Run both versions with the inputs of the name's last executions, or with the defaults if there are none.
 
     Raises
