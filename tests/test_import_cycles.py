@@ -39,22 +39,22 @@ ALLOWED: tuple[frozenset[str], ...] = (
     ),
     _group(
         """
-        cmbagent_nb notebook notebook.loading notebook.magics notebook.skill_card notebook.skill_library run
-        skill_runs skills.composing.composable skills.composing.compose skills.composing.composed_verify
-        skills.composing.fitting skills.extracting.after skills.extracting.create skills.extracting.extract
-        skills.extracting.improve skills.extracting.layout skills.extracting.making
-        skills.extracting.observed skills.extracting.skill_row skills.learned skills.learning.analytics
-        skills.learning.optimize skills.learning.performance skills.learning.recommend
-        skills.learning.trials skills.library skills.matching.evidence skills.matching.finder
-        skills.matching.match skills.matching.offering skills.matching.selection skills.runnable
-        skills.running.as_plan skills.running.as_run skills.running.check skills.running.deviation
-        skills.running.engine skills.running.execution skills.running.finished_steps skills.running.ledger
-        skills.running.run skills.running.script skills.running.seen skills.running.start_run
-        skills.running.sweep skills.sharing.export skills.sharing.importer skills.sharing.shareable
-        skills.sharing.shelf skills.sharing.sources skills.sharing.trust skills.starter.install
-        skills.verifying.again skills.verifying.expected skills.verifying.liveness
-        skills.verifying.rehearsal skills.verifying.verify skills.versions skills.workshop verbs verbs.call
-        verbs.execute workspace
+        skills.composing.compose skills.composing.fitting
+        """
+    ),
+    _group(
+        """
+        skills.sharing.export skills.verifying.again
+        """
+    ),
+    _group(
+        """
+        notebook.loading notebook.magics
+        """
+    ),
+    _group(
+        """
+        store.frames store.listings
         """
     ),
 )

@@ -110,9 +110,7 @@ def with_observer(
 
 def _passed() -> list[str]:
     """Return the beginnings of paths that are Python's, the packages' and the system's."""
-    import cmbagent_nb
-
-    own = [sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(cmbagent_nb.__file__).parent)]
+    own = [sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(__file__).parents[2])]
     own += [*site.getsitepackages(), site.getusersitepackages()]
     own += [str(Path(item).resolve()) for item in own]
     home = Path.home()
