@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cmbagent_nb.errors import SkillError
+from cmbagent_nb.skills.handle import Skill
 from cmbagent_nb.skills.learning.optimize import Optimization
 from cmbagent_nb.skills.model import Parameter
 from cmbagent_nb.workspace import Workspace

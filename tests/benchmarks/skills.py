@@ -168,7 +168,7 @@ def skills_starter_sweep() -> Iterator[Figure]:
     values = [1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 1.9, 2.0]
     with folder() as home, environment(home):
         workspace = Workspace(home / "workspace")
-        skill = workspace.skill("hz-fit")
+        skill = workspace.skills.get("hz-fit")
 
         def ours() -> float:
             begun = now()
