@@ -3,9 +3,9 @@
 | invariant | how |
 |---|---|
 | no API key reaches the kernel | its environment is the allow-list of ``execution.environment`` |
-| the kernel is this interpreter | a kernel specification made here, not whatever ``python3`` resolves to |
+| the kernel is this interpreter | :mod:`cmbagent_nb.execution.kernel` starts it, not whatever ``python3`` resolves to |
 | nobody's working folder changes | the kernel gets its folder; papermill's ``cwd`` (a process-wide chdir) is not used |
-| nothing of it outlives the call | the kernel is killed with its process group, whatever happens |
+| nothing of it outlives the call | the launcher kills the kernel with its process group, whatever happens |
 | it can be called from any thread, a running event loop or not | the kernel's loop is in a thread of its own |
 | callbacks come in the caller's thread | so that what they show lands in the caller's cell |
 """
