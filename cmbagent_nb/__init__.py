@@ -19,14 +19,28 @@ _HOMES = {
     "planning_and_control": "cmbagent_nb.workspace",
     "deep_research": "cmbagent_nb.workspace",
     "Run": "cmbagent_nb.run",
+    "Result": "cmbagent_nb.run",
+    "Skill": "cmbagent_nb.skills.handle",
     "CMBAgentError": "cmbagent_nb.errors",
 }
-__all__ = ["CMBAgentError", "Run", "Workspace", "deep_research", "one_shot", "planning_and_control"]
+__all__ = [
+    "CMBAgentError",
+    "Result",
+    "Run",
+    "Skill",
+    "Workspace",
+    "deep_research",
+    "errors",
+    "one_shot",
+    "planning_and_control",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "errors":
+        return importlib.import_module("cmbagent_nb.errors")
     raise AttributeError(f"module 'cmbagent_nb' has no attribute {name!r}")
 
 

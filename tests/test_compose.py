@@ -238,7 +238,7 @@ def test_a_task_of_several_parts_finds_its_skills(workspace: Workspace, monkeypa
     best = found[0]
     assert ([skill.name for skill in best.skills], best.pattern) == (["table", "fit"], "sequential")
     assert best.links[0]["from"] == "table:data/points.csv"
-    assert best.call == "ws.compose(NAME, skills=['table', 'fit'], pattern='sequential')"
+    assert best.call == "ws.skills.compose(NAME, skills=['table', 'fit'], pattern='sequential')"
     assert workspace.skills.composable("fit a straight line to points") == []
     with pytest.raises(SkillError, match="nothing that fit reads"):
         workspace.skills.compose("wrong", ["note", "fit"])

@@ -123,6 +123,6 @@ def _proposal(skills: list[SkillRecord], parts: list[str], score: float) -> Prop
             if links
             else f"each part has its skill, and they do not feed one another ({why})"
         )
-        call = f"ws.compose(NAME, skills=[{names}], pattern={pattern!r})"
+        call = f"ws.skills.compose(NAME, skills=[{names}], pattern={pattern!r})"
         return Proposal(distinct, pattern, score, parts, links, reason, call)
     return None

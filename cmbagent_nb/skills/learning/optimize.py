@@ -137,7 +137,7 @@ def optimize(
     if not changes:
         raise SkillError(
             f"nothing of skill {skill.name} v{skill.version} can be made better without a model",
-            "See what was noticed: skill.recommendations().",
+            "See what was noticed: ws.skills.recommendations(skill).",
             skill=skill.name,
         )
     notebook = read_notebook(check_notebook(skill))
@@ -171,7 +171,7 @@ def _best(
     if not tried:
         raise SkillError(
             f"what was noticed of skill {skill.name} v{skill.version} cannot be changed in its notebook",
-            "See what was noticed: skill.recommendations().",
+            "See what was noticed: ws.skills.recommendations(skill).",
             skill=skill.name,
         )
     good = [item for item in tried if item[1]["verified"] and item[1]["better"]]
