@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmbagent_nb.deprecation import renamed
 from cmbagent_nb.errors import GateError, RunFailed, RunNotFound, StateError, StoreError, WorkDirError
 from cmbagent_nb.ids import short
 from cmbagent_nb.logs import get_logger
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from cmbagent_nb.workflow.workspace_core import WorkspaceCore
 
 LOG = get_logger(__name__)
+
+#: The names of 0.1, with those that took their place; they work for one release.
+_ALIASES = {"at": "state_at", "prune": "prune_checkpoints", "decisions": "gates"}
 
 #: Seconds between two looks at whether the process of a run still lives, while its end is waited for elsewhere.
 LOOK = 1.0
@@ -135,6 +139,11 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, {self.status}, id …{short(self.id)})"
+
+    if not TYPE_CHECKING:  # a type checker reports the old names
+
+        def __getattr__(self, name: str) -> Any:
+            return renamed(self, name, _ALIASES, "run")
 
     @property
     def _live(self) -> LiveRun | None:
@@ -486,7 +495,7 @@ class Run:
         """Return the moments of the run that were marked, in order."""
         return self._frame("checkpoints")
 
-    def at(self, checkpoint: str) -> State:
+    def state_at(self, checkpoint: str) -> State:
         """Return the run as it stood at a checkpoint: plan, statuses, attempts, gates, files and replies.
 
         Raises
@@ -502,7 +511,7 @@ class Run:
         position = find_checkpoint(self._host.db, self.id, checkpoint)
         return state_at(self.work_dir / FILE_NAME, position, self.id)
 
-    def prune(self, keep: int = 10) -> int:
+    def prune_checkpoints(self, keep: int = 10) -> int:
         """Drop all but the newest ``keep`` checkpoints that have no name; returns how many were dropped."""
         from cmbagent_nb.workflow.checkpoints import prune
 
@@ -538,7 +547,7 @@ class Run:
         """Return the changes of status of the run, its steps and its nodes."""
         return self._frame("history")
 
-    def decisions(self) -> pd.DataFrame:
+    def gates(self) -> pd.DataFrame:
         """Return the gates and how they were answered."""
         return self._frame("decisions")
 

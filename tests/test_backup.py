@@ -266,4 +266,4 @@ def test_checkpoints_and_the_state_of_an_archived_run_are_read(workspace: Worksp
     workspace.admin.archive("0d")
     assert state_of(rows_of_database(workspace._core.db, finished.id)).differences(before) == []
     assert finished.checkpoints().id.tolist() == points.id.tolist()
-    assert finished.at("the end of it").status == "completed"
+    assert finished.state_at("the end of it").status == "completed"

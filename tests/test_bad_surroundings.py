@@ -347,10 +347,10 @@ def test_a_work_dir_that_was_moved_is_said_to_be_gone_and_the_run_still_opens(
         with pytest.raises(WorkDirError, match="is not there"):
             ask()
     with pytest.raises(StoreError, match="is not there"):
-        run.at(point)
+        run.state_at(point)
     assert not folder.exists()  # nothing has made it anew
     (tmp_path / "elsewhere").rename(folder)
-    assert run.at(point).status == "failed"
+    assert run.state_at(point).status == "failed"
     assert run.resume().wait(60).status == "completed", run.error
 
 

@@ -47,38 +47,38 @@ def test_a_run_is_looked_at_as_it_stood(run: Run) -> None:
     points = run.checkpoints()
     assert points.journal_position.is_monotonic_increasing
     assert {"step_complete", "manual", "end"} <= set(points.checkpoint_type)
-    before = run.at("before Two")
+    before = run.state_at("before Two")
     assert before.status == "executing"
     assert before.nodes["step_1"] == "completed"
     assert before.nodes["step_2"] == "running"
     assert "data/One.txt" in before.files
     assert "data/Two.txt" not in before.files
     assert len(before.replies) == 3
-    end = run.at(points.iloc[-1].id)
+    end = run.state_at(points.iloc[-1].id)
     assert end.differences(state_of(rows_of_database(run._host.db, run.id))) == []
 
 
 def test_pruning_keeps_the_newest_and_those_with_a_name(run: Run) -> None:
     newest = run.checkpoints().query("name.isna()").id.iloc[-1]
-    dropped = run.prune(keep=1)
+    dropped = run.prune_checkpoints(keep=1)
     left = run.checkpoints()
     assert dropped > 0
     assert left.query("name.isna()").id.tolist() == [newest]
     assert left.name.dropna().tolist() == ["before One", "before Two"]
-    assert run.at(newest).status == "completed"
+    assert run.state_at(newest).status == "completed"
 
 
 def test_a_checkpoint_that_is_not_there_or_newer_is_refused(run: Run) -> None:
     with pytest.raises(RunNotFound, match=r"run\.checkpoints\(\)"):
-        run.at("before Three")
+        run.state_at("before Three")
     lines = [json.loads(line) for line in (run.work_dir / "journal.jsonl").read_text().splitlines()]
     newer = [{**line, "v": 99} for line in lines]
     (run.work_dir / "journal.jsonl").write_text("\n".join(json.dumps(line) for line in newer))
     with pytest.raises(StoreError, match="newer version"):
-        run.at("before Two")
+        run.state_at("before Two")
     (run.work_dir / "journal.jsonl").unlink()
     with pytest.raises(StoreError, match="not there"):
-        run.at("before Two")
+        run.state_at("before Two")
 
 
 def test_a_checkpoint_costs_the_same_whatever_the_run_holds(run: Run) -> None:

@@ -297,7 +297,7 @@ def test_damage_is_found_and_mended(kind: str, original: Path, home: Path) -> No
     refused_or_done(lambda: workspace.run("one").messages())
     if kind == "journal_of_another_run":
         with pytest.raises(CMBAgentError, match="is one of another run"):
-            workspace.run("one").at("kept")
+            workspace.run("one").state_at("kept")
     workspace.close()
     done = mend_workspace(home)
     assert str(done)
@@ -311,11 +311,11 @@ def test_damage_is_found_and_mended(kind: str, original: Path, home: Path) -> No
     run = workspace.run("one")
     if kind in WITHOUT_ITS_PAST:
         with pytest.raises(CMBAgentError, match="has lost lines"):
-            run.at("kept")
+            run.state_at("kept")
     else:
-        assert run.at("kept").status == "completed"
+        assert run.state_at("kept").status == "completed"
     run.checkpoint("mended")
-    assert run.at("mended").status == "completed"
+    assert run.state_at("mended").status == "completed"
     workspace.close()
 
 
@@ -385,7 +385,7 @@ def test_a_living_process_takes_the_mended_database(home: Path) -> None:
     subprocess.run([sys.executable, "-c", script, str(home)], check=True, timeout=120)
     assert sorted(workspace.runs()["name"]) == sorted(NAMES)
     workspace.run("one").checkpoint("later")
-    assert workspace.run("one").at("later").status == "completed"
+    assert workspace.run("one").state_at("later").status == "completed"
     assert workspace._core.db.data_version() >= 0
     workspace.close()
     assert any(row["name"] == "later" for row in tables(home)["checkpoints"].values())

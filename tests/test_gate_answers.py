@@ -267,7 +267,7 @@ def test_the_same_thing_does_not_ask_again_after_a_kill(workspace: Workspace, te
     killed_after_approving(team, kind)
     run = workspace.resume("killed").wait(60)
     assert run.status == "completed", run.error
-    assert len(run.decisions()) == 1
+    assert len(run.gates()) == 1
 
 
 def edit_agent(workspace: Workspace, name: str) -> None:

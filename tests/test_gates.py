@@ -57,7 +57,7 @@ def test_the_plan_is_shown_and_approved(workspace: Workspace, team: Team) -> Non
     assert [option["id"] for option in gate["context"]["options"]] == ["approved", "modified", "rejected"]  # type: ignore[index]
     run.approve()
     assert run.wait(30).status == "completed"
-    decision = run.decisions().iloc[0]
+    decision = run.gates().iloc[0]
     assert (decision.resolution, decision.resolved_by) == ("approved", "you")
     assert dict(zip(run.nodes().node_id, run.nodes().status, strict=True))["plan_approval"] == "completed"
 
@@ -108,7 +108,7 @@ def test_another_process_answers(workspace: Workspace, team: Team) -> None:
     )
     subprocess.run([sys.executable, "-c", script, str(workspace.home), run.id], check=True, timeout=60)
     assert run.wait(30).status == "completed"
-    assert run.decisions().resolved_by.tolist() == ["the other process"]
+    assert run.gates().resolved_by.tolist() == ["the other process"]
 
 
 def test_a_step_that_failed_is_retried_with_the_comment(workspace: Workspace, team: Team) -> None:
@@ -160,7 +160,7 @@ def test_gates_are_answered_by_the_environment(
     monkeypatch.setenv("CMBAGENT_GATES", policy)
     run = workspace.planning_and_control("Greet.", approve="plan").wait(30)
     assert run.status == status
-    assert run.decisions().resolved_by.tolist() == [f"CMBAGENT_GATES={policy}"]
+    assert run.gates().resolved_by.tolist() == [f"CMBAGENT_GATES={policy}"]
 
 
 def test_a_run_with_a_step_that_moves_is_not_waiting(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

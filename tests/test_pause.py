@@ -144,7 +144,7 @@ def test_a_pause_by_hand_is_a_gate_where_that_is_asked_for(
         decide(run)
         assert run.wait(30).status == status, run.error
     assert run.approvals() == []
-    assert run.decisions().status.tolist() == [gate]
+    assert run.gates().status.tolist() == [gate]
 
 
 def test_a_pause_during_the_last_code_of_a_run_leaves_it_ended(

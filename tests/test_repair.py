@@ -54,7 +54,7 @@ def test_checkpoints_are_there_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     columns = ["id", "node_id", "checkpoint_type", "journal_position", "created_at"]
     before = run.checkpoints()[columns]
     assert len(before) > 2
-    states = [run.at(place) for place in before.id]
+    states = [run.state_at(place) for place in before.id]
     workspace.close()
     with (run.work_dir / "journal.jsonl").open("a") as journal:  # lines that are JSON, and none of ours
         for kind, data in (("state", "null"), ("other", '"values"'), ("interrupted", "[]")):
@@ -65,7 +65,7 @@ def test_checkpoints_are_there_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     workspace = Workspace(home)
     run = workspace.run("kept")
     assert run.checkpoints()[columns].equals(before)
-    assert [run.at(place) for place in before.id] == states
+    assert [run.state_at(place) for place in before.id] == states
     workspace.close()
 
 

@@ -466,7 +466,7 @@ def test_guided_goes_step_by_step_where_one_answer_cannot_be_had(
         assert run.status == "completed", run.error
         assert server.count == 4
     assert "Take it as the template" in prompts[0] and "N_BINS = 4" in prompts[0]
-    assert run.decisions()["approval_type"].tolist() == ["step_approval"]
+    assert run.gates()["approval_type"].tolist() == ["step_approval"]
 
 
 def test_guided_needs_a_model(ws: Workspace) -> None:

@@ -104,7 +104,7 @@ class Commands(RuleBasedStateMachine):
     @rule()
     def checkpoint(self) -> None:
         point = self.run.checkpoint()
-        assert self.run.at(point).status in RUN
+        assert self.run.state_at(point).status in RUN
 
     @rule()
     def crash(self) -> None:

@@ -129,7 +129,7 @@ def checkpoints(call: Call) -> Output:
     if call.options.add:
         found.checkpoint(call.options.add)
     if call.options.prune is not None:
-        found.prune(call.options.prune)
+        found.prune_checkpoints(call.options.prune)
     columns = "id checkpoint_type name node_id journal_position created_at"
     return table(call.listing("checkpoints", found), columns, none="No moment of the run was marked.")
 

@@ -181,7 +181,7 @@ def skills_starter_sweep() -> Iterator[Figure]:
             begun = now()
             for number, value in enumerate(values):
                 place = home / f"papermill-{now()}-{number}"
-                shutil.copytree(skill.assets, place)
+                shutil.copytree(skill.info.assets, place)
                 for name in ("data", "plots"):
                     (place / name).mkdir(exist_ok=True)
                 execute_notebook(

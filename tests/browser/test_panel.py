@@ -118,7 +118,7 @@ def test_a_plan_is_sent_back_and_approved_in_the_panel(
         assert comment.input_value() == "Add them up too"
         gate.get_by_role("button", name="Ask for changes").click()
         panel.locator(".cmb-gate li", has_text="Add").wait_for()
-        assert list(run.decisions()["user_feedback"].dropna()) == ["Add them up too"]
+        assert list(run.gates()["user_feedback"].dropna()) == ["Add them up too"]
 
         theme(page, "Dark")
         picture(page, "panel_gate_dark")
@@ -139,7 +139,7 @@ def test_a_plan_is_sent_back_and_approved_in_the_panel(
         assert page.title() != "broken in"
         assert not [line for line in page.console_lines if line[0] in {"error", "pageerror"}]
         assert not page.foreign
-    assert set(run.decisions()["resolved_by"]) == {"you, over REST"}
+    assert set(run.gates()["resolved_by"]) == {"you, over REST"}
 
 
 def test_an_empty_panel_says_how_to_begin_and_a_run_can_be_cancelled_there(

@@ -77,8 +77,8 @@ def a_gate_is_answered_by_another_process(backend: Backend) -> None:
         assert run.wait(60).status == "completed", run.error
         assert server.count == 4
     assert run.result.text == "1"
-    assert run.decisions().resolved_by.tolist() == ["the panel"]
-    assert run.decisions().resolution.tolist() == ["approved"]
+    assert run.gates().resolved_by.tolist() == ["the panel"]
+    assert run.gates().resolution.tolist() == ["approved"]
     assert set(run.steps().status) == {"completed"}
     assert sorted(run.files().query("is_final_output").file_path) == ["data/first.json", "data/second.txt"]
     kinds = [link["kind"] for link in run.lineage("data/second.txt")]
