@@ -74,7 +74,7 @@ def test_equal_executions_are_reused_and_failures_are_told_before(home: Home) ->
     done = skill.optimize(apply=True, reason="it is slow", sample=3)
     assert done.new is not None
     assert done.new.status == "active", done.report
-    assert (done.new.version, done.new.meta["reason"], done.new.meta["optimized_from"]["version"]) == (
+    assert (done.new.version, done.new.info.meta["reason"], done.new.info.meta["optimized_from"]["version"]) == (
         2,
         "it is slow",
         1,
@@ -83,7 +83,7 @@ def test_equal_executions_are_reused_and_failures_are_told_before(home: Home) ->
     assert any(item["reused"] and item["equal"] for item in done.report["files"])
     assert done.report["failures"] == {"before": 3, "after": 0, "outcomes": {"told before": 3}}
     assert done.time_saved is not None and done.time_saved > 0.2, done.report
-    kept = json.loads((done.new.folder / "verification.json").read_text())
+    kept = json.loads((done.new.info.folder / "verification.json").read_text())
     assert kept["summary"] == done.report["summary"]
     row = home.db.rows("SELECT parent_skill_id FROM skills WHERE id = :id", id=done.new.id)[0]
     assert row["parent_skill_id"] == skill.id

@@ -371,7 +371,7 @@ def test_what_is_wrong_is_told_before_anything_is_written(case: str, workspace: 
         workspace.skills.import_(place)
     assert told.value.next_step
     assert (sorted(workspace.home.rglob("*")) if workspace.home.exists() else []) == before
-    assert not (tmp_path / "evil.py").exists() and len(workspace.skills()) == 0
+    assert not (tmp_path / "evil.py").exists() and len(workspace.skills.list()) == 0
 
 
 @pytest.mark.parametrize("what", ["file", "folder", "the whole"])
@@ -501,8 +501,8 @@ def test_a_folder_is_a_library(workspace: Workspace, tmp_path: Path) -> None:
         "other_sum": "new",
         "third_sum": "new",
     }
-    assert not found["trusted"].any() and set(workspace.skills()["status"]) == {"draft"}
-    assert set(workspace.skills.sync("team")["change"]) == {"same"} and len(workspace.skills()) == 3
+    assert not found["trusted"].any() and set(workspace.skills.list()["status"]) == {"draft"}
+    assert set(workspace.skills.sync("team")["change"]) == {"same"} and len(workspace.skills.list()) == 3
 
     put(package(code=CODE + "\n# better"), team / "sums" / "power-sum")
     (team / "third.json").unlink()
@@ -514,7 +514,7 @@ def test_a_folder_is_a_library(workspace: Workspace, tmp_path: Path) -> None:
     assert workspace.skills.get("third_sum").info.meta["origin"]["gone_at"]
     meta = workspace.skills.get("other_sum").info.meta
     assert not meta["origin"].get("gone_at"), "it is there, though it cannot be taken"
-    assert len(workspace.skills()) == 4
+    assert len(workspace.skills.list()) == 4
 
     (team / "third.json").write_text(to_json(package("third_sum")))
     assert "gone" not in set(workspace.skills.sync()["change"])
@@ -532,13 +532,13 @@ def test_a_trusted_source_is_trusted_and_can_be_published_to(
     with pytest.raises(UsageError, match="private skill"):
         mine._library.publish(mine, "private", to="team")
     public = mine._library.publish(mine, to="team")
-    assert workspace.skills()["visibility"].tolist() == ["public"] and (team / "power-sum" / MANIFEST).is_file()
+    assert workspace.skills.list()["visibility"].tolist() == ["public"] and (team / "power-sum" / MANIFEST).is_file()
     assert other.skills.sync()["change"].tolist() == ["new"]
     theirs = other.skills.get("power_sum")
     assert (theirs.info.trusted, theirs.status, theirs.info.meta["trust"]["how"]) == (True, "active", "source team")
-    assert workspace.skills.sync()["change"].tolist() == ["same"] and len(workspace.skills()) == 1
+    assert workspace.skills.sync()["change"].tolist() == ["same"] and len(workspace.skills.list()) == 1
     assert public._library.publish(public, "private").id == mine.id
-    assert workspace.skills()["visibility"].tolist() == ["private"]
+    assert workspace.skills.list()["visibility"].tolist() == ["private"]
 
 
 def run_git(folder: Path, *words: str) -> None:
@@ -581,7 +581,7 @@ def test_a_repository_is_a_library(workspace: Workspace, repository: tuple[Path,
     run_git(copy, "push", "--quiet", str(bare), "HEAD:main")
     assert "new version" in set(workspace.skills.sync()["change"])
     workspace.skills.remove_source("team")
-    assert len(workspace.skills()) == 3 and workspace.skills.sync().empty
+    assert len(workspace.skills.list()) == 3 and workspace.skills.sync().empty
     assert not list((workspace.home / "skills" / ".sources").iterdir())
 
 
@@ -699,7 +699,7 @@ def test_deleting_takes_rows_and_folder_and_leaves_results(workspace: Workspace,
     said = workspace.skills.delete(first)
     assert "results of 1 execution stay" in said and done.path("data/total.json").is_file()
     assert not first.info.folder.exists() and second.info.folder.is_dir()
-    assert workspace.skills()["id"].tolist() == [second.id]
+    assert workspace.skills.list()["id"].tolist() == [second.id]
     assert workspace._core.db.rows("SELECT id FROM skill_executions") == []
     third = workspace.skills.import_(put(package("third"), tmp_path / "three")).trust()
     third.run()

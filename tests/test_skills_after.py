@@ -38,7 +38,7 @@ def test_the_result_of_a_run_says_which_skill_was_made(workspace: Workspace, mod
         model(server)
         failed = workspace.one_shot("Count to 7.", create_skill=True, max_attempts=1).wait(60)
         assert failed.status == "failed"
-    assert workspace.skills()["name"].tolist() == ["counting"]
+    assert workspace.skills.list()["name"].tolist() == ["counting"]
 
 
 def test_a_name_that_no_skill_can_have_is_told_before_the_run(

@@ -80,7 +80,7 @@ def test_a_run_over_http_becomes_a_skill(workspace: Workspace, monkeypatch: pyte
     assert [step["attempt"] for step in provenance["steps"]] == [2, 1]
     assert provenance["left_out"] == {"step_3": "it wrote no code"}
     assert (execution.status, execution.metrics["points"]) == ("completed", 3), execution.error
-    frame = workspace.skills()
+    frame = workspace.skills.list()
     assert frame[["name", "version", "status", "usage_count"]].values.tolist() == [["power_law", 1, "active", 1]]
     assert workspace.skills.get("power_law").id == skill.id
     assert run.events().query("event_type == 'skill'").event_subtype.tolist() == ["complete"]

@@ -91,10 +91,10 @@ def test_the_first_look_at_the_library_finds_them(tmp_path: Path, monkeypatch: p
     workspace = Workspace(tmp_path / "home")
     try:
         assert workspace.skills.get("periodogram").info.trusted
-        frame = workspace.skills()
+        frame = workspace.skills.list()
         assert sorted(frame["name"]) == sorted(RECIPES) and set(frame["status"]) == {"active"}
         assert all("starter" in tags for tags in frame["tags"]) and frame["trusted"].all()
-        assert workspace.skills.install_starter() == [] and len(workspace.skills()) == 6
+        assert workspace.skills.install_starter() == [] and len(workspace.skills.list()) == 6
         skill = workspace.skills.get("hz-fit")
         packages = json.loads(files(install.FOLDER / "hz-fit")["skill.json"])["preconditions"]["packages"]
         assert f"when it was made ({', '.join(f'{key} {value}' for key, value in packages.items())})" in str(skill)
@@ -104,7 +104,7 @@ def test_the_first_look_at_the_library_finds_them(tmp_path: Path, monkeypatch: p
 
 
 def test_a_setting_keeps_them_away(workspace: Workspace) -> None:
-    assert workspace.skills().empty
+    assert workspace.skills.list().empty
     assert not (workspace.home / "skills").exists()
 
 
@@ -133,13 +133,13 @@ def test_installing_is_cheap(workspace: Workspace) -> None:
 def test_a_skill_of_the_users_is_left_alone(workspace: Workspace, tmp_path: Path) -> None:
     own = workspace.skills.import_(put(package("hz-fit"), tmp_path / "in")).trust()
     assert "hz-fit" not in workspace.skills.install_starter()
-    assert workspace.skills.get("hz-fit").id == own.id and len(workspace.skills()) == 6
+    assert workspace.skills.get("hz-fit").id == own.id and len(workspace.skills.list()) == 6
 
 
 def test_one_that_was_deleted_stays_away(filled: Workspace) -> None:
     filled.skills.delete("hz-fit")
     assert filled.skills.install_starter() == []
-    assert "hz-fit" not in set(filled.skills()["name"])
+    assert "hz-fit" not in set(filled.skills.list()["name"])
 
 
 def test_a_newer_one_becomes_the_next_version(
@@ -164,7 +164,7 @@ def test_a_newer_one_becomes_the_next_version(
         install.index.cache_clear()
     newest = filled.skills.get("hz-fit")
     assert (newest.version, newest.status, newest.info.trusted) == (2, "active", True)
-    assert len(filled.skills()) == 6
+    assert len(filled.skills.list()) == 6
 
 
 # ---- made again, run, shared

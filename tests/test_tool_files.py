@@ -73,6 +73,6 @@ def test_doctor_names_a_starter_skill_that_cannot_be_used(
         assert found.detail.startswith("hz-fit: ")
         assert "pip install" in found.next_step
         install.install_quietly(workspace._core.db, workspace._core.writer, workspace.home)
-        assert len(workspace.skills()) == len(install.shipped()) - 1
+        assert len(workspace.skills.list()) == len(install.shipped()) - 1
     finally:
         install.index.cache_clear()

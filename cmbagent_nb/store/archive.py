@@ -190,7 +190,7 @@ def _write_table(connection: Connection, table: Table, run_id: str, path: Path) 
     digest, count = hashlib.sha256(), 0
     with path.open("wb") as file:
         with ParquetWriter(file, schema, compression="zstd") as writer:
-            for group in connection.stream(sql, {"run": run_id}).partitions(CHUNK):
+            for group in connection.stream(sql, {"run": run_id}, CHUNK):
                 columns = [_exact(column, kind) for column, kind in zip(zip(*group, strict=True), kinds, strict=True)]
                 _add(digest, zip(*columns, strict=True))
                 count += len(group)

@@ -132,13 +132,14 @@ class Connection:
             cursor.execute(sql)  # psycopg leaves % alone where there are no parameters
         return Result(cursor)
 
-    def stream(self, sql: str, parameters: Mapping[str, Any]) -> Result:
-        """Execute a query with ``:name`` parameters whose rows are not held in memory all at once."""
+    def stream(self, sql: str, parameters: Mapping[str, Any], size: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a query with ``:name`` parameters in groups: they are not in memory all at once."""
         if self.is_sqlite:
-            return self.execute(sql, parameters)
-        cursor = self.raw.cursor(name="cmbagent_stream")
-        cursor.execute(_of_server(sql), parameters)
-        return Result(cursor)
+            yield from self.execute(sql, parameters).partitions(size)
+            return
+        with self.raw.cursor(name="cmbagent_stream") as cursor:
+            cursor.execute(_of_server(sql), parameters)
+            yield from Result(cursor).partitions(size)
 
     @contextmanager
     def begin(self, kind: str = "") -> Iterator[Transaction]:

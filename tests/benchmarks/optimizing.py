@@ -147,7 +147,7 @@ def composed() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, environment(Path(folder) / "home"):
         workspace = Workspace(Path(folder) / "home")
         try:
-            names = sorted(workspace.skills.install_starter() or set(workspace.skills()["name"]))
+            names = sorted(workspace.skills.install_starter() or set(workspace.skills.list()["name"]))
             rolled = [_rolled_back(workspace, name) for name in names]
             yield _part("optimize.rollback", rolled, names)
             wanted = list(_compositions(names))

@@ -54,7 +54,7 @@ def skills_run() -> Iterator[Figure]:
 
 
 def _starters(workspace: Workspace) -> list[Skill]:
-    frame = workspace.skills()
+    frame = workspace.skills.list()
     return [workspace.skills.get(name) for name in frame[frame["status"] == "active"]["name"].unique()]
 
 
