@@ -53,7 +53,7 @@ def test_what_is_exported_arrives_unchanged(form: str, workspace: Workspace, oth
     assert content(theirs.info.folder / "assets") == content(mine.info.folder / "assets")
     assert theirs.notebook.read_bytes() == mine.notebook.read_bytes()
     for field in ("parameters", "description", "tags", "task", "input_schema", "notebook_hash"):
-        assert getattr(theirs, field) == getattr(mine, field), field
+        assert getattr(theirs.info, field) == getattr(mine.info, field), field
     assert theirs.info.verification["summary"].startswith("1 of 1 file reproduced when it was made")
     # and once more: what was said is not said twice
     again = workspace.skills.import_(theirs.export(tmp_path / "again", form), name="another")
@@ -97,8 +97,8 @@ def test_an_imported_skill_runs_once_it_is_trusted(workspace: Workspace, tmp_pat
     done = trusted.run(power=3)
     assert done.success and done.metrics == {"total": 36.0}
     verified = verify_again(trusted)
-    assert verified.verified and verified.verification["compared_with"] == "expected"
-    assert verified.verification["summary"] == "1 of 1 file reproduced"
+    assert verified.verified and verified.info.verification["compared_with"] == "expected"
+    assert verified.info.verification["summary"] == "1 of 1 file reproduced"
 
 
 def test_a_cell_that_is_not_python_can_be_shared(workspace: Workspace, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_claim_that_is_not_true_does_not_stand(workspace: Workspace, tmp_path:
     assert skill.status == "active"
     checked = verify_again(skill)
     assert (checked.verified, checked.status) == (False, "draft")
-    assert "15.0 became 14.0" in checked.verification["reason"]
+    assert "15.0 became 14.0" in checked.info.verification["reason"]
 
 
 @pytest.mark.parametrize("what", ["notebook.ipynb", "assets/input/numbers.txt", "assets/helper.py"])

@@ -38,7 +38,7 @@ def test_a_skill_outlives_its_run(home: Home) -> None:
     skill = find(home.db, home.writer, home.path, skill.id)
     again = verify_again(skill)
     assert (again.status, again.info.verification["summary"]) == ("active", "1 of 1 file reproduced")
-    assert json.loads(pack(again).files["expected/data/x.json"]) == {"x": 7.5}
+    assert json.loads(pack(again.info).files["expected/data/x.json"]) == {"x": 7.5}
 
 
 def test_dates_in_names_and_contents(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,8 +267,9 @@ class SkillLibrary:
 
         core = self._core
         came_from = "" if isinstance(source, Mapping) else str(source)
+        package = read(source)  # before a new workspace is made for it
         found = import_package(
-            core.db, core.writer, core.home, read(source), name=name, version_of=version_of, came_from=came_from
+            core.db, core.writer, core.home, package, name=name, version_of=version_of, came_from=came_from
         )
         return Skill(found[0], self)
 
