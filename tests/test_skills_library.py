@@ -196,13 +196,13 @@ def test_a_cell_that_fails_is_an_execution_that_failed(home: Home, skill: Skill,
     assert "TypeError" in execution._repr_html_()
     row = executions(home)[-1]
     assert (row["status"], row["success"]) == ("failed", 0)
-    assert holding.find(home.db, home.writer, home.path, "count").failure_count == 1
+    assert holding.find(home.db, home.writer, home.path, "count").info.failure_count == 1
 
 
 def test_the_same_name_again_is_the_next_version(home: Home, skill: Skill, run_id: str) -> None:
     """Both stay; the name means the newest that is active; nothing half-made is left."""
     second = extract(home.db, home.writer, home.path, run_id, name="count", steps="1")
-    assert (second.version, second.folder.name) == (2, "v2")
+    assert (second.version, second.info.folder.name) == (2, "v2")
     row = home.db.rows("SELECT parent_skill_id FROM skills WHERE id = :id", id=second.id)[0]
     assert row["parent_skill_id"] == skill.id
     assert holding.find(home.db, home.writer, home.path, "count").id == second.id

@@ -84,7 +84,9 @@ def test_time_that_is_over_is_told(home: Home) -> None:
     assert set(unproven) == {"n_file", "N"}
     assert unproven["N"].endswith("and all tries may take 1e-09 s")
     assert [item.name for item in skill.parameters] == ["N", "n_file"]
-    assert extract(home.db, home.writer, home.path, run_id, name="none", liveness_s=0).verification["liveness"] == {}
+    assert (
+        extract(home.db, home.writer, home.path, run_id, name="none", liveness_s=0).info.verification["liveness"] == {}
+    )
 
 
 def cells(*sources: str) -> Any:

@@ -92,10 +92,10 @@ def _an_edit_keeps_the_graph(home: Home, skill: Any) -> None:
     place = home.path / "less.ipynb"
     place.write_text(json.dumps(book))
     less = skill.edit(place, liveness_s=0)
-    assert (less.version, less.status, less.source_run_id) == (2, "active", None), less.verification
-    assert [node["id"] for node in less.dag_template["nodes"]] == ["step_1", "step_2"]
-    assert (less.dag_template["edges"], less.dag_template["parallel"]) == ([["step_1", "step_2"]], [])
-    assert less.postconditions["files"] == ["data/a.txt", "data/b.txt"]
+    assert (less.version, less.status, less.info.source_run_id) == (2, "active", None), less.info.verification
+    assert [node["id"] for node in less.info.dag_template["nodes"]] == ["step_1", "step_2"]
+    assert (less.info.dag_template["edges"], less.info.dag_template["parallel"]) == ([["step_1", "step_2"]], [])
+    assert less.info.postconditions["files"] == ["data/a.txt", "data/b.txt"]
 
 
 def test_a_range_brings_what_other_steps_made(home: Home) -> None:
@@ -123,7 +123,7 @@ def test_steps_that_only_looked_are_left_out_unless_asked_for(home: Home) -> Non
     provenance = json.loads(skill.notebook.read_text())["metadata"]["cmbagent_nb"]
     assert provenance["left_out"] == {"step_1": "it made no file that the results need"}
     assert provenance["dead_code"] == {"step_2": ["UNUSED"]}
-    assert extract(home.db, home.writer, home.path, run_id, name="writes", steps="1-2", liveness_s=0).steps == [
+    assert extract(home.db, home.writer, home.path, run_id, name="writes", steps="1-2", liveness_s=0).info.steps == [
         "step_1",
         "step_2",
     ]
