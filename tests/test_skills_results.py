@@ -55,6 +55,20 @@ def test_figures_and_values_are_results(home: Home, tmp_path: Path) -> None:
     assert (again.status, len([item for item in again.info.verification["shown"] if item["equal"]])) == ("active", 3)
 
 
+def test_what_depends_on_the_order_of_a_set_is_not_reproduced(home: Home, tmp_path: Path) -> None:
+    """A hash seed belongs to one process: kernels that were forked from one would all give the same order."""
+    skill = make(
+        home,
+        tmp_path,
+        "order",
+        "n = 12",
+        "import numpy as np\nnames = {f'key{number}' for number in range(n)}\nlengths = np.arange(n) * 1.5",
+        "float(sum(weight * int(name[3:]) for weight, name in zip(lengths, names)))",
+    )
+    assert skill.status == "draft", skill.info.verification
+    assert "cell 3" in skill.info.verification["reason"]
+
+
 def test_unseeded_numbers_are_not_reproduced(home: Home, tmp_path: Path) -> None:
     """The reason names the results that differ, and the call that has no seed."""
     skill = make(

@@ -38,17 +38,20 @@ class KernelJob(Job):
         imports: Sequence[str],
         limits: Limits,
         mark: Mark,
+        *,
+        forked: bool,
     ) -> None:
         script = scratch / "kernel.py"
         script.write_text(_SCRIPT.format(scratch=str(scratch), connection=str(connection)), encoding="utf-8")
         super().__init__(script, folder, limits, mark, "")
         self.scratch, self.environment, self.imports = scratch, dict(environment), list(imports)
+        self.forked = forked and warm.available()
 
     def _begin(self) -> Path:
         return begin(self.scratch / "kernel")
 
     def _popen(self, out: Follower, err: Follower) -> Any:
-        if not warm.available():
+        if not self.forked:
             return subprocess.Popen(
                 command(self.script, self.folder, self.record),
                 cwd=self.folder,
@@ -77,9 +80,19 @@ class KernelJob(Job):
 
 
 def kernel_manager(
-    folder: Path, scratch: Path, environment: Mapping[str, str], imports: Sequence[str], limits: Limits, mark: Mark
+    folder: Path,
+    scratch: Path,
+    environment: Mapping[str, str],
+    imports: Sequence[str],
+    limits: Limits,
+    mark: Mark,
+    *,
+    forked: bool = True,
 ) -> Any:
-    """Return a kernel manager, as jupyter_client has them, for one kernel in ``folder``."""
+    """Return a kernel manager, as jupyter_client has them, for one kernel in ``folder``.
+
+    A kernel that is ``forked`` starts in milliseconds and shares the hash seed of its siblings.
+    """
     from jupyter_client.manager import AsyncKernelManager
 
     class LaunchedKernel(AsyncKernelManager):
@@ -96,7 +109,7 @@ def kernel_manager(
         async def start_kernel(self, **_options: Any) -> None:  # type: ignore[override]
             self.write_connection_file()
             connection = Path(self.connection_file)
-            self.job = KernelJob(connection, folder, scratch, environment, imports, limits, mark)
+            self.job = KernelJob(connection, folder, scratch, environment, imports, limits, mark, forked=forked)
             self.done = self.job.start(asyncio.get_running_loop())
 
         async def is_alive(self) -> bool:  # type: ignore[override]

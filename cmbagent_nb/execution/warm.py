@@ -4,6 +4,7 @@
 |---|---|
 | code finds what it would in an interpreter of its own | only :data:`LIBRARIES` are loaded before |
 | variables that code sets before an import take effect | nothing is loaded before code that sets some |
+| what is verified does not rest on the fork | verification starts an interpreter of its own, with another hash seed |
 | none outlives this process | the warm process ends what it started when the pipe to it is closed |
 | a fork of this process does not share it | it starts a warm process of its own |
 """

@@ -52,15 +52,12 @@ _BANNED = {re.compile(form, re.IGNORECASE): plain for form, plain in BANNED.item
 #: How many problems a package may still have. Only lower these.
 EXEMPT: dict[str, int] = {
     "agents": 17,
-    "keeping.py": 1,
-    "library.py": 1,
     "render": 12,
     "run.py": 6,
-    "skill_runs.py": 3,
-    "skills": 177,
+    "skills": 165,
     "verbs": 20,
     "workflow": 92,
-    "workspace.py": 7,
+    "workspace.py": 5,
 }
 _TOLD = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 #: Recorded replies, shipped skills and migrations, which are data or done.

@@ -149,7 +149,7 @@ class _Checked:
         folder = self.work / label
         fill(folder, self.assets)
         told = self._told(f"{self.planned.name}, {label} time" if label != "flipped" else "the other way")
-        executed = execute(copy.deepcopy(notebook), folder, timeout_s=self.timeout_s, on_progress=told)
+        executed = execute(copy.deepcopy(notebook), folder, timeout_s=self.timeout_s, on_progress=told, fresh=True)
         if executed.status != "completed":
             raise _Failed(f"it does not run: {executed.error}")
         return executed

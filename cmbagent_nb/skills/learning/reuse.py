@@ -50,7 +50,8 @@ _CALLS = {
                r"|^(eval|exec|input|compile|__import__)$"): "its surroundings",
     re.compile(rf"^numpy\.random\.(?!{_SEEDED})\w+$|^random\.(?!seed$|Random$)\w+$"): "random numbers without a seed",
 }  # fmt: skip
-_SEED_CALLS = frozenset({"numpy.random.seed", "random.seed"})
+#: What seeds the numbers that each of these modules draws.
+_SEED_CALLS = {"numpy.random.": "numpy.random.seed", "random.": "random.seed"}
 _UNSEEDED = re.compile(r"(^|\.)(default_rng|RandomState|Random)$")
 _LARGEST_SEARCHED = 2**26
 
@@ -74,17 +75,17 @@ def hindrances(notebook: NotebookNode) -> list[str]:
                 if why := _MODULES.get((start + alias.name).partition(".")[0]):
                     found.setdefault(why)
     used = [(node, _dotted(node, names)) for node in nodes]
-    seeded = any(name in _SEED_CALLS for _, name in used)
+    seeded = {name for _, name in used if name in _SEED_CALLS.values()}
     for node, name in used:
         for pattern, why in _CALLS.items():
-            if pattern.search(name) and not (seeded and why.startswith("random")):
+            module = next((start for start in _SEED_CALLS if name.startswith(start)), "")
+            if pattern.search(name) and _SEED_CALLS.get(module) not in seeded:
                 found.setdefault(why)
-        if (
-            isinstance(node, ast.Call)
-            and not (node.args or node.keywords)
-            and _UNSEEDED.search(_dotted(node.func, names))
-        ):
-            found.setdefault("random numbers without a seed")
+        if isinstance(node, ast.Call) and _UNSEEDED.search(_dotted(node.func, names)):
+            given = [*node.args, *(keyword.value for keyword in node.keywords)]
+            # A seed of None draws one from the system, also where a name holds it: see execute.
+            if all(isinstance(item, ast.Constant) and item.value is None for item in given):
+                found.setdefault("random numbers without a seed")
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(r"(~|\.\.)?/\w", node.value):
             found.setdefault(f"a place outside of its folder ({node.value[:60]})")
     return list(found)
@@ -133,8 +134,11 @@ def execute(
     """Return an equal earlier execution with its files, or what ``compute`` gives; and the folder reused, if any."""
     began = time.monotonic()
     outside = [str(path) for path in skill.preconditions.get("files") or ()]
+    own = skill.parameters if parameters is None else parameters
+    if any(values.get(item.name, item.default) is None for item in own):  # as a seed, it draws other numbers each time
+        return compute(), ""
     before = _hashes(folder)
-    key = key_of(notebook, skill.parameters if parameters is None else parameters, values, folder, outside)
+    key = key_of(notebook, own, values, folder, outside)
     entry = (store or skill.home / "skills" / skill.name / "runs" / ".reuse" / skill.id) / f"{key}.json"
     if (source := _take(entry, folder)) is not None:
         from cmbagent_nb.skills.running.engine import Executed

@@ -73,6 +73,7 @@ class _Job:
     report: Callable[[int, int, str], None]
     stop: threading.Event
     steps: FinishedSteps | None = None
+    fresh: bool = False
     limits: Limits = field(default_factory=lambda: Limits(timeout_s=0.0, memory_mb=0.0))
     notebook: Any = None
     kernel: Any = None
@@ -104,6 +105,7 @@ def execute(
     stop: threading.Event | None = None,
     steps: FinishedSteps | None = None,
     memory_mb: float = 0.0,
+    fresh: bool = False,
 ) -> Executed:
     """Execute a notebook in ``folder`` and return it with its outputs; a cell that fails is told, not raised.
 
@@ -123,6 +125,9 @@ def execute(
         Where each finished step is noted; steps that it knows as finished are not run again.
     memory_mb
         Megabytes that the kernel with all that it starts may use; 0 means no limit.
+    fresh
+        Start an interpreter for it, as verification does: forks of one process share its hash seed and its addresses,
+        so that what depends on the order of a set would be reproduced among them, and nowhere else.
     """
     events: queue.SimpleQueue[tuple[int, int, str] | None] = queue.SimpleQueue()
     job = _Job(
@@ -132,6 +137,7 @@ def execute(
         report=lambda done, total, label: events.put((done, total, label)),
         stop=stop or threading.Event(),
         steps=steps,
+        fresh=fresh,
         limits=Limits(timeout_s=0.0, memory_mb=memory_mb),
     )
     ended: list[Executed | BaseException] = []
@@ -299,7 +305,8 @@ async def _run_cells(manager: Any, job: _Job, start_timeout: float) -> None:
     mark = Mark.of("skill", new_id(), job.folder)
     environment = kernel_environment(scratch, mark, backend_of(manager.nb))
     loaded = [] if (job.folder / "matplotlibrc").exists() else libraries(cell.source for cell in cells)
-    kernel = job.kernel = kernel_manager(job.folder, scratch, environment, loaded, job.limits, mark)
+    forked = not job.fresh
+    kernel = job.kernel = kernel_manager(job.folder, scratch, environment, loaded, job.limits, mark, forked=forked)
     client = PapermillNotebookClient(
         manager,
         km=kernel,

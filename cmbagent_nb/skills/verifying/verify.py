@@ -121,7 +121,7 @@ def verify(
     """
     fill(folder, assets)
     before = listing(folder)
-    executed = execute(notebook, folder, timeout_s=timeout_s, on_progress=on_progress)
+    executed = execute(notebook, folder, timeout_s=timeout_s, on_progress=on_progress, fresh=True)
     report = Report(False, "", duration_s=executed.duration_s, cells=executed.cells)
     report.stdout = output(executed.notebook)
     report.calls = unseeded.find((label, cell.source) for label, cell in results.code_cells(notebook))
