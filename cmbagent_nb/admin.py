@@ -90,7 +90,7 @@ class WorkspaceAdmin:
         Raises
         ------
         InputError
-            It is no work dir of CMBAgent.
+            It is not a work dir of CMBAgent.
         StateError
             It was imported before, and ``again`` is not set.
         """
@@ -151,7 +151,7 @@ def repair_workspace(path: str | Path | None = None) -> list[str]:
 def mend_workspace(path: str | Path | None = None) -> Repaired:
     """Compare a workspace's database with the journals of its runs, and let each give what the other has lost.
 
-    A database that is damaged or gone is made anew; what is damaged is moved aside and not deleted.
+    A database that is damaged or gone is made again; what is damaged is moved aside and not deleted.
 
     Raises
     ------
