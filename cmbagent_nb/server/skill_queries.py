@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cmbagent_nb.server.queries import plain
+from cmbagent_nb.verbs.skill import SORTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,15 +19,6 @@ _LISTED = (
     " source_run_id, usage_count, success_count, failure_count, avg_execution_time_s, avg_cost_usd, created_at,"
     " last_used_at"
 )
-#: What a list can be sorted by: the column, and whether the largest comes first.
-SORTS = {
-    "name": ("name", False),
-    "success_rate": ("success_rate", True),
-    "usage": ("usage_count", True),
-    "time": ("avg_execution_time_s", False),
-    "created": ("created_at", True),
-    "used": ("last_used_at", True),
-}
 
 
 def skills(workspace: Workspace, *, search: str = "", tags: tuple[str, ...] = (), status: str = "") -> list[Any]:

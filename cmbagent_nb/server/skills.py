@@ -12,6 +12,7 @@ from cmbagent_nb.server.queries import plain as row_of
 from cmbagent_nb.server.skill_base import SkillHandler
 from cmbagent_nb.server.skill_jobs import Job
 from cmbagent_nb.verbs.output import plain
+from cmbagent_nb.verbs.skill import SORTS
 
 
 class Skills(SkillHandler):
@@ -24,8 +25,8 @@ class Skills(SkillHandler):
         search, status = self.get_query_argument("search", ""), self.get_query_argument("status", "")
         tags = tuple(word.strip() for word in self.get_query_argument("tags", "").split(",") if word.strip())
         sort = self.get_query_argument("sort", "")
-        if sort and sort not in skill_queries.SORTS:
-            raise UsageError(f"skills cannot be sorted by {sort!r}", f"Take one of {', '.join(skill_queries.SORTS)}.")
+        if sort and sort not in SORTS:
+            raise UsageError(f"skills cannot be sorted by {sort!r}", f"Take one of {', '.join(SORTS)}.")
         if status not in ("", "active", "draft", "deprecated"):
             raise UsageError(f"no skill is {status!r}", "A skill is active, draft or deprecated.")
         await self.answer(self._list, search, tags, status, sort, limit)

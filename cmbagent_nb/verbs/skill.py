@@ -25,7 +25,7 @@ from cmbagent_nb.verbs.skill_parts import (
 
 _STATUSES = ("active", "draft", "deprecated")
 #: What skills can be sorted by: the column, and whether the largest comes first.
-_SORTS = {
+SORTS = {
     "name": ("name", False),
     "success_rate": ("success_rate", True),
     "usage": ("usage_count", True),
@@ -40,7 +40,7 @@ _SORTS = {
     arg("--search", default="", metavar="WORDS", help="only skills that have all these words, the best first"),
     arg("--tags", default="", metavar="A,B", help="only skills that have all these tags"),
     arg("--status", choices=_STATUSES, metavar="S", help="only active, draft or deprecated ones"),
-    arg("--sort", choices=tuple(_SORTS), metavar="BY", help=f"sort by {', '.join(_SORTS)}"),
+    arg("--sort", choices=tuple(SORTS), metavar="BY", help=f"sort by {', '.join(SORTS)}"),
     arg("--limit", type=count, metavar="N", help="at most so many"),
     group="skills",
     aliases=("list-skills", "skill list"),
@@ -57,7 +57,7 @@ def skills(call: Call) -> Output:
         found = call.ws.skills.search(options.search, tags=words(options.tags), status=options.status)
         frame = frame.set_index("id", drop=False).loc[found["skill_id"].tolist()].reset_index(drop=True)
     if options.sort:
-        column, descending = _SORTS[options.sort]
+        column, descending = SORTS[options.sort]
         frame = frame.sort_values(column, ascending=not descending, kind="stable", na_position="last")
     if options.limit is not None:
         frame = frame.head(options.limit)
