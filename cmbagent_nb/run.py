@@ -47,7 +47,7 @@ PAGE = 500
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to: its report, or what its code printed."""
+    """Result of a run: its report, or the output of its code."""
 
     text: str
     report: str | None
@@ -81,7 +81,7 @@ class Result:
 
 
 class Lineage:
-    """How a file came to be: a chain from the file back to the task. A list of dicts as ``links``."""
+    """Lineage of a file: a chain from the file back to the task. A list of dicts as ``links``."""
 
     def __init__(self, path: str, links: list[dict[str, Any]]) -> None:
         self.path = path
@@ -187,7 +187,7 @@ class Run:
 
     @property
     def cost_usd(self) -> float | None:
-        """What the model calls have cost so far in US dollars; ``None`` when the cost of one is not known."""
+        """Cost of the model calls so far in US dollars; ``None`` when the cost of one is not known."""
         row = self._host.db.rows(
             "SELECT COALESCE(SUM(cost_usd), 0) AS total, COUNT(*) - COUNT(cost_usd) AS unknown FROM cost_records"
             " WHERE run_id = :id",
@@ -197,7 +197,7 @@ class Run:
 
     @property
     def result(self) -> Result:
-        """What the run came to; waits for its end.
+        """Result of the run; waits for its end.
 
         Raises
         ------
@@ -239,7 +239,7 @@ class Run:
 
     @property
     def trouble(self) -> str:
-        """What keeps the run or its record waiting in this process, in words: a full disk, say; else an empty text."""
+        """Reason for which the run or its record waits in this process, such as a full disk; else an empty string."""
         live = self._live
         return (live.blocked_reason if live is not None else "") or self._host.writer.trouble
 

@@ -49,7 +49,7 @@ class Answer(Generic[T]):
 
     @property
     def asks(self) -> int:
-        """How many questions it took."""
+        """Number of questions it took."""
         return len(self.messages) // 2
 
 

@@ -57,7 +57,7 @@ class JsonForm(ResponseProto[str]):
 
 @dataclass
 class Turns:
-    """What is noted of the turns of an agent that is being asked: their events."""
+    """Events of the turns of an agent that is being asked."""
 
     events: list[str | None] = field(default_factory=list)
 

@@ -78,7 +78,7 @@ Script = Annotated[str, BeforeValidator(unfenced), HOLDS_PYTHON]
 
 
 class Reply(BaseModel):
-    """What every reply may carry beside its own fields."""
+    """Fields that every reply may carry beside its own."""
 
     model_config = ConfigDict(extra="ignore")
 

@@ -33,7 +33,7 @@ _GAPS = frozenset({"", "-", "--", "...", "na", "n/a", "null", "none"})
 
 @dataclass(frozen=True)
 class Form:
-    """How a table is to be read."""
+    """Way in which a table is to be read."""
 
     text: str  #: the sample, without comments
     encoding: str

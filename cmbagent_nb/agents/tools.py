@@ -1,4 +1,4 @@
-"""What agents can look at while they think: the files of their folder, local documentation, installed packages.
+"""Gives agents tools to look at the files of their folder, local documentation and installed packages.
 
 | invariant | how |
 |---|---|

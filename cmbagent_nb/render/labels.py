@@ -21,7 +21,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Label:
-    """What is written in a node: the status glyph, a title, and a soft line under it."""
+    """Text of a node: the status glyph, a title, and a soft line under it."""
 
     glyph: str
     title: str

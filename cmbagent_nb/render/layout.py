@@ -1,4 +1,4 @@
-"""Where the boxes of a graph go: layers from left to right, each centred.
+"""Places the boxes of a graph: layers from left to right, each centred.
 
 Long edges get a place of their own in every layer that they cross, so that they pass between
 boxes. The layout is deterministic, tolerates cycles and unknown nodes, and costs well under a
@@ -38,22 +38,22 @@ class Box:
 
     @property
     def left(self) -> Point:
-        """Where edges come in."""
+        """Point at which edges come in."""
         return self.x, self.y + self.height / 2
 
     @property
     def top(self) -> Point:
-        """Where edges come in when they run downwards."""
+        """Point at which edges come in when they run downwards."""
         return self.x + self.width / 2, self.y
 
     @property
     def bottom(self) -> Point:
-        """Where edges go out when they run downwards."""
+        """Point at which edges go out when they run downwards."""
         return self.x + self.width / 2, self.y + self.height
 
     @property
     def right(self) -> Point:
-        """Where edges go out."""
+        """Point at which edges go out."""
         return self.x + self.width, self.y + self.height / 2
 
 

@@ -1,4 +1,4 @@
-"""How a file came to be, as HTML: one line a link, with code, prompt and files read to open."""
+"""Renders the lineage of a file as HTML: one line a link, with code, prompt and files read to open."""
 
 from __future__ import annotations
 

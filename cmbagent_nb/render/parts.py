@@ -41,7 +41,7 @@ def glyph(status: str | None) -> str:
 
 
 def spent(run: Mapping[str, Any]) -> str:
-    """What a run has cost so far, as far as it is known."""
+    """Return the cost of a run so far, as far as it is known."""
     if run.get("model_source") == "playbook":
         return "recorded replies, no cost"
     meta = run.get("meta")
@@ -139,7 +139,7 @@ def _table(heads: Sequence[str], rows: Iterable[str], *, numbers: Sequence[int] 
 
 
 def event_list(snapshot: Snapshot) -> str:
-    """What happened, in order, the newest last; where it goes over to another step, the row names that."""
+    """Return the events in order, the newest last; the first row of each step names it."""
     events = [event for event in snapshot.events if event.get("event_type") not in _HIDDEN]
     if not events:
         return '<div class="cmbv-meta">Nothing has happened yet.</div>'
@@ -204,7 +204,7 @@ def _maker(item: Mapping[str, Any]) -> str:
 
 
 def message_list(snapshot: Snapshot) -> str:
-    """What the agents said to each other, in order."""
+    """Return the messages of the agents to each other, in order."""
     found = sorted(snapshot.messages, key=lambda message: (message.get("created_at") or 0.0, message.get("id") or 0))
     if not found:
         return '<div class="cmbv-meta">No messages yet.</div>'
@@ -281,7 +281,7 @@ def _field(name: str, value: Any) -> str:
 
 
 def result(snapshot: Snapshot) -> str:
-    """What the run came to: its report, rendered, or what its code printed."""
+    """Return the result of the run: its report, rendered, or the output of its code."""
     found = snapshot.run.get("result")
     text = str(found.get("text") or "") if isinstance(found, Mapping) else ""
     if not text:

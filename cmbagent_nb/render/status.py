@@ -22,7 +22,7 @@ class Tone:
 
 @dataclass(frozen=True)
 class Look:
-    """How a status is shown."""
+    """Colors and glyph of a status."""
 
     glyph: str
     label: str

@@ -1,4 +1,4 @@
-"""What a skill consists of: plain values, made by the extraction and kept in the library.
+"""Defines the parts of a skill: plain values, made by the extraction and stored in the library.
 
 A :class:`Parameter` is one thing that a user may vary. Its ``kind`` says what its value is:
 ``value`` (a number, a text, a truth value, a list), ``input`` (a file that the code reads) or

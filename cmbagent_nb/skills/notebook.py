@@ -34,7 +34,7 @@ FOLDERS = ("input", "data", "plots", "codebase")
 
 @dataclass(frozen=True)
 class Content:
-    """What the notebook is made of."""
+    """Parts of which the notebook is made."""
 
     name: str
     task: str

@@ -1,4 +1,4 @@
-"""What is in a data file: columns, types, shapes; so that a file that does not fit is told before a run, not after.
+"""Describes data files: columns, types, shapes; so that a file that does not fit is reported before a run, not after.
 
 Nothing here decides whether a result is right; it only says what there is.
 """

@@ -1,4 +1,4 @@
-"""What a verb is given: the workspace, its options, and what the front end offers."""
+"""Holds the arguments of a verb: the workspace, its options, and the services of the front end."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class Call:
 
     @property
     def prog(self) -> str:
-        """What a user types before a verb."""
+        """Words that a user types before a verb."""
         return "%cmbagent" if self.front == "magic" else "cmbagent"
 
     @property
     def by(self) -> str:
-        """How a decision that is made here is signed in the record."""
+        """Name with which a decision that is made here is signed in the record."""
         return "magic" if self.front == "magic" else "command line"
 
     def refresh(self) -> None:

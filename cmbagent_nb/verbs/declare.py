@@ -1,4 +1,4 @@
-"""How a verb is declared: one function with one decorator.
+"""Declares verbs: one function with one decorator.
 
 A new verb is this and nothing else; the magic, the command line, the help and ``--json`` follow::
 

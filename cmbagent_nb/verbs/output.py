@@ -1,4 +1,4 @@
-"""What a verb gives back: data for ``--json``, a text for a terminal, an object for a notebook.
+"""Holds the outcome of a verb: data for ``--json``, a text for a terminal, an object for a notebook.
 
 | in JSON | |
 |---|---|

@@ -1,4 +1,4 @@
-"""What several verbs about skills share: what they take, how they read values, how they show a skill."""
+"""Holds the parts that several verbs about skills share: arguments, reading of values, showing a skill."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _PROVIDERS = {
 
 @dataclass
 class WorkDir:
-    """What a CMBAgent work dir holds."""
+    """Contents of a CMBAgent work dir."""
 
     folder: Path
     files: dict[str, Entry]
@@ -58,7 +58,7 @@ class WorkDir:
 
     @property
     def task(self) -> str:
-        """What was asked for: the first message, else the goal of the plan."""
+        """Task: the first message, else the goal of the plan."""
         first = next((item["content"] for item in self.messages if item["content"].strip()), "")
         return first.strip() or (self.plan.goal if self.plan else "")
 

@@ -83,7 +83,7 @@ class Condensed:
 
 @dataclass
 class _Digest:
-    """What is taken of one part, by kind."""
+    """Extract of one part, by kind."""
 
     title: str
     facts: list[list[str]] = field(default_factory=lambda: [[] for _ in _LABELS])

@@ -36,7 +36,7 @@ PLANNED = frozenset({"planning_and_control", "deep_research"})
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is to be done; every value has its default in the settings."""
+    """Options of a run; every value has its default in the settings."""
 
     mode: str
     agent: str

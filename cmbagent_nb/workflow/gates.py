@@ -155,7 +155,7 @@ ANYTHING = "*"
 
 @dataclass(frozen=True)
 class Question:
-    """What a gate shows and which answers it takes.
+    """Question of a gate: its content, and the answers that it takes.
 
     ``subject`` is what the answer is about, in a form that is the same when the same is asked again; where it is empty,
     everything that is shown is.

@@ -41,7 +41,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class State:
-    """What a run had come to: enough to go on with it, and to compare it with another."""
+    """State of a run: enough to resume it, and to compare it with another."""
 
     status: str = "draft"
     task: str = ""

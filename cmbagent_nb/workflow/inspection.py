@@ -32,7 +32,7 @@ LIMIT = 60.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with the record of a run; ``slight`` where nothing is lost or wrong."""
+    """Fault in the record of a run; ``slight`` where nothing is lost or wrong."""
 
     run: str
     what: str

@@ -1,4 +1,4 @@
-"""Which process a run belongs to, and what becomes of a run whose process is gone.
+"""Ties a run to its process, and marks runs whose process is gone as interrupted.
 
 A run belongs to one process by its row in ``leases``; that process alone writes the run's statuses.
 When it is dead, whoever looks next takes the lease and marks the run as interrupted, with all that

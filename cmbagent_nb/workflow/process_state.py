@@ -245,7 +245,7 @@ def _leave(reference: weakref.ref[WorkspaceHandle]) -> None:
 
 
 class ChangeNotifier:
-    """Who wants to hear that a run has changed."""
+    """Listeners that are called when a run has changed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -35,7 +35,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Done:
-    """What a finished step leaves for the steps that follow."""
+    """Results of a finished step for the steps that follow."""
 
     node_id: str
     title: str

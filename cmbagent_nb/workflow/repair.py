@@ -53,7 +53,7 @@ _OPEN = frozenset({"draft", "planning", "executing", "pending", "running", "retr
 
 @dataclass
 class Mended:
-    """What was done for one run."""
+    """Repair of one run."""
 
     name: str
     #: Rows that were taken from the journal, by table.
@@ -425,7 +425,7 @@ def _line(seq: int, kind: str, data: Any) -> bytes:
 
 @dataclass
 class Repaired:
-    """What the repair of a workspace has done."""
+    """Outcome of the repair of a workspace."""
 
     #: What was wrong with the database, and where it was moved; nothing and None where it stays in use.
     damage: list[str] = field(default_factory=list)

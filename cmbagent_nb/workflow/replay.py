@@ -33,7 +33,7 @@ COMPARED = ("plan", "nodes", "edges", "attempts", "files", "status", "result")
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of replaying a run."""
+    """Outcome of replaying a run."""
 
     run_id: str
     original_id: str

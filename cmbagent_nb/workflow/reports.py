@@ -1,4 +1,4 @@
-"""What a run leaves in its work dir besides its results: the plan, chats, costs and times, as CMBAgent writes them."""
+"""Writes the plan, chats, costs and times into a run's work dir, in the form that CMBAgent uses."""
 
 from __future__ import annotations
 

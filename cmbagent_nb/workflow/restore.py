@@ -42,7 +42,7 @@ class PastAttempt:
 
 @dataclass(frozen=True)
 class PastStep:
-    """How far a step had come."""
+    """Progress of a step before its process ended."""
 
     status: str
     failures: Sequence[Failure] = ()
@@ -59,7 +59,7 @@ class PastStep:
 
 @dataclass(frozen=True)
 class Past:
-    """What a run had done before its process ended."""
+    """Progress of a run before its process ended."""
 
     plan: Plan | None = None
     statuses: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""How long runs stay: archiving those that ended long ago, and deleting one for good.
+"""Archives runs that ended long ago, and deletes one for good.
 
 Nothing is archived by itself. ``cmbagent archive`` takes the runs that ended before ``archive_days`` (90, a
 setting: ``CMBAGENT_ARCHIVE_DAYS`` or ``config.toml``), or before ``--older-than``; run it by hand, or each night from

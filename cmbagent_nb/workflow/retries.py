@@ -1,4 +1,4 @@
-"""What kind of error an attempt ended with.
+"""Classifies the error that an attempt ended with.
 
 >>> category("KeyError", "'DM_over_rd'")
 'key_error'

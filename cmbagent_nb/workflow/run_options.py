@@ -1,4 +1,4 @@
-"""What is asked for when a run is started: words and options read and checked, before anything is made."""
+"""Reads and checks the options of a run before anything is made."""
 
 from __future__ import annotations
 

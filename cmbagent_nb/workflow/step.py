@@ -28,7 +28,7 @@ SHOWN = 20_000
 
 @dataclass(frozen=True)
 class Ending:
-    """How a step ended."""
+    """End of a step."""
 
     status: str
     error: str = ""

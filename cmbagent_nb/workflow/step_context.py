@@ -1,4 +1,4 @@
-"""What each step of a deep_research run is told of all the steps before it.
+"""Summarizes all earlier steps for each step of a deep_research run.
 
 | rule | how |
 |---|---|
@@ -51,7 +51,7 @@ LONGEST_LIST = 8
 
 @dataclass(frozen=True)
 class CarriedContext:
-    """What a step is told of those before it."""
+    """Summary of earlier steps that a step is given."""
 
     text: str
     #: The steps that it is told of; it is given their files.

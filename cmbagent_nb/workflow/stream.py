@@ -1,4 +1,4 @@
-"""What happens in a run, as it happens: typed events for callbacks and for ``async for``.
+"""Streams the events of a run as they happen, typed, for callbacks and for ``async for``.
 
 | invariant | |
 |---|---|
@@ -179,7 +179,7 @@ class _Missed:
 
 
 class _Backlog:
-    """What waits for one listener, in order: events, and where there were too many, what was missed."""
+    """Events that wait for one listener, in order, and the number of those that were dropped."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake

@@ -1,4 +1,4 @@
-"""What a node knows once it has ended, kept with the node."""
+"""Summarizes a node once it has ended; the summary is stored with the node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which skills could be composed for a task: its parts are matched one by one, and what fits together is proposed."""
+"""Finds skills that could be composed for a task: matches its parts one by one and proposes those that fit together."""
 
 from __future__ import annotations
 

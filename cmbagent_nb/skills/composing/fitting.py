@@ -1,4 +1,4 @@
-"""Which output of one skill is the input of another: by name and by what is in the file, or as a person says.
+"""Connects outputs of one skill with inputs of another: by name and content of the file, or as a person says.
 
 | | |
 |---|---|

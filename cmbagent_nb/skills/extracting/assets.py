@@ -1,4 +1,4 @@
-"""Which files a skill needs from outside: inputs of the run, and files of steps that are not in it.
+"""Finds the files a skill needs from outside: inputs of the run, and files of steps that are not in it.
 
 | what the code read | in the skill |
 |---|---|
@@ -30,7 +30,7 @@ LARGEST_OUTSIDE = 256 * 2**20
 
 @dataclass
 class Needs:
-    """What the chosen steps need."""
+    """Files and inputs that the chosen steps need."""
 
     #: Path in the skill's folder of assets → where the file is now.
     assets: dict[str, Path] = field(default_factory=dict)

@@ -43,7 +43,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Files:
-    """Which of a step's files are inputs of the skill and which are made by it."""
+    """Files of a step: those that are inputs of the skill, and those made by it."""
 
     #: Path as the code writes it → path in the skill's folder of inputs.
     inputs: dict[str, str]

@@ -66,7 +66,7 @@ _LOOKS = re.compile(
 
 @dataclass(frozen=True)
 class Options:
-    """How a skill is made."""
+    """Options with which a skill is made."""
 
     on_progress: OnProgress | None = None
     timeout_s: float | None = None
@@ -191,7 +191,7 @@ def _make(
 
 @dataclass
 class _Made:
-    """What came of it: the notebook, the report, the files that it makes, those that it reads elsewhere."""
+    """Outcome: the notebook, the report, the files that it makes, those that it reads elsewhere."""
 
     draft: Draft
     report: Report

@@ -32,7 +32,7 @@ _STAY = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.
 
 @dataclass
 class Declared:
-    """What a parameters cell declares."""
+    """Declarations of a parameters cell."""
 
     #: The cell, without what is derived.
     source: str

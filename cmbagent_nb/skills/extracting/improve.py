@@ -41,7 +41,7 @@ _MOST_CODE = 24_000
 
 @dataclass(frozen=True)
 class Words:
-    """What a model said: names and meanings of parameters, titles and prose of steps."""
+    """Words of a model: names and meanings of parameters, titles and prose of steps."""
 
     names: dict[str, str] = field(default_factory=dict)
     helps: dict[str, str] = field(default_factory=dict)
@@ -158,7 +158,7 @@ async def _ask(
     from cmbagent_nb.llm.gateway import Gateway
 
     class ParameterWords(BaseModel):
-        """What is said of a parameter."""
+        """Words about a parameter."""
 
         name: str
         better_name: Text = ""
@@ -166,7 +166,7 @@ async def _ask(
         unit: Text = ""
 
     class StepWords(BaseModel):
-        """What is said of a step."""
+        """Words about a step."""
 
         node_id: str
         title: Text = ""

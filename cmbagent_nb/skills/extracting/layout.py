@@ -30,7 +30,7 @@ PLACE, DERIVED = "place", "derived"
 
 @dataclass
 class Layout:
-    """Where things are in the skill's folder."""
+    """Places of files in the skill's folder."""
 
     #: The notebook's own folder in it; empty where that is the skill's folder.
     here: str

@@ -75,7 +75,7 @@ class Build(Protocol):
 
 @dataclass(frozen=True)
 class Reference:
-    """What the notebook has to make again: files, and what its cells showed or its run's steps printed."""
+    """Results that the notebook has to make again: files, and the output of its cells or of its run's steps."""
 
     originals: list[Original]
     shown: list[Shown]

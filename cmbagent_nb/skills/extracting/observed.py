@@ -35,7 +35,7 @@ _SYSTEM = ("/usr/", "/lib", "/etc/", "/proc/", "/sys/", "/dev/", "/run/", "/var/
 
 @dataclass
 class Seen:
-    """What a run read, listed, wrote and connected to, by absolute path, in order."""
+    """Paths that a run read, listed and wrote, and hosts that it connected to, in order."""
 
     entries: list[tuple[str, str]] = field(default_factory=list)
 
@@ -124,7 +124,7 @@ def _passed() -> list[str]:
 
 @dataclass
 class FirstRun:
-    """What came of the first run."""
+    """Outcome of the first run."""
 
     executed: Executed
     seen: Seen
@@ -148,7 +148,7 @@ class FirstRun:
 
     @property
     def prints(self) -> str:
-        """What the cells printed."""
+        """Printed output of the cells."""
         from cmbagent_nb.skills.verifying.verify import output
 
         return output(self.executed.notebook)

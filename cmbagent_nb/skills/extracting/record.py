@@ -1,4 +1,4 @@
-"""What a run's record holds for a skill: the code that succeeded, what it read, what it made.
+"""Reads a run's record for a skill: the code that succeeded, with the files it read and made.
 
 Everything comes from the tables and the run's folder; the run's process need not be alive, and
 no model is asked. A run that did not finish has its finished steps; a branch has those that it

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class About:
-    """What is said of the skill, besides its notebook."""
+    """Description of the skill, besides its notebook."""
 
     name: str
     description: str

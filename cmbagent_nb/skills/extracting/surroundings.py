@@ -82,7 +82,7 @@ def _below(place: Path, top: Path) -> str | None:
 
 @dataclass
 class Limit:
-    """How much is looked at and copied; ``reached`` says what was too much."""
+    """Limit of what is looked at and copied; ``reached`` names the part that was too much."""
 
     files: int
     bytes: int = 0

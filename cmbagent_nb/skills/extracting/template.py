@@ -1,4 +1,4 @@
-"""What a skill knows of the run that it came from besides code: its graph, its agents, what it is about.
+"""Collects the facts of the run that a skill came from besides code: its graph, its agents, its subject.
 
 The graph template says how the steps hang together, which of them ran side by side, where a person was asked, and how
 failures were met, so that a run that follows the skill is steered like the one that it came from.

@@ -1,4 +1,4 @@
-"""What a text says: the numbers and words that a task names, the unit that a comment gives."""
+"""Reads texts: the numbers and words that a task names, the unit that a comment gives."""
 
 from __future__ import annotations
 

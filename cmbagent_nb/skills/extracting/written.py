@@ -97,7 +97,7 @@ class Written:
 
 @dataclass
 class Context:
-    """What the code around defines: enumerations with their members, names taken from mathematical modules."""
+    """Definitions of the code around: enumerations with their members, names taken from mathematical modules."""
 
     enums: dict[str, tuple[str, ...]] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Said:
-    """What an annotation says: the type, whether None is allowed, the choices, the constructor, a help text."""
+    """Content of an annotation: the type, whether None is allowed, the choices, the constructor, a help text."""
 
     type: str = ""
     optional: bool = False

@@ -1,4 +1,4 @@
-"""What the whole library's executions say, as frames for tables and charts; all of it from the executions' rows.
+"""Makes frames of the executions of the whole library, for tables and charts.
 
 What counts as an execution, a success and a time is as in :mod:`performance`. Days are days of UTC.
 """

@@ -1,4 +1,4 @@
-"""How two versions of a skill differ: parameters, conditions, and the notebook cell by cell.
+"""Compares two versions of a skill: parameters, conditions, and the notebook cell by cell.
 
 Cells are paired by nbdime where it is installed (the extra ``diff``), which follows cells that moved or were
 divided by how alike they are; else by their ids, which extraction and optimization keep.
@@ -37,7 +37,7 @@ class CellChange:
 
 @dataclass(frozen=True)
 class NotebookDiff:
-    """What changed from one version to another; prints as text, shows as HTML."""
+    """Differences from one version to another; prints as text, shows as HTML."""
 
     name: str
     old: int

@@ -43,7 +43,7 @@ _BETTER = 0.05
 
 @dataclass
 class Optimization:
-    """What can be changed, and, once it was applied, the new version and how it compares."""
+    """Changes that are possible, and, once applied, the new version and its comparison with the old one."""
 
     skill: SkillRecord
     recommendations: list[Recommendation]

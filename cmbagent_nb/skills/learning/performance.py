@@ -1,4 +1,4 @@
-"""How the versions of a skill have done: success, time, cost and adaptations, also by parameter and by cell.
+"""Measures the versions of a skill: success, time, cost and adaptations, also by parameter and by cell.
 
 | counted | |
 |---|---|

@@ -44,7 +44,7 @@ class Structure:
 
     @property
     def weight(self) -> float:
-        """What it adds to the logarithm of the odds."""
+        """Weight: the amount it adds to the logarithm of the odds."""
         return 0.0 if self.share is None else self.share - 0.5
 
 
@@ -109,7 +109,7 @@ class Feedback:
 
     @property
     def weight(self) -> float:
-        """What it adds to the logarithm of the odds."""
+        """Weight: the amount it adds to the logarithm of the odds."""
         told = {"refused": -1.5, "accepted": 0.5}.get(self.decided, 0.0)
         return told + 1.2 * (self.rate - 0.5)
 

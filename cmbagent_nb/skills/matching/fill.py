@@ -1,4 +1,4 @@
-"""What a task itself says of a skill's parameters: ``lmax of 1500`` is a value for ``lmax``."""
+"""Reads values of a skill's parameters from a task: ``lmax of 1500`` is a value for ``lmax``."""
 
 from __future__ import annotations
 

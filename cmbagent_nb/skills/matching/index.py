@@ -79,7 +79,7 @@ def texts(row: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Compared:
-    """How a task compares with each version of each skill."""
+    """Similarity of a task with each version of each skill."""
 
     ids: list[str]
     names: list[str]

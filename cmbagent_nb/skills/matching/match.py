@@ -110,7 +110,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Found:
-    """What a look at the library gave: the skills that were looked at, best first, and how long it took."""
+    """Result of a look at the library: the skills that were looked at, best first, and the time it took."""
 
     matches: list[Match]
     min_similarity: float
@@ -211,7 +211,7 @@ def tags_of(tags: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """How the texts of a skill and a task compare."""
+    """Similarity of the texts of a skill and a task."""
 
     task: str
     asked: dict[str, str]

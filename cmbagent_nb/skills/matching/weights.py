@@ -1,4 +1,4 @@
-"""Where the weights of all-MiniLM-L6-v2 lie, and whether they are the right ones.
+"""Finds the weights of all-MiniLM-L6-v2 and checks that they are the right ones.
 
 | invariant | how |
 |---|---|

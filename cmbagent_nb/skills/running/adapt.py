@@ -1,4 +1,4 @@
-"""What agents changed in a skill, by kind: a parameter, the code, the agent, the graph; each with its reason.
+"""Classifies the changes that agents made to a skill: a parameter, the code, the agent, the graph; with each reason.
 
 Everything is read from the record of the run, so that it is the same whether the run was interrupted or not.
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Changed:
-    """What an agent made of a step's code."""
+    """Change that an agent made to a step's code."""
 
     node_id: str
     code: str

@@ -46,7 +46,7 @@ _OUTPUTS = frozenset({"data", "plot", "report", "other"})
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for when a skill's run was started."""
+    """Request with which a skill's run was started."""
 
     skill_id: str
     execution_id: str

@@ -1,4 +1,4 @@
-"""What is checked before a skill starts: names, types, files, columns, packages. Nothing has been made by then.
+"""Checks names, types, files, columns and packages before a skill starts. Nothing has been made by then.
 
 | told before, not after | how |
 |---|---|

@@ -1,4 +1,4 @@
-"""What deviates in an execution of a skill from what it has been seen to do.
+"""Finds deviations of an execution of a skill from its earlier executions.
 
 | kind | when |
 |---|---|
@@ -28,7 +28,7 @@ _WANTED = frozenset({"cancelled", "interrupted"})
 
 @dataclass(frozen=True)
 class Happened:
-    """What an execution, or one of its steps, came to."""
+    """Outcome of an execution, or of one of its steps."""
 
     status: str
     error: str

@@ -65,7 +65,7 @@ class Executed:
 
 @dataclass
 class _Job:
-    """What one execution needs, handed through papermill to the engine."""
+    """Data of one execution, handed through papermill to the engine."""
 
     folder: Path
     save_to: Path | None

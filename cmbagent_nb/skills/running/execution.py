@@ -1,4 +1,4 @@
-"""What an execution of a skill came to, and how it is shown."""
+"""Holds the outcome of an execution of a skill, and shows it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LARGEST_PICTURE = 2 * 2**20
 
 @dataclass(frozen=True)
 class SkillExecution:
-    """What an execution of a skill came to: its status, files, numbers and executed notebook."""
+    """Outcome of an execution of a skill: its status, files, numbers and executed notebook."""
 
     id: str
     skill: str

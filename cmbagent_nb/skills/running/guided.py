@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class FittedStep(BaseModel):
-    """What becomes of one step's code."""
+    """Code of one step, changed or as it is."""
 
     model_config = ConfigDict(extra="ignore")
 

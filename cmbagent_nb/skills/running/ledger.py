@@ -24,7 +24,7 @@ _FAILED = ("failed", "timeout")
 
 @dataclass(frozen=True)
 class Belongs:
-    """What an execution is a part of, and how it came about."""
+    """Origin of an execution: the run and session it is a part of, and its trigger."""
 
     run_id: str | None = None
     session_id: str | None = None
@@ -34,7 +34,7 @@ class Belongs:
 
 @dataclass
 class Ended:
-    """How an execution ended."""
+    """End of an execution."""
 
     status: str
     duration_s: float = 0.0

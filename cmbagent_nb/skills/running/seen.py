@@ -1,4 +1,4 @@
-"""What a skill has been seen to do: the ranges of its parameters and of its results, from executions that succeeded.
+"""Computes the ranges of a skill's parameters and results from executions that succeeded.
 
 | kept | where |
 |---|---|

@@ -39,7 +39,7 @@ _VISIBILITIES = ("private", "public")
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one skill of a source."""
+    """Change of one skill of a source."""
 
     source: str
     skill: str

@@ -37,7 +37,7 @@ _LONGEST_REPORT = 64 * 2**10
 
 @dataclass(frozen=True)
 class Comparison:
-    """How one file, or one displayed result, compares: equal or not, how it was compared, and what differs."""
+    """Comparison of one file, or of one displayed result: equal or not, the method, and the differences."""
 
     path: str
     equal: bool

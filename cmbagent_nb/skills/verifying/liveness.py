@@ -46,7 +46,7 @@ _LEAST_S = 10.0
 
 @dataclass
 class Liveness:
-    """What was tried, and what came of it: a reason for each parameter."""
+    """Outcome of the tries: a reason for each parameter."""
 
     alive: dict[str, str] = field(default_factory=dict)
     dead: dict[str, str] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Liveness:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the notebook makes with its defaults: the files in a folder, and what its cells show."""
+    """Results of the notebook with its defaults: the files in a folder, and the output of its cells."""
 
     folder: Path
     #: The files by their expected names, with the names that they have in the folder.

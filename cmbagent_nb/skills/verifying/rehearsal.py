@@ -38,7 +38,7 @@ _PATIENCE_S = 120.0
 
 @dataclass(frozen=True)
 class Tried:
-    """How a try ended, and what its cells showed."""
+    """End of a try, and the output of its cells."""
 
     status: str  #: completed, failed or timeout
     error: str
@@ -47,12 +47,12 @@ class Tried:
 
     @property
     def printed(self) -> str:
-        """What the cells printed."""
+        """Printed output of the cells."""
         return all_printed(self.shown)
 
 
 class Stage(Protocol):
-    """Where a notebook can be tried."""
+    """Place in which a notebook can be tried."""
 
     def run(self, parameters: dict[str, Any], folder: Path, timeout_s: float) -> Tried:
         """Run the notebook's cells in ``folder`` with other values for some parameters."""

@@ -43,7 +43,7 @@ class Original:
 
 @dataclass
 class Report:
-    """What was compared, how, and what came of it."""
+    """Comparisons that were made, and their outcome."""
 
     verified: bool
     reason: str
