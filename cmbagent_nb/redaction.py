@@ -78,7 +78,7 @@ _SHAPES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ("TOKEN", ("://",), re.compile(r"(?<=://)(?=[^\s/:@]*\d)[A-Za-z0-9_.~%+-]{12,512}(?=@)")),
     (
         "PRIVATE_KEY",
-        ("PRIVATE KEY",),
+        ("PRIVATE KEY-----", "PRIVATE KEY BLOCK-----"),
         # Also a key that was cut, or whose lines are strings of code: after its beginning, all that looks like base64.
         re.compile(
             r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"

@@ -111,7 +111,7 @@ def make(names: list[str], target: Path, *, patience_s: float = PATIENCE_S) -> d
                 place = target / name
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir(parents=True)
-                write_files(_plain(pack(skill.info, licence=LICENCE), skill.info), place)
+                write_files(_plain(pack(skill.info, licence=LICENCE), skill), place)
         finally:
             workspace.close()
     return made

@@ -68,7 +68,7 @@ def test_dates_in_names_and_contents(home: Home, tmp_path: Path, monkeypatch: py
     for item in (skill.info.folder / "expected").glob("out_*.json"):
         item.write_text(item.read_text().replace("3.75", "3.85"))
     broken = verify_again(skill)
-    assert (broken.status, "3.85 became 3.75" in broken.verification["reason"]) == ("draft", True)
+    assert (broken.status, "3.85 became 3.75" in broken.info.verification["reason"]) == ("draft", True)
 
 
 def _changed(notebook: Path, folder: Path) -> Path:
